@@ -1,0 +1,33 @@
+//! What a request handler may use: the handles to the stages behind it.
+
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::engine_thread::EngineHandle;
+use crate::live::Live;
+use crate::log::writer::LogHandle;
+use crate::points::PointsHandle;
+use crate::stats::Stats;
+use crate::store::sqlite::StoreReader;
+use crate::upload::Uploads;
+
+/// The handles, cheap to clone.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The configuration in force.
+    pub config: Arc<Config>,
+    /// Appends events, answers when they are durable.
+    pub log: LogHandle,
+    /// Reads anomalies, incidents, uploads.
+    pub store: StoreReader,
+    /// Reads recent points.
+    pub points: PointsHandle,
+    /// Asks for series.
+    pub engine: EngineHandle,
+    /// Each anomaly as it is committed.
+    pub live: Live,
+    /// Spools and ingests files.
+    pub uploads: Uploads,
+    /// Counters and rates.
+    pub stats: Arc<Stats>,
+}

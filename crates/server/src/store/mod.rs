@@ -1,0 +1,149 @@
+//! The store: anomalies, incidents, the outbox and P, in one transaction a commit.
+
+pub mod sqlite;
+
+use anomaly_engine::frame::Position;
+use anomaly_engine::{SeriesHash, Timestamp};
+
+/// The outputs of all rows up to `upto` that no earlier commit held.
+#[derive(Clone, Debug, Default)]
+pub struct Commit {
+    /// P after this commit.
+    pub upto: Position,
+    /// `detected_at` of its anomalies; retention counts from it.
+    pub at: Timestamp,
+    /// What happened, in the order of positions.
+    pub changes: Vec<Change>,
+}
+
+/// One change that a commit makes.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A new anomaly; left as it is where its id is already stored.
+    Anomaly(Box<AnomalyRow>),
+    /// `DELETE /series`: anomalies and incidents of the series go.
+    Forget(SeriesHash),
+    /// Rows of an upload's file have been judged.
+    Judged(UploadJudged),
+}
+
+/// An anomaly as it is stored: the columns that are asked for, and its JSON.
+#[derive(Clone, Debug)]
+pub struct AnomalyRow {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    pub series: SeriesHash,
+    /// The name as text.
+    pub name: String,
+    pub metric: String,
+    /// The labels as a JSON object.
+    pub labels: String,
+    pub timestamp: Timestamp,
+    pub critical: bool,
+    /// The detector's measure ÷ its threshold: the peak of an incident is its strongest.
+    pub strength: f64,
+    /// |z|, or the strength where the detector has no z-score: what the overview draws.
+    pub height: f64,
+    pub incident: String,
+    /// The anomaly of DESIGN §6 as JSON, on one line.
+    pub body: String,
+}
+
+/// Judged rows of one file of an upload, to be added to what earlier commits counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadJudged {
+    pub upload: String,
+    pub file: u32,
+    /// Rows that have passed the engine (late and duplicate ones included).
+    pub rows: u64,
+    pub late: u64,
+    pub anomalies: u64,
+    /// What the engine has to say of its series (sparse, not judged), each once.
+    pub warnings: Vec<String>,
+}
+
+/// A stored anomaly with its place in the order of detection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Number in the order of detection, from 1: the cursor.
+    pub seq: u64,
+    pub metric: String,
+    pub body: String,
+}
+
+/// Which anomalies (and, met by any of them, which incidents).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filter {
+    /// May hold `*`.
+    pub metric: Option<String>,
+    /// A series by its hash.
+    pub series: Option<SeriesHash>,
+    /// Event time, inclusive.
+    pub from: Option<Timestamp>,
+    /// Event time, inclusive.
+    pub to: Option<Timestamp>,
+    pub critical: Option<bool>,
+}
+
+/// A page, newest first, and where the next begins.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
+
+/// An incident as it is listed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incident {
+    pub id: String,
+    pub name: String,
+    pub metric: String,
+    /// JSON object.
+    pub labels: String,
+    pub start: Timestamp,
+    pub end: Timestamp,
+    pub count: u64,
+    pub critical: bool,
+    /// The JSON of the strongest anomaly.
+    pub peak: String,
+}
+
+/// What a filter holds in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub incidents: u64,
+    pub anomalies: u64,
+}
+
+/// One cell of the overview.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cell {
+    pub count: u64,
+    /// Largest height in the bucket.
+    pub height: f64,
+    pub critical: bool,
+}
+
+/// One row of the overview.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lane {
+    pub name: String,
+    pub metric: String,
+    /// JSON object.
+    pub labels: String,
+    pub cells: Vec<Option<Cell>>,
+}
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A cursor that is none of ours. HTTP 400.
+    #[error("the cursor {0:?} is not one that this server gave")]
+    BadCursor(String),
+    /// SQLite's own words.
+    #[error("the store failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A file of a newer version.
+    #[error("{file} has schema version {found}, this version of anomaly knows up to {known}: use a newer anomaly, or another DATA_DIR")]
+    Newer { file: String, found: i64, known: i64 },
+}
