@@ -128,18 +128,17 @@ impl Engine {
         let head = chunks.next().ok_or(undecodable("a checkpoint without chunks"))??;
         let mut engine = Self::from_head(&head, n_shards)?;
         engine.shards.iter_mut().for_each(Shard::begin_recovery);
+        let mut tail = None;
         for chunk in chunks {
-            let chunk = chunk?;
-            if engine.recovering > 0 {
+            if tail.is_some() {
                 return Err(undecodable("a checkpoint that goes on after its tail").into());
             }
-            engine.restore_chunk(&chunk)?;
+            tail = engine.restore_chunk(&chunk?)?;
         }
-        if engine.recovering == 0 {
-            return Err(undecodable("a checkpoint without a tail").into());
-        }
-        if engine.recovering <= engine.applied {
-            engine.recovering = 0;
+        let tail = tail.ok_or(undecodable("a checkpoint without a tail"))?;
+        if tail > engine.applied {
+            engine.recovering = tail;
+        } else {
             engine.shards.iter_mut().for_each(Shard::end_recovery);
         }
         Ok(engine)
@@ -167,7 +166,8 @@ impl Engine {
         Ok(engine)
     }
 
-    fn restore_chunk(&mut self, mut chunk: &[u8]) -> Result<(), DecodeError> {
+    /// Restores a chunk; returns the tail's frame where it is that.
+    fn restore_chunk(&mut self, mut chunk: &[u8]) -> Result<Option<u64>, DecodeError> {
         let rest = &mut chunk;
         let kind = take_array::<1>(rest)?[0];
         let frame = take_varint(rest)?;
@@ -183,7 +183,7 @@ impl Engine {
                     let owner = shard_of(series.hash, self.shards.len());
                     self.shards[owner].restore(series, frame)?;
                 }
-                Ok(())
+                Ok(None)
             }
             TAIL => {
                 let mut numbers = [0; 5];
@@ -191,9 +191,7 @@ impl Engine {
                     *number = take_varint(rest)?;
                 }
                 self.totals = Totals::from_numbers(numbers);
-                // A checkpoint before the first frame has nothing to catch up with.
-                self.recovering = frame.max(1);
-                Ok(())
+                Ok(Some(frame))
             }
             _ => Err(undecodable("a chunk of an unknown kind")),
         }

@@ -2,6 +2,7 @@
 //!
 //! [`sqlite::EventLog`] is the embedded log, [`writer`] the thread that owns it and groups appends into one fsync.
 
+pub mod admission;
 pub mod sqlite;
 pub mod writer;
 
