@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::checkpoint_files::{CheckpointError, CheckpointWriter};
 use crate::commit::ToCommit;
 use crate::data_dir::DataDir;
-use crate::log::writer::LogHandle;
+use crate::log::writer::LogHints;
 
 /// Size of a chunk: what the engine's thread serialises between two batches of frames.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -45,12 +45,12 @@ impl Checkpoints {
         Self { files: None, logged: 0, cursor: None, held: None }
     }
 
-    /// Checkpoints in a data directory; `replayed` bytes of the log are newer than the last one. Returns the thread too,
+    /// Checkpoints in a data directory, whose newest does without the log up to frame `last`. Returns the writing thread too,
     /// which ends when this is dropped.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(dir: Arc<DataDir>, commits: SyncSender<ToCommit>, log: LogHandle, last: Option<u64>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(dir: Arc<DataDir>, commits: SyncSender<ToCommit>, log: LogHints, last: Option<u64>) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(2);
         let files = Files { dir, commits, log, last, writer: None };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
@@ -143,7 +143,7 @@ impl Checkpoints {
 struct Files {
     dir: Arc<DataDir>,
     commits: SyncSender<ToCommit>,
-    log: LogHandle,
+    log: LogHints,
     /// The frame up to which the newest checkpoint does without the log.
     last: Option<u64>,
     writer: Option<CheckpointWriter>,

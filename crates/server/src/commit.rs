@@ -15,7 +15,7 @@ use crate::clock;
 use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::live::Live;
-use crate::log::writer::LogHandle;
+use crate::log::writer::LogHints;
 use crate::points::{Point, PointsHandle};
 use crate::stats::Stats;
 use crate::store::sqlite::Store;
@@ -74,8 +74,8 @@ pub struct Committer {
     pub disk: Arc<Disk>,
     /// What became of uploads.
     pub tallies: Tallies,
-    /// Told of idle series, once the writer runs.
-    pub log: watch::Receiver<Option<LogHandle>>,
+    /// Told of idle series.
+    pub log: LogHints,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
 }
@@ -164,10 +164,8 @@ impl Committer {
             batch.changes.extend(self.tallies.add(outcome).map(Change::Judged));
         }
         batch.points.extend(outputs.points.iter().map(|point| (point.series, Point::from_engine(point))));
-        if !outputs.idle.is_empty()
-            && let Some(log) = &*self.log.borrow()
-        {
-            log.idle(std::mem::take(&mut outputs.idle));
+        if !outputs.idle.is_empty() {
+            self.log.idle(std::mem::take(&mut outputs.idle));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anomaly_engine::frame::{FrameBuilder, Position, Record};
-use anomaly_engine::{Report, SeriesHash, SeriesKey};
+use anomaly_engine::{Rejected, Report, SeriesHash, SeriesKey};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
@@ -71,20 +71,40 @@ impl LogHandle {
         self.ask(|reply| Request::Configure(text, reply)).await?
     }
 
-    /// Tells that idle series have left memory. Never waits: where the writer is busy they count a little longer.
-    pub fn idle(&self, series: Vec<SeriesHash>) {
-        let _ = self.sender.try_send(Request::Idle(series));
-    }
-
-    /// Tells that no recovery needs the frames before `frame` any more. Never waits: the next checkpoint says it again.
-    pub fn truncate_before(&self, frame: u64) {
-        let _ = self.sender.try_send(Request::Truncate(frame));
+    /// Gives the writer hints; it does not keep the writer's thread alive.
+    pub fn hints(&self) -> LogHints {
+        LogHints { sender: self.sender.downgrade() }
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, AppendError> {
         let (reply, answer) = oneshot::channel();
         self.sender.send(request(reply)).await.map_err(|_| AppendError::Closing)?;
         answer.await.map_err(|_| AppendError::Closing)
+    }
+}
+
+/// Tells the log's writer what other stages have found. Never waits; a hint that finds the writer busy is lost, and given
+/// again later. The writer ends although hints may still come.
+#[derive(Clone, Debug)]
+pub struct LogHints {
+    sender: mpsc::WeakSender<Request>,
+}
+
+impl LogHints {
+    /// Idle series have left memory.
+    pub fn idle(&self, series: Vec<SeriesHash>) {
+        self.give(Request::Idle(series));
+    }
+
+    /// No recovery needs the frames before `frame` any more.
+    pub fn truncate_before(&self, frame: u64) {
+        self.give(Request::Truncate(frame));
+    }
+
+    fn give(&self, hint: Request) {
+        if let Some(sender) = self.sender.upgrade() {
+            let _ = sender.try_send(hint);
+        }
     }
 }
 
@@ -117,14 +137,22 @@ pub struct Writer {
     pub fatal: Fatal,
 }
 
+/// The requests of all handles, for the writer that is to start.
+#[derive(Debug)]
+pub struct Requests(mpsc::Receiver<Request>);
+
+/// A handle to a writer that starts later: what is sent until then waits.
+pub fn channel() -> (LogHandle, Requests) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (LogHandle { sender }, Requests(receiver))
+}
+
 /// Starts the writer's thread. It ends when all handles are gone, after what they sent is durable.
 ///
 /// # Errors
 /// The system gives no thread.
-pub fn start(writer: Writer) -> std::io::Result<(LogHandle, JoinHandle<()>)> {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let thread = std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(receiver))?;
-    Ok((LogHandle { sender }, thread))
+pub fn start(writer: Writer, requests: Requests) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(requests.0))
 }
 
 /// A request of the group that waits for the fsync, and what to answer then.
@@ -182,7 +210,9 @@ impl Writer {
                     return Some(Request::Append(append, notes, reply));
                 }
                 match self.check(&mut append, group) {
-                    Ok(()) => {
+                    Ok(refused) => {
+                        let mut notes = notes;
+                        withdraw(&mut notes, refused);
                         let Append { batch, report, key, .. } = *append;
                         group.events += batch.len() as u64;
                         let row = group.frame.push(&Record::Events(batch));
@@ -222,8 +252,8 @@ impl Writer {
         None
     }
 
-    /// Whether an append may enter, its rows beyond a limit taken out; otherwise its answer.
-    fn check(&mut self, append: &mut Append, group: &Group) -> Result<(), Result<Appended, AppendError>> {
+    /// Whether an append may enter, its rows beyond a limit taken out (they are returned); otherwise its answer.
+    fn check(&mut self, append: &mut Append, group: &Group) -> Result<Vec<Rejected>, Result<Appended, AppendError>> {
         if let Some(key) = &append.key {
             match self.log.answer(&key.key) {
                 Ok(Some((fingerprint, report))) if fingerprint == key.fingerprint => return Err(Ok(Appended::Repeated(report))),
@@ -241,11 +271,11 @@ impl Writer {
         }
         self.backlog.check(group.events).map_err(Err)?;
         let refused = self.admission.admit(&mut append.batch);
-        append.report.withdraw(refused);
+        append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
             return Err(Err(AppendError::Refused(append.report.clone())));
         }
-        Ok(())
+        Ok(refused)
     }
 
     /// Makes a group durable, then answers. Returns whether the writer may go on.
@@ -294,6 +324,15 @@ impl Writer {
         match self.log.truncate_before(frame) {
             Ok(_) => info!(frame, "log truncated"),
             Err(fault) => warn!("the log could not be truncated before frame {frame}, the next checkpoint tries again: {fault}"),
+        }
+    }
+}
+
+/// The progress that is noted beside rows counts what became of them.
+fn withdraw(notes: &mut [Side], refused: Vec<Rejected>) {
+    for note in notes {
+        if let Side::Progress(progress) = note {
+            progress.report.withdraw(refused.clone());
         }
     }
 }
