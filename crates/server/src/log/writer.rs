@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::admission::Admission;
 use super::sqlite::{EventLog, LogError, SealedFrame, Side};
+use super::uploads::{FileProgress, UploadRow};
 use super::{Append, AppendError, Appended, ForgetError};
 use crate::backlog::Backlog;
 use crate::clock;
@@ -36,15 +37,43 @@ impl LogHandle {
     /// # Errors
     /// Nothing of it was taken: see [`AppendError`].
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
-        self.append_with(append, Vec::new()).await
+        self.append_with(append, Vec::new()).await.map_err(|refusal| refusal.error)
     }
 
     /// Appends events together with notes that become durable in the same transaction.
     ///
     /// # Errors
-    /// As [`LogHandle::append`].
-    pub async fn append_with(&self, append: Append, notes: Vec<Side>) -> Result<Appended, AppendError> {
+    /// As [`LogHandle::append`], with the events, so that they can be offered again.
+    pub async fn append_with(&self, append: Append, notes: Vec<Side>) -> Result<Appended, Refusal> {
         self.ask(|reply| Request::Append(Box::new(append), notes, reply)).await?
+    }
+
+    /// An upload as the log knows it, and how far its files are.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn upload(&self, id: String) -> Result<Option<KnownUpload>, AppendError> {
+        Ok(self.uploads(Lookup::Id(id)).await?.pop())
+    }
+
+    /// The upload that came with an `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn upload_by_key(&self, key: String) -> Result<Option<KnownUpload>, AppendError> {
+        Ok(self.uploads(Lookup::Key(key)).await?.pop())
+    }
+
+    /// The uploads that are not in the log whole.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn unfinished_uploads(&self) -> Result<Vec<KnownUpload>, AppendError> {
+        self.uploads(Lookup::Unfinished).await
+    }
+
+    async fn uploads(&self, lookup: Lookup) -> Result<Vec<KnownUpload>, AppendError> {
+        self.ask(|reply| Request::Uploads(lookup, reply)).await?
     }
 
     /// Makes notes durable without events.
@@ -108,11 +137,39 @@ impl LogHints {
     }
 }
 
+/// An append that was not taken.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refusal {
+    /// Why.
+    pub error: AppendError,
+    /// The events, where offering them again later makes sense.
+    pub append: Option<Box<Append>>,
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        Self { error, append: None }
+    }
+}
+
+/// An upload, and how far each of its files is.
+pub type KnownUpload = (UploadRow, Vec<FileProgress>);
+
+/// Which uploads are asked for.
+#[derive(Debug)]
+enum Lookup {
+    Id(String),
+    Key(String),
+    Unfinished,
+}
+
 type Reply<T> = oneshot::Sender<T>;
 
 #[derive(Debug)]
 enum Request {
-    Append(Box<Append>, Vec<Side>, Reply<Result<Appended, AppendError>>),
+    Append(Box<Append>, Vec<Side>, Reply<Result<Appended, Refusal>>),
+    Uploads(Lookup, Reply<Result<Vec<KnownUpload>, AppendError>>),
     Note(Vec<Side>, Reply<Result<(), AppendError>>),
     Forget(SeriesKey, Reply<Result<Position, ForgetError>>),
     Configure(String, Reply<Result<Position, AppendError>>),
@@ -157,7 +214,7 @@ pub fn start(writer: Writer, requests: Requests) -> std::io::Result<JoinHandle<(
 
 /// A request of the group that waits for the fsync, and what to answer then.
 enum Pending {
-    Append(Reply<Result<Appended, AppendError>>, Position, Report),
+    Append(Reply<Result<Appended, Refusal>>, Position, Report),
     Note(Reply<Result<(), AppendError>>),
     Forget(Reply<Result<Position, ForgetError>>, Position, SeriesHash),
     Configure(Reply<Result<Position, AppendError>>, Position),
@@ -224,7 +281,8 @@ impl Writer {
                         group.notes.extend(notes);
                         group.pending.push(Pending::Append(reply, Position { frame: group.number, row }, report));
                     }
-                    Err(answer) => drop(reply.send(answer)),
+                    Err(Ok(repeated)) => drop(reply.send(Ok(repeated))),
+                    Err(Err(error)) => drop(reply.send(Err(Refusal { append: error.is_temporary().then_some(append), error }))),
                 }
             }
             Request::Note(notes, reply) => {
@@ -246,6 +304,7 @@ impl Writer {
                 let row = group.frame.push(&Record::Configure(text));
                 group.pending.push(Pending::Configure(reply, Position { frame: group.number, row }));
             }
+            Request::Uploads(lookup, reply) => drop(reply.send(self.look_up(&lookup))),
             Request::Idle(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
             Request::Truncate(frame) => self.truncate(frame),
         }
@@ -320,6 +379,15 @@ impl Writer {
         }
     }
 
+    fn look_up(&self, lookup: &Lookup) -> Result<Vec<KnownUpload>, AppendError> {
+        let found = match lookup {
+            Lookup::Id(id) => self.log.upload(id).map(|found| found.into_iter().collect()),
+            Lookup::Key(key) => self.log.upload_by_key(key).map(|found| found.into_iter().collect()),
+            Lookup::Unfinished => self.log.unfinished_uploads(),
+        };
+        found.map_err(|fault| AppendError::DiskFull(fault.to_string()))
+    }
+
     fn truncate(&mut self, frame: u64) {
         match self.log.truncate_before(frame) {
             Ok(_) => info!(frame, "log truncated"),
@@ -350,7 +418,7 @@ impl Pending {
 
     fn fail(self, error: &AppendError) {
         match self {
-            Self::Append(reply, ..) => drop(reply.send(Err(error.clone()))),
+            Self::Append(reply, ..) => drop(reply.send(Err(error.clone().into()))),
             Self::Note(reply) => drop(reply.send(Err(error.clone()))),
             Self::Forget(reply, ..) => drop(reply.send(Err(error.clone().into()))),
             Self::Configure(reply, _) => drop(reply.send(Err(error.clone()))),
