@@ -253,7 +253,9 @@ mod tests {
     fn the_whole_range_of_numbers_is_covered() {
         for scale in [1e-320, 1e-300, 1e-170, 1e-145, 1.0, 1e145, 1e160, 1e300, 1e307] {
             let values = [1.0 * scale, 2.0 * scale, 4.0 * scale, 8.0 * scale];
-            for moments in [of(&values), pushed(&values), of(&values[..1]).merge(of(&values[1..])), of(&values[..2]).merge(pushed(&values[2..]))] {
+            for moments in
+                [of(&values), pushed(&values), of(&values[..1]).merge(of(&values[1..])), of(&values[..2]).merge(pushed(&values[2..]))]
+            {
                 let tolerance = if scale < 1e-310 { 1e-2 } else { 1e-14 };
                 assert!((moments.mean() / scale / 3.75 - 1.0).abs() < tolerance, "{scale}: {moments:?}");
                 assert!((moments.stddev() / scale / 3.095_695_936_834_452 - 1.0).abs() < tolerance, "{scale}: {moments:?}");

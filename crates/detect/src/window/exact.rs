@@ -85,7 +85,9 @@ impl ExactWindow {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.room as usize * size_of::<Sample>() + self.blocks.capacity() * size_of::<Block>() + self.front.capacity() * size_of::<Moments>()
+        self.room as usize * size_of::<Sample>()
+            + self.blocks.capacity() * size_of::<Block>()
+            + self.front.capacity() * size_of::<Moments>()
     }
 
     pub(super) fn is_truncated(&self, bounds: Bounds) -> bool {

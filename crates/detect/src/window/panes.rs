@@ -58,7 +58,8 @@ impl PaneWindow {
             pane: 0,
             newest: 0,
             width,
-            late: u32::try_from((shape.lateness.max(0) / width).saturating_add(i64::from(shape.lateness % width > 0))).unwrap_or(u32::MAX - 1),
+            late: u32::try_from((shape.lateness.max(0) / width).saturating_add(i64::from(shape.lateness % width > 0)))
+                .unwrap_or(u32::MAX - 1),
             stacked: 0,
         }
     }
