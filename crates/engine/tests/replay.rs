@@ -192,7 +192,7 @@ fn live(disk: &mut Disk, frames: &[Vec<u8>], shards: usize, rng: &mut Lcg, mut l
         if rng.below(4) == 0 {
             let (cursor, chunks) = writing.get_or_insert_with(|| (engine.begin_checkpoint(), Vec::new()));
             let mut chunk = Vec::new();
-            match engine.next_chunk(cursor, 2000, &mut chunk) {
+            match engine.next_chunk(cursor, 6000, &mut chunk) {
                 Err(_) => writing = None,
                 Ok(Some(())) => {
                     if !step() {
@@ -220,10 +220,10 @@ fn a_crash_between_any_two_writes_changes_nothing() {
     let frames = frames(&recorded(), 40);
     let expected = run(&frames, 1);
     let mut restored = 0;
-    for seed in 0..30 {
+    for seed in 0..40 {
         let (mut rng, mut disk, mut deaths) = (Lcg(seed), Disk::default(), 0);
         let engine = loop {
-            let life = if deaths < 12 { 1 + rng.below(250) } else { u64::MAX };
+            let life = if deaths < 12 { 1 + rng.below(120) } else { u64::MAX };
             let shards = [1, 2, 7][rng.below(3) as usize];
             if let Some(engine) = live(&mut disk, &frames, shards, &mut rng, life) {
                 break engine;
