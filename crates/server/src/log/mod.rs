@@ -2,8 +2,12 @@
 //!
 //! [`sqlite::EventLog`] is the embedded log, [`writer`] the thread that owns it and groups appends into one fsync.
 
+mod mark;
 pub mod sqlite;
-pub mod writer;
+mod uploads;
+mod wal_tail;
+pub use uploads::{FileProgress, UploadRow, UploadState};
+// pub mod writer;
 
 use anomaly_engine::frame::{Batch, Position};
 use anomaly_engine::{Report, SeriesKey};
