@@ -11,8 +11,7 @@ use tracing::{error, info, warn};
 
 use super::admission::Admission;
 use super::sqlite::{EventLog, LogError, SealedFrame, Side};
-use super::uploads::{FileProgress, UploadRow};
-use super::{Append, AppendError, Appended, ForgetError};
+use super::{Append, AppendError, Appended, FileProgress, ForgetError, UploadRow};
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::disk::Room;

@@ -15,7 +15,7 @@ use super::tally::origin;
 use super::view::About;
 use crate::config::Config;
 use crate::log::sqlite::Side;
-use crate::log::uploads::{FileProgress, UploadRow, UploadState};
+use crate::log::{FileProgress, UploadRow, UploadState};
 use crate::log::writer::{LogHandle, Refusal};
 use crate::log::{Append, AppendError, Appended};
 

@@ -26,7 +26,7 @@ use crate::data_dir::DataDir;
 use crate::engine_thread::EngineHandle;
 use crate::log::AppendError;
 use crate::log::sqlite::Side;
-use crate::log::uploads::{UploadRow, UploadState};
+use crate::log::{UploadRow, UploadState};
 use crate::log::writer::LogHandle;
 use crate::store::sqlite::StoreReader;
 use ingest::{Ingest, SpooledFile};
