@@ -103,6 +103,9 @@ pub enum Durability {
     /// After fsync: survives a power cut.
     Fsync,
     /// Once the operating system has it: survives a crash of the process, not of the machine.
+    ///
+    /// This is `synchronous=NORMAL`, which in WAL mode leaves out the sync at commit and nothing else. `OFF` would leave out
+    /// those around the checkpoints of SQLite too, and a power cut there would break the file itself.
     Os,
     /// Nothing is written to disk; all is gone at exit.
     Memory,
