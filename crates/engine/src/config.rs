@@ -110,6 +110,15 @@ pub struct ConfigFault {
     pub message: String,
 }
 
+/// What holds for every series, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) lateness: i64,
+    pub(crate) dedup_horizon: i64,
+    pub(crate) dedup_max_ids: u32,
+    pub(crate) idle: i64,
+}
+
 /// What applies to one series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -177,8 +186,31 @@ impl EngineConfig {
 
     /// What applies to a series: the first rule that matches, over the defaults.
     pub fn settings_of(&self, key: &SeriesKey) -> Settings {
+        self.settings(self.rule_of(key).checked_sub(1).map(|i| &self.rules[i]))
+    }
+
+    /// Which rule decides for a series, from 1; 0 where none does. The index into [`EngineConfig::table`].
+    pub(crate) fn rule_of(&self, key: &SeriesKey) -> usize {
+        if self.rules.is_empty() {
+            return 0;
+        }
         let labels = key.labels();
-        self.settings(self.rules.iter().find(|rule| rule.matches(key.metric(), &labels)))
+        self.rules.iter().position(|rule| rule.matches(key.metric(), &labels)).map_or(0, |i| i + 1)
+    }
+
+    /// The settings without a rule, then those of each rule.
+    pub(crate) fn table(&self) -> Vec<Settings> {
+        std::iter::once(self.settings(None)).chain(self.rules.iter().map(|rule| self.settings(Some(rule)))).collect()
+    }
+
+    /// The limits that hold for every series, in nanoseconds.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            lateness: self.lateness(),
+            dedup_horizon: nanos(self.dedup_horizon_seconds),
+            dedup_max_ids: self.dedup_max_ids,
+            idle: nanos(self.series_idle_seconds),
+        }
     }
 
     fn settings(&self, rule: Option<&Rule>) -> Settings {

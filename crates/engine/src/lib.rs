@@ -7,15 +7,35 @@
 //!
 //! It must not know: tokio, sockets, files, clocks. Time is an argument.
 
+mod anomaly;
+mod cadence;
+mod checkpoint;
+mod config;
+mod dedup;
+mod engine;
 mod event;
 pub mod frame;
+mod glob;
+pub mod json_text;
+mod outputs;
 pub mod parse;
 mod rejection;
+mod series;
 mod series_key;
+mod shard;
+mod slab;
 mod timestamp;
 mod varint;
+mod window;
 
+pub use anomaly::{Anomaly, Point, Verdict, anomaly_id, hash_text, late_explanation, push_labels, write_explained};
+pub use anomaly_detect::{DetectorKind, Judgement, Severity};
+pub use checkpoint::{CheckpointCursor, Stale};
+pub use config::{ConfigFault, EngineConfig, Rule, Settings};
+pub use engine::{Engine, ScanCursor, SeriesInfo};
 pub use event::{Event, MAX_NAME_BYTES, is_metric};
+pub use glob::Glob;
+pub use outputs::{BatchOutcome, Outputs, SeriesOutcome, Totals};
 pub use rejection::{Code, LISTED_ERRORS, Rejected, Report};
 pub use series_key::{MAX_LABELS, SeriesHash, SeriesKey};
 pub use timestamp::{NANOS, Timestamp};

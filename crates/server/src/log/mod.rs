@@ -2,7 +2,11 @@
 //!
 //! [`sqlite::EventLog`] is the embedded log, [`writer`] the thread that owns it and groups appends into one fsync.
 
+pub mod admission;
+mod mark;
 pub mod sqlite;
+pub mod uploads;
+mod wal_tail;
 pub mod writer;
 
 use anomaly_engine::frame::{Batch, Position};
@@ -60,6 +64,13 @@ pub enum AppendError {
     /// The process is stopping. HTTP 503.
     #[error("the server is stopping")]
     Closing,
+}
+
+impl AppendError {
+    /// Whether the same append may be taken a little later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::QueueFull { .. } | Self::MemoryFull { .. } | Self::DiskFull(_))
+    }
 }
 
 /// Why a series could not be forgotten.

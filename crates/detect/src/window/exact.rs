@@ -1,0 +1,400 @@
+//! The window that keeps every sample.
+
+use std::collections::VecDeque;
+
+use super::block::{BLOCK, Block, Sample, moments};
+use super::{Bounds, WindowShape};
+use crate::stat::Moments;
+
+/// No block: what was kept for one is to be found anew.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Every sample in blocks of up to 32, with two stacks over the blocks.
+///
+/// The two stacks are those of Tangwongsan, Hirzel and Schneider ("General incremental sliding-window aggregation", 2015;
+/// "In-order sliding-window aggregation in worst-case constant time", 2021, section 3), with three deviations. A stack's element is a
+/// block and not a sample, so the sums cost 2 to 5 bytes a sample and a late sample moves at most 32 others. The samples
+/// of the one block in which the bounds begin have a suffix each (`front`), so a query is one merge. And the later stack
+/// keeps its sum before each block, so bounds that end early cost no walk.
+///
+/// ```text
+/// blocks   0 … stacked_from … edge … split … last
+/// run      –   of this block to split     of split to this block
+///                          front: of each sample to split
+///                                       tail: all samples from split on
+/// ```
+///
+/// Where the bounds begin in the last block their samples are summed directly. When they begin at or behind the split
+/// (or before what is stacked), the stacks are flipped: everything closed goes to the first. Each block is flipped once, so
+/// in order a query costs amortised constant time. Everything but `tail` and the prefixes is a function of the samples and
+/// the block limits.
+#[derive(Clone, Debug)]
+pub(super) struct ExactWindow {
+    pub(super) blocks: VecDeque<Block>,
+    /// For each sample of block `front_block`, the moments from it to the split.
+    front: Vec<Moments>,
+    /// Of the samples in `blocks[split..]`.
+    pub(super) tail: Moments,
+    /// Span + lateness: a sample so far behind the newest, or farther, is no longer wanted.
+    keep: i64,
+    /// The times of the oldest and the newest sample that `max_samples` cut; none while the first is the larger.
+    pub(super) cut: (i64, i64),
+    /// Where the last bounds in order began: the first sample after `edge_after`, if `edge_block` is one.
+    edge_after: i64,
+    edge_block: u32,
+    edge_index: u32,
+    front_block: u32,
+    pub(super) stacked_from: u32,
+    pub(super) split: u32,
+    /// Samples at the start of the first block that `max_samples` has cut; while there are any, `len` is `max_samples`.
+    pub(super) hidden: u32,
+    max_samples: u32,
+    pub(super) len: u32,
+    /// Samples for which the blocks have room.
+    pub(super) room: u32,
+}
+
+impl ExactWindow {
+    pub(super) fn new(shape: WindowShape) -> Self {
+        Self {
+            blocks: VecDeque::new(),
+            front: Vec::new(),
+            tail: Moments::EMPTY,
+            keep: shape.span.saturating_add(shape.lateness),
+            cut: (i64::MAX, i64::MIN),
+            edge_after: 0,
+            edge_block: NONE,
+            edge_index: 0,
+            front_block: NONE,
+            stacked_from: 0,
+            split: 0,
+            hidden: 0,
+            max_samples: shape.max_samples.max(1),
+            len: 0,
+            room: 0,
+        }
+    }
+
+    #[inline]
+    pub(super) fn newest(&self) -> Option<i64> {
+        self.blocks.back().map(Block::last_time)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.room as usize * size_of::<Sample>()
+            + self.blocks.capacity() * size_of::<Block>()
+            + self.front.capacity() * size_of::<Moments>()
+    }
+
+    pub(super) fn is_truncated(&self, bounds: Bounds) -> bool {
+        bounds.after < self.cut.1 && self.cut.0 <= bounds.upto
+    }
+
+    #[inline]
+    pub(super) fn moments(&mut self, bounds: Bounds) -> Moments {
+        match self.newest() {
+            None => return Moments::EMPTY,
+            Some(newest) if bounds.upto < newest => return self.peek(bounds),
+            Some(_) => {}
+        }
+        let (block, index) = self.edge(bounds.after);
+        if block + 1 == self.blocks.len() {
+            return moments(&self.blocks[block].samples[index..]);
+        }
+        if block >= self.split as usize || block < self.stacked_from as usize {
+            self.flip(block);
+        }
+        if self.front_block as usize != block {
+            self.fill_front(block);
+        }
+        self.front[index].merge(self.tail)
+    }
+
+    pub(super) fn peek(&self, bounds: Bounds) -> Moments {
+        let first = self.blocks.partition_point(|block| block.last_time() <= bounds.after);
+        let ends = self.blocks.partition_point(|block| block.first_time() <= bounds.upto);
+        let Some(last) = ends.checked_sub(1).filter(|&last| first <= last) else { return Moments::EMPTY };
+        let (start, end) = (self.visible(first, self.blocks[first].position(bounds.after)), self.blocks[last].position(bounds.upto));
+        if first == last {
+            return self.blocks[first].samples.get(start..end).map_or(Moments::EMPTY, moments);
+        }
+        let mut sum = if start == 0 { self.blocks[first].own } else { moments(&self.blocks[first].samples[start..]) };
+        let (next, split) = (first + 1, self.split as usize);
+        if next >= self.stacked_from as usize && first < split && split <= last {
+            sum = sum.merge(self.suffix(next)).merge(self.blocks[last].run);
+        } else {
+            sum = self.blocks.range(next..last).fold(sum, |sum, block| sum.merge(block.own));
+        }
+        sum.merge(moments(&self.blocks[last].samples[..end]))
+    }
+
+    pub(super) fn for_each(&self, bounds: Bounds, mut f: impl FnMut(i64, f64)) {
+        let first = self.blocks.partition_point(|block| block.last_time() <= bounds.after);
+        for (b, block) in self.blocks.iter().enumerate().skip(first) {
+            let start = if b == first { self.visible(b, block.position(bounds.after)) } else { 0 };
+            for sample in &block.samples[start..] {
+                if sample.time > bounds.upto {
+                    return;
+                }
+                f(sample.time, sample.value);
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn insert(&mut self, time: i64, value: f64, evicted: impl FnMut(i64, f64)) -> bool {
+        match self.newest() {
+            Some(newest) if time < newest => {
+                if time <= newest.saturating_sub(self.keep) || !self.insert_late(Sample { time, value }) {
+                    return false;
+                }
+            }
+            _ => self.push(Sample { time, value }),
+        }
+        self.len += 1;
+        self.expire(evicted);
+        true
+    }
+
+    pub(super) fn reshape(&mut self, shape: WindowShape) {
+        self.keep = shape.span.saturating_add(shape.lateness);
+        self.max_samples = shape.max_samples.max(1);
+        self.remove_hidden();
+        self.expire(|_, _| {});
+    }
+
+    /// The first sample after `after`, or the end of the last block; there must be a block.
+    #[inline]
+    fn edge(&mut self, after: i64) -> (usize, usize) {
+        let (mut block, mut index) = if self.edge_block != NONE && after >= self.edge_after {
+            (self.edge_block as usize, self.edge_index as usize)
+        } else {
+            (self.blocks.partition_point(|block| block.last_time() <= after).min(self.blocks.len() - 1), 0)
+        };
+        let last = self.blocks.len() - 1;
+        while block < last && self.blocks[block].last_time() <= after {
+            (block, index) = (block + 1, 0);
+        }
+        let samples = &self.blocks[block].samples;
+        while index < samples.len() && samples[index].time <= after {
+            index += 1;
+        }
+        index = self.visible(block, index);
+        (self.edge_after, self.edge_block, self.edge_index) = (after, block as u32, index as u32);
+        (block, index)
+    }
+
+    /// `index` in `block`, or behind what is hidden.
+    fn visible(&self, block: usize, index: usize) -> usize {
+        if block == 0 { index.max(self.hidden as usize) } else { index }
+    }
+
+    /// The moments of the blocks from `block` to the split.
+    fn suffix(&self, block: usize) -> Moments {
+        if block < self.split as usize { self.blocks[block].run } else { Moments::EMPTY }
+    }
+
+    /// Puts every block from `from` to the one before the last on the first stack.
+    fn flip(&mut self, from: usize) {
+        self.restack();
+        self.stacked_from = from as u32;
+        self.sum_suffixes(self.blocks.len() - 2);
+    }
+
+    /// Leaves only the last block on the second stack, and none on the first.
+    fn restack(&mut self) {
+        let Some(last) = self.blocks.len().checked_sub(1) else { return };
+        self.split = last as u32;
+        self.stacked_from = last as u32;
+        self.tail = moments(&self.blocks[last].samples);
+        self.blocks[last].run = Moments::EMPTY;
+        self.front_block = NONE;
+    }
+
+    /// Sums the suffixes of `upto` and the blocks before it anew.
+    pub(super) fn sum_suffixes(&mut self, upto: usize) {
+        let mut sum = self.suffix(upto + 1);
+        for b in (self.stacked_from as usize..=upto).rev() {
+            let block = &mut self.blocks[b];
+            sum = block.own.merge(sum);
+            block.run = sum;
+        }
+    }
+
+    fn fill_front(&mut self, block: usize) {
+        let mut sum = self.suffix(block + 1);
+        let samples = &self.blocks[block].samples;
+        self.front.clear();
+        self.front.reserve_exact(BLOCK);
+        self.front.resize(samples.len(), Moments::EMPTY);
+        for (front, sample) in self.front.iter_mut().zip(samples).rev() {
+            sum.push(sample.value);
+            *front = sum;
+        }
+        self.front_block = block as u32;
+    }
+
+    #[inline]
+    fn push(&mut self, sample: Sample) {
+        if self.blocks.back().is_none_or(|block| block.samples.len() == BLOCK) {
+            self.open();
+        }
+        if let Some(last) = self.blocks.back_mut() {
+            if last.samples.len() == last.samples.capacity() {
+                let before = last.samples.capacity();
+                last.grow(false);
+                self.room += (last.samples.capacity() - before) as u32;
+            }
+            last.samples.push(sample);
+            self.tail.push(sample.value);
+        }
+    }
+
+    /// Closes the last block and opens another.
+    fn open(&mut self) {
+        if let Some(last) = self.blocks.back_mut() {
+            last.sum();
+        }
+        // A series with few samples should cost little; one that has filled two blocks will fill a third.
+        let mut block = Block::with_capacity(if self.blocks.len() < 2 { 4 } else { BLOCK });
+        block.run = self.tail;
+        self.room += block.samples.capacity() as u32;
+        self.reserve_block();
+        self.blocks.push_back(block);
+    }
+
+    /// Room for one more block, and for a quarter as many at most (a deque by itself doubles).
+    fn reserve_block(&mut self) {
+        if self.blocks.len() == self.blocks.capacity() {
+            self.blocks.reserve_exact(1 + self.blocks.len() / 4);
+        }
+    }
+
+    /// Inserts a sample that is older than the newest; false where it would be the first to be cut.
+    fn insert_late(&mut self, sample: Sample) -> bool {
+        let mut b = self.blocks.partition_point(|block| block.first_time() <= sample.time).saturating_sub(1);
+        if b == 0 {
+            self.remove_hidden();
+        }
+        let mut i = self.blocks[b].position(sample.time);
+        if (b, i) == (0, 0) && self.len == self.max_samples {
+            self.note_cut(sample.time);
+            return false;
+        }
+        let touched = b;
+        let mut upto = b;
+        if self.blocks[b].samples.len() == BLOCK {
+            self.cut_block(b);
+            upto = b + 1;
+            if i > self.blocks[b].samples.len() {
+                i -= self.blocks[b].samples.len();
+                b += 1;
+            }
+        }
+        let block = &mut self.blocks[b];
+        let before = block.samples.capacity();
+        block.grow(true);
+        self.room += (block.samples.capacity() - before) as u32;
+        block.samples.insert(i, sample);
+        self.resum(touched, upto, sample.value);
+        true
+    }
+
+    /// Cuts a full block in two.
+    fn cut_block(&mut self, b: usize) {
+        let before = self.blocks[b].samples.capacity();
+        let later = self.blocks[b].cut();
+        self.room = self.room + (self.blocks[b].samples.capacity() + later.samples.capacity()) as u32 - before as u32;
+        self.reserve_block();
+        self.blocks.insert(b + 1, later);
+        for index in [&mut self.split, &mut self.stacked_from] {
+            *index += u32::from(*index as usize > b);
+        }
+        if self.front_block != NONE && self.front_block as usize > b {
+            self.front_block += 1;
+        }
+    }
+
+    /// Brings the sums up to date where `value` came into one of the blocks from `touched` to `upto`.
+    fn resum(&mut self, touched: usize, upto: usize, value: f64) {
+        if touched <= self.edge_block as usize {
+            self.edge_block = NONE;
+        }
+        let last = self.blocks.len() - 1;
+        for block in self.blocks.range_mut(touched..=upto) {
+            block.sum();
+        }
+        if touched < self.split as usize {
+            self.sum_suffixes(upto);
+            self.front_block = NONE;
+        } else {
+            self.tail.push(value);
+            if upto > touched {
+                self.blocks[upto].run = self.blocks[touched].run.merge(self.blocks[touched].own);
+            }
+            for block in self.blocks.range_mut((upto + 1).min(last + 1)..) {
+                block.run.push(value);
+            }
+        }
+    }
+
+    #[inline]
+    fn expire(&mut self, mut evicted: impl FnMut(i64, f64)) {
+        let horizon = self.newest().map_or(i64::MIN, |newest| newest.saturating_sub(self.keep));
+        let mut from_tail = false;
+        while self.blocks.len() > 1 && self.blocks[0].last_time() <= horizon {
+            from_tail |= self.pop_block(&mut evicted);
+        }
+        while self.len > self.max_samples {
+            let Sample { time, value } = self.blocks[0].samples[self.hidden as usize];
+            evicted(time, value);
+            self.note_cut(time);
+            self.len -= 1;
+            self.hidden += 1;
+            if self.hidden as usize == self.blocks[0].samples.len() {
+                from_tail |= self.pop_block(&mut evicted);
+            }
+        }
+        if from_tail {
+            self.restack();
+        }
+    }
+
+    /// Drops the first block, of several; returns whether it was on the second stack.
+    fn pop_block(&mut self, evicted: &mut impl FnMut(i64, f64)) -> bool {
+        let Some(block) = self.blocks.pop_front() else { return false };
+        for sample in &block.samples[self.hidden as usize..] {
+            evicted(sample.time, sample.value);
+        }
+        self.len -= block.samples.len() as u32 - self.hidden;
+        self.room -= block.samples.capacity() as u32;
+        self.hidden = 0;
+        let from_tail = self.split == 0;
+        self.split = self.split.saturating_sub(1);
+        self.stacked_from = self.stacked_from.saturating_sub(1);
+        for index in [&mut self.front_block, &mut self.edge_block] {
+            *index = if *index == NONE { NONE } else { index.checked_sub(1).unwrap_or(NONE) };
+        }
+        from_tail
+    }
+
+    fn note_cut(&mut self, time: i64) {
+        self.cut = (self.cut.0.min(time), self.cut.1.max(time));
+    }
+
+    /// Removes the hidden samples from the first block. Its own sum is that of what is left; sums that it was part of are not
+    /// asked for while the bounds can only begin in it.
+    fn remove_hidden(&mut self) {
+        if self.hidden > 0 {
+            self.blocks[0].samples.drain(..self.hidden as usize);
+            self.blocks[0].sum();
+            self.hidden = 0;
+            self.front_block = NONE;
+            self.edge_block = NONE;
+        }
+    }
+}

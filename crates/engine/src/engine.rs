@@ -1,0 +1,282 @@
+//! The engine: frames in, outputs out.
+
+use std::collections::BTreeMap;
+
+use anomaly_detect::DetectorKind;
+
+use crate::config::{EngineConfig, Settings};
+use crate::frame::{BatchRef, Frame, Position, RecordRef};
+use crate::outputs::{BatchOutcome, Outputs, Totals};
+use crate::series_key::{SeriesHash, SeriesKey};
+use crate::shard::{Delivery, Shard, ShardOutputs};
+use crate::timestamp::{NANOS, Timestamp};
+use crate::varint::{DecodeError, undecodable};
+
+/// Rows from which a batch is worth the threads of several shards.
+const PARALLEL_ROWS: u32 = 4096;
+/// How long the positions of uploads and keys are remembered.
+const SOURCE_MEMORY: i64 = 24 * 3600 * NANOS;
+
+/// The pure core: applies frames in the order of their numbers and says what they bring forth.
+///
+/// The same frames give the same outputs, bit for bit, whatever the number of shards, the batches that rows came in, and
+/// the checkpoints that it was restored from. Memory: see `anomaly_detect::Window` for a series' samples, and about 450
+/// bytes a series besides.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: EngineConfig,
+    pub(crate) shards: Vec<Shard>,
+    /// The highest position taken from each source, and when.
+    pub(crate) sources: BTreeMap<String, (u64, Timestamp)>,
+    pub(crate) totals: Totals,
+    /// The latest time of arrival.
+    pub(crate) clock: Timestamp,
+    swept: Timestamp,
+    /// The last frame applied.
+    pub(crate) applied: u64,
+    /// The frame up to which a checkpoint has counted and restored; 0 outside a recovery.
+    pub(crate) recovering: u64,
+    keep_points: bool,
+}
+
+/// What is known of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesInfo {
+    /// Its identity.
+    pub key: SeriesKey,
+    /// Its name.
+    pub name: String,
+    /// Events ever accepted.
+    pub count: u64,
+    /// The newest event in event time.
+    pub last: (Timestamp, f64),
+    /// The detector that judges it.
+    pub detector: DetectorKind,
+    /// Whether it comes too seldom for its window.
+    pub sparse: bool,
+    /// Whether its window had to leave out samples.
+    pub truncated: bool,
+}
+
+impl Engine {
+    /// An engine without series.
+    ///
+    /// # Panics
+    /// Without a shard.
+    pub fn new(config: EngineConfig, n_shards: usize) -> Self {
+        assert!(n_shards > 0, "an engine has at least one shard");
+        Self {
+            shards: (0..n_shards).map(|_| Shard::new(&config)).collect(),
+            config,
+            sources: BTreeMap::new(),
+            totals: Totals::default(),
+            clock: Timestamp::default(),
+            swept: Timestamp::default(),
+            applied: 0,
+            recovering: 0,
+            keep_points: false,
+        }
+    }
+
+    /// Whether outputs hold every point, for drawing and for `--all-points`; off at first.
+    pub fn keep_points(&mut self, keep: bool) {
+        self.keep_points = keep;
+    }
+
+    /// Applies a frame and appends what it brings forth to `out`.
+    ///
+    /// Frames come in the order of their numbers; a number at or below the last is skipped.
+    ///
+    /// # Errors
+    /// A record that cannot be decoded, such as a configuration of a newer version.
+    pub fn apply(&mut self, frame: &Frame<'_>, out: &mut Outputs) -> Result<(), DecodeError> {
+        if frame.number <= self.applied {
+            return Ok(());
+        }
+        self.clock = self.clock.max(frame.arrival);
+        for record in frame.records() {
+            let (row, record) = record?;
+            let at = Position { frame: frame.number, row };
+            match record {
+                RecordRef::Events(batch) => self.take(&batch, at, out),
+                RecordRef::Forget(key) => {
+                    let key = SeriesKey::from_bytes(key)?;
+                    self.shard_mut(key.hash()).forget(key.hash(), frame.number);
+                    out.forgotten.push((at, key));
+                }
+                RecordRef::Configure(text) => {
+                    let config = EngineConfig::from_text(text).map_err(|_| undecodable("a recorded configuration"))?;
+                    self.shards.iter_mut().for_each(|shard| shard.configure(&config, frame.number));
+                    self.config = config;
+                }
+                RecordRef::Tick => {}
+            }
+        }
+        self.applied = frame.number;
+        if self.recovering > 0 && self.applied >= self.recovering {
+            self.recovering = 0;
+            self.shards.iter_mut().for_each(Shard::end_recovery);
+        }
+        self.sweep(&mut out.idle);
+        Ok(())
+    }
+
+    fn take(&mut self, batch: &BatchRef<'_>, first: Position, out: &mut Outputs) {
+        let redelivered = self.redelivered(batch);
+        let of_a_file = batch.origin.starts_with("upload:") || batch.origin.starts_with("file:");
+        let delivery =
+            Delivery { batch, first, arrival: self.clock, redelivered, mine: None, keep_points: self.keep_points, of_a_file };
+        let mut parts = self.deliver(&delivery);
+        let merged = parts.len() > 1;
+        let mut outcome =
+            BatchOutcome { first, rows: batch.n_rows, origin: batch.origin.to_owned(), redelivered, ..BatchOutcome::default() };
+        let (anomalies, points) = (out.anomalies.len(), out.points.len());
+        for part in &mut parts {
+            outcome.duplicates += part.duplicates;
+            outcome.late += part.late;
+            outcome.anomalies += part.anomalies.len() as u32;
+            outcome.evicted_ids += part.evicted_ids;
+            outcome.series.append(&mut part.series);
+            out.anomalies.append(&mut part.anomalies);
+            out.points.append(&mut part.points);
+        }
+        if merged {
+            out.anomalies[anomalies..].sort_unstable_by_key(|anomaly| anomaly.position);
+            out.points[points..].sort_unstable_by_key(|point| point.position);
+            outcome.series.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        }
+        if first.frame > self.recovering {
+            self.totals.add(&outcome);
+        }
+        out.batches.push(outcome);
+    }
+
+    /// Hands a batch to the shards that own its series: at once where there is one, or few rows; else each on a thread.
+    fn deliver(&mut self, delivery: &Delivery<'_>) -> Vec<ShardOutputs> {
+        let (config, n) = (&self.config, self.shards.len());
+        let run = |shard: &mut Shard, mine: Option<&[bool]>| {
+            let mut part = ShardOutputs::default();
+            shard.apply(&Delivery { mine, ..*delivery }, config, &mut part);
+            part
+        };
+        if n == 1 {
+            return vec![run(&mut self.shards[0], None)];
+        }
+        let owners: Vec<Vec<bool>> = (0..n)
+            .map(|i| delivery.batch.series.iter().map(|series| shard_of(series.hash, n) == i).collect())
+            .collect();
+        let owned = self.shards.iter_mut().zip(&owners);
+        if delivery.batch.n_rows < PARALLEL_ROWS {
+            return owned.map(|(shard, mine)| run(shard, Some(mine))).collect();
+        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = owned.map(|(shard, mine)| scope.spawn(move || run(shard, Some(mine)))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        })
+    }
+
+    /// How many of the first rows were taken from their source before; remembers how far it is taken now.
+    fn redelivered(&mut self, batch: &BatchRef<'_>) -> u32 {
+        let (Some(first), true) = (batch.first, batch.n_rows > 0) else {
+            return 0;
+        };
+        let known = self.sources.get(batch.origin).filter(|(_, at)| !forgets(batch.origin, *at, self.clock)).map(|(taken, _)| *taken);
+        let last = first + u64::from(batch.n_rows) - 1;
+        let taken = known.map_or(last, |taken| taken.max(last));
+        self.sources.insert(batch.origin.to_owned(), (taken, self.clock));
+        known.map_or(0, |known| (known + 1).saturating_sub(first).min(u64::from(batch.n_rows)) as u32)
+    }
+
+    /// From time to time lets go of idle series and old sources. What is let go would count as forgotten anyway, so the
+    /// moment shows in no result.
+    fn sweep(&mut self, idle: &mut Vec<SeriesHash>) {
+        let pause = (self.config.limits().idle / 64).clamp(NANOS, 600 * NANOS);
+        if self.recovering > 0 || self.clock.since(self.swept) < pause {
+            return;
+        }
+        self.swept = self.clock;
+        let clock = self.clock;
+        self.shards.iter_mut().for_each(|shard| shard.sweep(clock, idle));
+        self.sources.retain(|origin, (_, at)| !forgets(origin, *at, clock));
+    }
+
+    /// The last frame applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// What was counted since the log began.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Number of series known.
+    pub fn series_len(&self) -> usize {
+        self.shards.iter().map(Shard::len).sum()
+    }
+
+    /// Bytes that all state takes.
+    pub fn state_bytes(&self) -> usize {
+        self.shards.iter().map(Shard::bytes).sum()
+    }
+
+    /// What is known of a series.
+    pub fn series(&self, hash: SeriesHash) -> Option<SeriesInfo> {
+        let (series, settings) = self.shards[shard_of(hash, self.shards.len())].find(hash)?;
+        Some(info(series, settings))
+    }
+
+    /// Looks at up to `max` places of series from `from` on, and returns where to go on; `None` at the end. So that a
+    /// listing of a million series can be cut into short pieces.
+    pub fn scan(&self, from: ScanCursor, max: u32, mut look: impl FnMut(&SeriesKey, &dyn Fn() -> SeriesInfo)) -> Option<ScanCursor> {
+        let shard = self.shards.get(from.shard)?;
+        let end = shard.places().min(from.place.saturating_add(max));
+        for (series, settings) in (from.place..end).filter_map(|place| shard.at(place)) {
+            look(&series.key, &|| info(series, settings));
+        }
+        if end < shard.places() {
+            return Some(ScanCursor { place: end, ..from });
+        }
+        (from.shard + 1 < self.shards.len()).then_some(ScanCursor { shard: from.shard + 1, place: 0 })
+    }
+
+    fn shard_mut(&mut self, hash: SeriesHash) -> &mut Shard {
+        let n = self.shards.len();
+        &mut self.shards[shard_of(hash, n)]
+    }
+}
+
+/// Where a scan of all series stands; the default is the beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanCursor {
+    shard: usize,
+    place: u32,
+}
+
+/// The shard that owns a series.
+pub(crate) fn shard_of(hash: SeriesHash, n_shards: usize) -> usize {
+    // The low half is the hash tables': with the high half, shards do not thin out their buckets.
+    ((hash >> 64) as u64 % n_shards as u64) as usize
+}
+
+fn info(series: &crate::series::Series, settings: &Settings) -> SeriesInfo {
+    SeriesInfo {
+        name: series.key.name(),
+        key: series.key.clone(),
+        count: series.ordinal,
+        last: series.newest,
+        detector: settings.params.kind(),
+        sparse: series.sparse(settings).is_some(),
+        truncated: series.is_truncated(settings),
+    }
+}
+
+/// Whether the position of a source last seen at `at` is no longer remembered at `now`.
+fn forgets(origin: &str, at: Timestamp, now: Timestamp) -> bool {
+    (origin.starts_with("upload:") || origin.starts_with("key:") || origin.starts_with("file:")) && now.since(at) > SOURCE_MEMORY
+}

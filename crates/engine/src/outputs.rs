@@ -1,0 +1,105 @@
+//! What applying frames brings forth.
+
+use crate::anomaly::{Anomaly, Point};
+use crate::frame::Position;
+use crate::series_key::{SeriesHash, SeriesKey};
+use crate::timestamp::Timestamp;
+
+/// The outputs of the frames applied since it was last cleared, each list in the order of positions.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// Events that fired.
+    pub anomalies: Vec<Anomaly>,
+    /// Every event but the duplicates, where the engine keeps points.
+    pub points: Vec<Point>,
+    /// What became of each batch.
+    pub batches: Vec<BatchOutcome>,
+    /// Series that `DELETE /series` has forgotten.
+    pub forgotten: Vec<(Position, SeriesKey)>,
+    /// Series that have left memory because they were idle: their anomalies stay.
+    pub idle: Vec<SeriesHash>,
+}
+
+impl Outputs {
+    /// Empties the lists and keeps their room.
+    pub fn clear(&mut self) {
+        self.anomalies.clear();
+        self.points.clear();
+        self.batches.clear();
+        self.forgotten.clear();
+        self.idle.clear();
+    }
+}
+
+/// What became of the rows of one batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BatchOutcome {
+    /// The batch's first row.
+    pub first: Position,
+    /// Rows in the batch.
+    pub rows: u32,
+    /// The name of its origin.
+    pub origin: String,
+    /// Rows at or below the highest position taken from this source: skipped.
+    pub redelivered: u32,
+    /// Rows whose id came before.
+    pub duplicates: u32,
+    /// Rows too far behind to be judged.
+    pub late: u32,
+    /// Rows that fired.
+    pub anomalies: u32,
+    /// Ids forgotten for want of room.
+    pub evicted_ids: u32,
+    /// What became of each series of the batch; only for the rows of a file (`upload:…`, `file:…`).
+    pub series: Vec<SeriesOutcome>,
+}
+
+/// What became of the rows of one series in one batch of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesOutcome {
+    /// Its name.
+    pub name: String,
+    /// Rows that counted (duplicates and redelivered ones do not).
+    pub rows: u32,
+    /// Of those, too late.
+    pub late: u32,
+    /// Of those, judged: the window held enough before them.
+    pub judged: u32,
+    /// The newest event of the series.
+    pub newest: Timestamp,
+    /// What to say where it comes too seldom for its window.
+    pub sparse: Option<String>,
+}
+
+/// What the engine counted since the log began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Events accepted: late ones and duplicates included.
+    pub events: u64,
+    /// Events too late to be judged.
+    pub late: u64,
+    /// Events whose id came before.
+    pub duplicates: u64,
+    /// Rows that a source delivered again.
+    pub redelivered: u64,
+    /// Ids forgotten for want of room.
+    pub evicted_ids: u64,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, batch: &BatchOutcome) {
+        self.events += u64::from(batch.rows - batch.redelivered);
+        self.late += u64::from(batch.late);
+        self.duplicates += u64::from(batch.duplicates);
+        self.redelivered += u64::from(batch.redelivered);
+        self.evicted_ids += u64::from(batch.evicted_ids);
+    }
+
+    pub(crate) fn numbers(&self) -> [u64; 5] {
+        [self.events, self.late, self.duplicates, self.redelivered, self.evicted_ids]
+    }
+
+    pub(crate) fn from_numbers([events, late, duplicates, redelivered, evicted_ids]: [u64; 5]) -> Self {
+        Self { events, late, duplicates, redelivered, evicted_ids }
+    }
+}

@@ -1,0 +1,215 @@
+//! The state of one series: its window, its detector, and what it remembers of its events.
+
+use anomaly_detect::{Detector, Judgement, Window};
+
+use crate::cadence::{Cadence, sparse_text};
+use crate::config::{Limits, Settings};
+use crate::dedup::{Seen, SeenIds};
+use crate::frame::Row;
+use crate::series_key::{SeriesHash, SeriesKey};
+use crate::timestamp::Timestamp;
+use crate::varint::{DecodeError, put_bytes, put_varint, take_array, take_bytes, take_varint, undecodable};
+use crate::window::{bounds, is_late};
+
+/// One series. Memory: about 450 bytes, its name, and what window and detector hold.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) key: SeriesKey,
+    pub(crate) hash: SeriesHash,
+    /// Index into the shard's table of settings.
+    pub(crate) rule: u32,
+    /// Time of its first event since it became known.
+    pub(crate) first: Timestamp,
+    /// Accepted events since then, late ones included.
+    pub(crate) ordinal: u64,
+    /// The newest event in event time, and its value.
+    pub(crate) newest: (Timestamp, f64),
+    /// Frame time of its last event.
+    pub(crate) last_arrival: Timestamp,
+    cadence: Cadence,
+    seen: Option<Box<SeenIds>>,
+    incident: Option<OpenIncident>,
+    window: Window,
+    detector: Detector,
+}
+
+/// The incident that the next anomaly may join.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OpenIncident {
+    id: u128,
+    /// Its newest anomaly in event time.
+    last: Timestamp,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outcome {
+    /// Its id came before: accepted, and not counted again.
+    Duplicate,
+    /// Too far behind: counted, and not judged.
+    Late,
+    /// Judged, and in the window now.
+    Judged(Judgement),
+}
+
+impl Series {
+    pub(crate) fn new(key: SeriesKey, hash: SeriesHash, rule: usize, settings: &Settings, arrival: Timestamp) -> Self {
+        let window = Window::new(settings.shape);
+        let detector = Detector::new(&settings.params, &window);
+        Self {
+            key,
+            hash,
+            rule: rule as u32,
+            first: Timestamp::default(),
+            ordinal: 0,
+            newest: (Timestamp::from_nanos(i64::MIN), 0.0),
+            last_arrival: arrival,
+            cadence: Cadence::default(),
+            seen: None,
+            incident: None,
+            window,
+            detector,
+        }
+    }
+
+    /// Whether it has been without an arrival for so long that it counts as forgotten at `arrival`.
+    pub(crate) fn is_idle(&self, arrival: Timestamp, limits: &Limits) -> bool {
+        arrival.since(self.last_arrival) > limits.idle
+    }
+
+    /// Takes an event; returns what became of it, and whether an id was forgotten for want of room.
+    pub(crate) fn push(&mut self, row: &Row<'_>, arrival: Timestamp, limits: &Limits, settings: &Settings) -> (Outcome, bool) {
+        self.last_arrival = arrival;
+        let mut evicted = false;
+        if let Some(id) = row.id {
+            let seen = self.seen.get_or_insert_default();
+            match seen.is_repeated(id, row.timestamp, self.newest.0, limits.dedup_horizon, limits.dedup_max_ids) {
+                Seen::Repeated => return (Outcome::Duplicate, false),
+                Seen::New { evicted: forgotten } => evicted = forgotten,
+            }
+        }
+        if self.ordinal == 0 {
+            self.first = row.timestamp;
+        }
+        self.ordinal += 1;
+        if self.ordinal > 1 && is_late(row.timestamp, self.newest.0, limits.lateness) {
+            return (Outcome::Late, evicted);
+        }
+        let bounds = bounds(row.timestamp, settings.shape.span);
+        let judgement = self.detector.judge(&settings.params, &mut self.window, bounds, row.value);
+        self.detector.observe(&settings.params, &mut self.window, row.timestamp.nanos(), row.value);
+        if row.timestamp >= self.newest.0 {
+            if self.ordinal > 1 {
+                self.cadence.push(row.timestamp.since(self.newest.0));
+            }
+            self.newest = (row.timestamp, row.value);
+        }
+        (Outcome::Judged(judgement), evicted)
+    }
+
+    /// The incident of an anomaly at `at`: the open one while it is within the window of its last anomaly, else a new one
+    /// that takes its id from the anomaly.
+    pub(crate) fn incident_of(&mut self, anomaly: u128, at: Timestamp, span: i64) -> u128 {
+        match &mut self.incident {
+            Some(open) if at.since(open.last) <= span => {
+                open.last = open.last.max(at);
+                open.id
+            }
+            incident => {
+                let id = incident_id(anomaly);
+                *incident = Some(OpenIncident { id, last: at });
+                id
+            }
+        }
+    }
+
+    /// Takes new settings: samples, ordinals and ids stay; a detector whose parameters changed starts afresh from them.
+    pub(crate) fn configure(&mut self, rule: usize, old: &Settings, new: &Settings) {
+        self.rule = rule as u32;
+        if old.shape != new.shape {
+            self.window.reshape(new.shape);
+        }
+        if old.params != new.params || old.shape != new.shape {
+            self.detector = Detector::new(&new.params, &self.window);
+        }
+    }
+
+    /// What to say where it comes too seldom for its window.
+    pub(crate) fn sparse(&self, settings: &Settings) -> Option<String> {
+        self.cadence.sparse(settings).map(|median| sparse_text(median, settings))
+    }
+
+    /// Whether its window had to leave out samples for want of room.
+    pub(crate) fn is_truncated(&self, settings: &Settings) -> bool {
+        self.ordinal > 0 && self.window.is_truncated(bounds(self.newest.0, settings.shape.span))
+    }
+
+    /// Bytes that it takes, its own included.
+    pub(crate) fn bytes(&self) -> usize {
+        let seen = self.seen.as_ref().map_or(0, |seen| size_of::<SeenIds>() + seen.heap_bytes());
+        size_of::<Option<Self>>() + self.key.as_bytes().len() + self.window.heap_bytes() + self.detector.heap_bytes() + seen
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_bytes(out, self.key.as_bytes());
+        put_varint(out, self.ordinal);
+        for number in [self.first.nanos(), self.newest.0.nanos(), self.newest.1.to_bits() as i64, self.last_arrival.nanos()] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        self.cadence.encode(out);
+        self.seen.as_deref().unwrap_or(&SeenIds::default()).encode(out);
+        out.push(u8::from(self.incident.is_some()));
+        if let Some(open) = self.incident {
+            out.extend_from_slice(&open.id.to_le_bytes());
+            out.extend_from_slice(&open.last.nanos().to_le_bytes());
+        }
+        self.window.encode(out);
+        self.detector.encode(out);
+    }
+
+    /// Reads a series whose settings `settings_of` tells.
+    pub(crate) fn decode<'s>(
+        from: &mut &[u8],
+        settings_of: impl FnOnce(&SeriesKey) -> (usize, &'s Settings),
+    ) -> Result<Self, DecodeError> {
+        let key = SeriesKey::from_bytes(take_bytes(from)?)?;
+        let (rule, settings) = settings_of(&key);
+        let ordinal = take_varint(from)?;
+        let mut number = || take_array(from).map(i64::from_le_bytes);
+        let (first, newest, value, last_arrival) = (number()?, number()?, number()?, number()?);
+        let cadence = Cadence::decode(from)?;
+        let seen = SeenIds::decode(from)?;
+        let incident = match take_array::<1>(from)?[0] {
+            0 => None,
+            1 => {
+                let id = u128::from_le_bytes(take_array(from)?);
+                Some(OpenIncident { id, last: Timestamp::from_nanos(i64::from_le_bytes(take_array(from)?)) })
+            }
+            _ => return Err(undecodable("an incident")),
+        };
+        let unreadable = |_| undecodable("the state of a window or detector");
+        let window = Window::decode(settings.shape, from).map_err(unreadable)?;
+        let detector = Detector::decode(&settings.params, &window, from).map_err(unreadable)?;
+        Ok(Self {
+            hash: key.hash(),
+            key,
+            rule: rule as u32,
+            first: Timestamp::from_nanos(first),
+            ordinal,
+            newest: (Timestamp::from_nanos(newest), f64::from_bits(value as u64)),
+            last_arrival: Timestamp::from_nanos(last_arrival),
+            cadence,
+            seen: (seen.heap_bytes() > 0).then(|| Box::new(seen)),
+            incident,
+            window,
+            detector,
+        })
+    }
+}
+
+/// The id of the incident that an anomaly begins.
+fn incident_id(anomaly: u128) -> u128 {
+    let mut bytes = *b"incident\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    bytes[8..].copy_from_slice(&anomaly.to_le_bytes());
+    xxhash_rust::xxh3::xxh3_128(&bytes)
+}

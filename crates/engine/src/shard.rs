@@ -1,0 +1,284 @@
+//! A shard: the one owner of its series.
+
+use anomaly_detect::{Judgement, Verdict as Judged};
+
+use crate::anomaly::{Anomaly, Point, Verdict, anomaly_id};
+use crate::config::{EngineConfig, Limits, Settings};
+use crate::frame::{BatchRef, Position, Row};
+use crate::outputs::SeriesOutcome;
+use crate::series::{Outcome, Series};
+use crate::series_key::{SeriesHash, SeriesKey};
+use crate::slab::Slab;
+use crate::timestamp::Timestamp;
+use crate::varint::{DecodeError, undecodable};
+
+/// Some of the series, and all that is known of them.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    slab: Slab,
+    /// Settings by rule; 0 is without one.
+    table: Vec<Settings>,
+    limits: Limits,
+    /// Bytes of all series; the slab's own come on top.
+    series_bytes: usize,
+    recovery: Option<Recovery>,
+}
+
+/// Which frames the series of a checkpoint have already seen.
+#[derive(Debug, Default)]
+struct Recovery {
+    /// Places below the first number came from a chunk written after the frame behind it; ascending.
+    chunks: Vec<(u32, u64)>,
+}
+
+/// A batch on its way through a shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery<'a> {
+    pub(crate) batch: &'a BatchRef<'a>,
+    /// Position of its first row.
+    pub(crate) first: Position,
+    /// Frame time.
+    pub(crate) arrival: Timestamp,
+    /// The first rows, taken from their source before.
+    pub(crate) redelivered: u32,
+    /// Which series of the batch are this shard's; `None`: all.
+    pub(crate) mine: Option<&'a [bool]>,
+    pub(crate) keep_points: bool,
+    pub(crate) of_a_file: bool,
+}
+
+/// What a batch brought forth in one shard.
+#[derive(Debug, Default)]
+pub(crate) struct ShardOutputs {
+    pub(crate) anomalies: Vec<Anomaly>,
+    pub(crate) points: Vec<Point>,
+    pub(crate) duplicates: u32,
+    pub(crate) late: u32,
+    pub(crate) evicted_ids: u32,
+    pub(crate) series: Vec<SeriesOutcome>,
+}
+
+/// A place that is not looked up yet, and one whose rows are skipped (its checkpoint has seen them).
+const UNKNOWN: u32 = u32::MAX;
+const SKIPPED: u32 = u32::MAX - 1;
+
+impl Shard {
+    pub(crate) fn new(config: &EngineConfig) -> Self {
+        Self { slab: Slab::default(), table: config.table(), limits: config.limits(), series_bytes: 0, recovery: None }
+    }
+
+    pub(crate) fn apply(&mut self, delivery: &Delivery<'_>, config: &EngineConfig, out: &mut ShardOutputs) {
+        let batch = delivery.batch;
+        let mut places = vec![UNKNOWN; batch.series.len()];
+        let mut counts = vec![Counts::default(); if delivery.of_a_file { batch.series.len() } else { 0 }];
+        for (i, row) in (0..).zip(batch.rows()) {
+            let n = row.series as usize;
+            if i < delivery.redelivered || delivery.mine.is_some_and(|mine| !mine[n]) {
+                continue;
+            }
+            if places[n] == UNKNOWN {
+                places[n] = self.place(delivery, n, config);
+            }
+            if places[n] == SKIPPED {
+                continue;
+            }
+            let position = Position { frame: delivery.first.frame, row: delivery.first.row + i };
+            let outcome = self.push(places[n], &row, position, delivery, out);
+            if let Some(counts) = counts.get_mut(n) {
+                counts.add(&outcome);
+            }
+        }
+        for (place, counts) in places.into_iter().zip(counts).filter(|(_, counts)| counts.rows > 0) {
+            if let Some(series) = self.slab.get(place) {
+                let sparse = series.sparse(&self.table[series.rule as usize]);
+                let Counts { rows, late, judged } = counts;
+                out.series.push(SeriesOutcome { name: series.key.name(), rows, late, judged, newest: series.newest.0, sparse });
+            }
+        }
+    }
+
+    /// The place of the `n`th series of a batch, made known where it is not, begun anew where it was idle for too long.
+    fn place(&mut self, delivery: &Delivery<'_>, n: usize, config: &EngineConfig) -> u32 {
+        let named = delivery.batch.series[n];
+        let found = self.slab.find(named.hash, named.key);
+        if let Some(place) = found {
+            if self.seen_until(place) >= delivery.first.frame {
+                return SKIPPED;
+            }
+            if !self.slab.get(place).is_some_and(|series| series.is_idle(delivery.arrival, &self.limits)) {
+                return place;
+            }
+            self.remove(place);
+        }
+        let Ok(key) = SeriesKey::from_bytes(named.key) else {
+            return SKIPPED;
+        };
+        let rule = config.rule_of(&key);
+        let series = Series::new(key, named.hash, rule, &self.table[rule], delivery.arrival);
+        self.insert(series)
+    }
+
+    fn push(&mut self, place: u32, row: &Row<'_>, position: Position, delivery: &Delivery<'_>, out: &mut ShardOutputs) -> Outcome {
+        let Some(series) = self.slab.get_mut(place) else {
+            return Outcome::Duplicate;
+        };
+        let settings = &self.table[series.rule as usize];
+        let before = series.bytes();
+        let (outcome, evicted) = series.push(row, delivery.arrival, &self.limits, settings);
+        self.series_bytes = self.series_bytes + series.bytes() - before;
+        out.evicted_ids += u32::from(evicted);
+        let (verdict, judgement) = match outcome {
+            Outcome::Duplicate => {
+                out.duplicates += 1;
+                return outcome;
+            }
+            Outcome::Late => {
+                out.late += 1;
+                (Verdict::Late, Judgement::default())
+            }
+            Outcome::Judged(judgement) => (judgement.verdict.into(), judgement),
+        };
+        if delivery.keep_points {
+            out.points.push(Point { position, series: series.hash, timestamp: row.timestamp, value: row.value, verdict, judgement });
+        }
+        if verdict == Verdict::Anomaly
+            && let Some(severity) = judgement.severity(&settings.params)
+        {
+            let id = anomaly_id(&series.key, series.first, series.ordinal, row.timestamp, row.value, settings);
+            let event_id = row.id.map(str::to_owned).or_else(|| row.made_id.then(|| position.made_id()));
+            out.anomalies.push(Anomaly {
+                position,
+                id,
+                key: series.key.clone(),
+                timestamp: row.timestamp,
+                value: row.value,
+                judgement,
+                settings: settings.clone(),
+                severity,
+                meta: row.meta.map(str::to_owned),
+                event_id,
+                incident: series.incident_of(id, row.timestamp, settings.shape.span),
+                source: delivery.batch.origin.to_owned(),
+            });
+        }
+        outcome
+    }
+
+    /// `DELETE /series` at a frame; returns whether the series was known.
+    pub(crate) fn forget(&mut self, hash: SeriesHash, frame: u64) -> bool {
+        match self.slab.find_hash(hash) {
+            Some(place) if self.seen_until(place) < frame => self.remove(place),
+            _ => false,
+        }
+    }
+
+    /// Takes a new configuration, recorded at `frame`.
+    pub(crate) fn configure(&mut self, config: &EngineConfig, frame: u64) {
+        let table = config.table();
+        for place in 0..self.slab.places() {
+            if self.seen_until(place) >= frame {
+                continue;
+            }
+            let Some(series) = self.slab.get_mut(place) else { continue };
+            let rule = config.rule_of(&series.key);
+            let before = series.bytes();
+            series.configure(rule, &self.table[series.rule as usize], &table[rule]);
+            self.series_bytes = self.series_bytes + series.bytes() - before;
+        }
+        self.table = table;
+        self.limits = config.limits();
+    }
+
+    /// Lets go of the series that are idle at `arrival`. It changes no result: an event for one of them would begin it anew.
+    pub(crate) fn sweep(&mut self, arrival: Timestamp, idle: &mut Vec<SeriesHash>) {
+        for place in 0..self.slab.places() {
+            if let Some(series) = self.slab.get(place).filter(|series| series.is_idle(arrival, &self.limits)) {
+                idle.push(series.hash);
+                self.remove(place);
+            }
+        }
+    }
+
+    fn insert(&mut self, series: Series) -> u32 {
+        self.series_bytes += series.bytes();
+        self.slab.insert(series)
+    }
+
+    fn remove(&mut self, place: u32) -> bool {
+        let removed = self.slab.remove(place);
+        self.series_bytes -= removed.as_ref().map_or(0, Series::bytes);
+        removed.is_some()
+    }
+
+    pub(crate) fn find(&self, hash: SeriesHash) -> Option<(&Series, &Settings)> {
+        self.at(self.slab.find_hash(hash)?)
+    }
+
+    /// The series at a place, if there is one.
+    pub(crate) fn at(&self, place: u32) -> Option<(&Series, &Settings)> {
+        self.slab.get(place).map(|series| (series, &self.table[series.rule as usize]))
+    }
+
+    /// One past the last place.
+    pub(crate) fn places(&self) -> u32 {
+        self.slab.places()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.series_bytes + self.slab.bytes()
+    }
+
+    /// The frame up to which the series at a place has seen everything; 0 outside a recovery.
+    fn seen_until(&self, place: u32) -> u64 {
+        let Some(recovery) = &self.recovery else { return 0 };
+        let at = recovery.chunks.partition_point(|&(end, _)| end <= place);
+        recovery.chunks.get(at).map_or(0, |&(_, frame)| frame)
+    }
+
+    /// Begins a recovery: series are restored, then frames replayed.
+    pub(crate) fn begin_recovery(&mut self) {
+        self.recovery = Some(Recovery::default());
+        self.slab.keep_places();
+    }
+
+    /// Restores a series from a chunk that was written after `frame`.
+    pub(crate) fn restore(&mut self, series: Series, frame: u64) -> Result<(), DecodeError> {
+        let recovery = self.recovery.as_mut().ok_or(undecodable("a series outside a recovery"))?;
+        self.series_bytes += series.bytes();
+        let end = self.slab.insert(series) + 1;
+        match recovery.chunks.last_mut() {
+            Some(last) if last.1 == frame => last.0 = end,
+            _ => recovery.chunks.push((end, frame)),
+        }
+        Ok(())
+    }
+
+    /// Ends a recovery: every series has caught up.
+    pub(crate) fn end_recovery(&mut self) {
+        self.recovery = None;
+        self.slab.release_places();
+    }
+}
+
+/// What became of the rows of one series.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    rows: u32,
+    late: u32,
+    judged: u32,
+}
+
+impl Counts {
+    fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Duplicate => return,
+            Outcome::Late => self.late += 1,
+            Outcome::Judged(judgement) => self.judged += u32::from(judgement.verdict != Judged::TooFew),
+        }
+        self.rows += 1;
+    }
+}

@@ -1,0 +1,81 @@
+//! Events between the log's end and P: what waits for detection, and how much may wait.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::log::AppendError;
+
+/// Counts what is durable and not yet judged and committed.
+#[derive(Debug)]
+pub struct Backlog {
+    queued: AtomicU64,
+    capacity: u64,
+    /// Events of each frame that is not committed.
+    frames: Mutex<VecDeque<(u64, u64)>>,
+}
+
+impl Backlog {
+    /// An empty backlog that may hold `capacity` events.
+    pub fn new(capacity: u64) -> Self {
+        Self { queued: AtomicU64::new(0), capacity, frames: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Events that wait.
+    pub fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Acquire)
+    }
+
+    /// `QUEUE_CAPACITY`.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Whether another batch may be taken whole, with `grouped` events already on their way.
+    ///
+    /// # Errors
+    /// [`AppendError::QueueFull`].
+    pub fn check(&self, grouped: u64) -> Result<(), AppendError> {
+        let queued = self.queued() + grouped;
+        if queued < self.capacity { Ok(()) } else { Err(AppendError::QueueFull { queued, capacity: self.capacity }) }
+    }
+
+    /// A frame with so many events is durable.
+    pub fn appended(&self, frame: u64, events: u64) {
+        if events > 0 {
+            self.frames.lock().unwrap_or_else(PoisonError::into_inner).push_back((frame, events));
+            self.queued.fetch_add(events, Ordering::AcqRel);
+        }
+    }
+
+    /// All frames up to `frame` are committed.
+    pub fn committed(&self, frame: u64) {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut done = 0;
+        while let Some(&(number, events)) = frames.front()
+            && number <= frame
+        {
+            done += events;
+            frames.pop_front();
+        }
+        self.queued.fetch_sub(done, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_taken_whole_while_the_queue_is_below_its_capacity() {
+        let backlog = Backlog::new(10);
+        backlog.appended(1, 9);
+        assert!(backlog.check(0).is_ok());
+        backlog.appended(2, 50);
+        assert_eq!(backlog.check(0), Err(AppendError::QueueFull { queued: 59, capacity: 10 }));
+        backlog.committed(1);
+        assert_eq!(backlog.queued(), 50);
+        backlog.committed(2);
+        assert!(backlog.queued() == 0 && backlog.check(9).is_ok() && backlog.check(10).is_err());
+    }
+}

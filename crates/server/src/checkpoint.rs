@@ -1,0 +1,189 @@
+//! Checkpoints beside the work: the engine's thread cuts chunks between frames, a thread of its own writes them.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+
+use anomaly_engine::{CheckpointCursor, Engine};
+use tracing::{info, warn};
+
+use crate::checkpoint_files::{CheckpointError, CheckpointWriter};
+use crate::commit::ToCommit;
+use crate::data_dir::DataDir;
+use crate::log::writer::LogHints;
+
+/// Size of a chunk: what the engine's thread serialises between two batches of frames.
+const CHUNK_BYTES: usize = 1 << 20;
+/// A checkpoint is due when the log has grown by so many times the state's size since the last, and by this at least.
+const LOG_TO_STATE: usize = 4;
+const MIN_LOG_BYTES: usize = 32 << 20;
+
+/// Decides when a checkpoint is due and cuts it into chunks. Owned by the engine's thread.
+#[derive(Debug)]
+pub struct Checkpoints {
+    /// `None` where nothing is kept on disk.
+    files: Option<SyncSender<ToFile>>,
+    logged: usize,
+    cursor: Option<CheckpointCursor>,
+    /// A chunk for which the writing thread had no room yet.
+    held: Option<ToFile>,
+}
+
+/// What the writing thread is sent.
+#[derive(Debug)]
+enum ToFile {
+    Begin,
+    Chunk(Vec<u8>),
+    /// All chunks are there: no recovery from it needs the log up to frame `lowest`.
+    Finish { lowest: u64, done: Option<SyncSender<()>> },
+    Abandon,
+}
+
+impl Checkpoints {
+    /// No checkpoints: `DURABILITY=memory`.
+    pub fn none() -> Self {
+        Self { files: None, logged: 0, cursor: None, held: None }
+    }
+
+    /// Checkpoints in a data directory, whose newest does without the log up to frame `last`. Returns the writing thread too,
+    /// which ends when this is dropped.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(dir: Arc<DataDir>, commits: SyncSender<ToCommit>, log: LogHints, last: Option<u64>) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver) = sync_channel(2);
+        let files = Files { dir, commits, log, last, writer: None };
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
+        Ok((Self { files: Some(sender), logged: 0, cursor: None, held: None }, thread))
+    }
+
+    /// The log has grown.
+    pub fn logged(&mut self, bytes: usize) {
+        self.logged += bytes;
+    }
+
+    /// Whether a checkpoint is being written, so that the engine's thread must not sleep.
+    pub fn is_writing(&self) -> bool {
+        self.cursor.is_some() || self.held.is_some()
+    }
+
+    /// Cuts the next chunk, or begins a checkpoint where one is due; called between two batches of frames. It never waits
+    /// for the disk while frames go on: a chunk that finds no room is offered again the next time.
+    pub fn step(&mut self, engine: &Engine, idle: bool) {
+        let Some(files) = self.files.clone() else { return };
+        if let Some(held) = self.held.take() {
+            if idle {
+                drop(files.send(held));
+            } else if let Err(TrySendError::Full(held)) = files.try_send(held) {
+                self.held = Some(held);
+            }
+            return;
+        }
+        if self.cursor.is_none() {
+            if engine.recovering() > 0 || self.logged < MIN_LOG_BYTES.max(LOG_TO_STATE * engine.state_bytes()) {
+                return;
+            }
+            self.begin(engine);
+            return;
+        }
+        self.held = self.cut(engine, None);
+    }
+
+    /// Writes a whole checkpoint now, where the log has grown since the last: at the end, when no frame will come.
+    pub fn write_now(&mut self, engine: &Engine) {
+        let Some(files) = self.files.clone() else { return };
+        if self.logged == 0 || engine.recovering() > 0 {
+            return;
+        }
+        self.cursor = None;
+        self.held = None;
+        drop(files.send(ToFile::Abandon));
+        self.begin(engine);
+        if let Some(begin) = self.held.take() {
+            drop(files.send(begin));
+        }
+        let (done, finished) = sync_channel(1);
+        let mut done = Some(done);
+        while self.cursor.is_some() {
+            if let Some(message) = self.cut(engine, done.clone()) {
+                drop(files.send(message));
+            }
+        }
+        done.take();
+        // An error means that the writing thread gave up, and has said why.
+        let _ = finished.recv();
+    }
+
+    fn begin(&mut self, engine: &Engine) {
+        self.cursor = Some(engine.begin_checkpoint());
+        self.held = Some(ToFile::Begin);
+        self.logged = 0;
+    }
+
+    fn cut(&mut self, engine: &Engine, done: Option<SyncSender<()>>) -> Option<ToFile> {
+        let cursor = self.cursor.as_mut()?;
+        let mut chunk = Vec::new();
+        match engine.next_chunk(cursor, CHUNK_BYTES, &mut chunk) {
+            Ok(Some(())) => Some(ToFile::Chunk(chunk)),
+            Ok(None) => {
+                let lowest = cursor.lowest();
+                self.cursor = None;
+                Some(ToFile::Finish { lowest, done })
+            }
+            Err(_) => {
+                self.cursor = None;
+                Some(ToFile::Abandon)
+            }
+        }
+    }
+}
+
+/// What the writing thread owns.
+#[derive(Debug)]
+struct Files {
+    dir: Arc<DataDir>,
+    commits: SyncSender<ToCommit>,
+    log: LogHints,
+    /// The frame up to which the newest checkpoint does without the log.
+    last: Option<u64>,
+    writer: Option<CheckpointWriter>,
+}
+
+impl Files {
+    fn run(mut self, receiver: &Receiver<ToFile>) {
+        while let Ok(message) = receiver.recv() {
+            if let Err(fault) = self.take(message) {
+                warn!("a checkpoint could not be written; the log is kept, and the next one tries again: {fault}");
+                self.writer = None;
+            }
+        }
+    }
+
+    fn take(&mut self, message: ToFile) -> Result<(), CheckpointError> {
+        match message {
+            ToFile::Begin => self.writer = Some(CheckpointWriter::begin(&self.dir)?),
+            ToFile::Chunk(chunk) => {
+                if let Some(writer) = &mut self.writer {
+                    writer.chunk(&chunk)?;
+                }
+            }
+            ToFile::Abandon => self.writer = None,
+            ToFile::Finish { lowest, done } => {
+                let Some(writer) = self.writer.take() else { return Ok(()) };
+                // P must have passed every chunk: what the chunks have seen is in the store, durable.
+                let (reply, flushed) = sync_channel(1);
+                if self.commits.send(ToCommit::Flush(reply)).is_err() || flushed.recv().is_err() {
+                    return Ok(());
+                }
+                writer.finish(&lowest.to_le_bytes())?;
+                info!(frame = lowest, "checkpoint written");
+                // The one before is still kept, and needs the log from its own end on.
+                if let Some(previous) = self.last.replace(lowest) {
+                    self.log.truncate_before(previous + 1);
+                }
+                drop(done);
+            }
+        }
+        Ok(())
+    }
+}

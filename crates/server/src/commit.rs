@@ -1,0 +1,252 @@
+//! The committer: one thread that turns the engine's outputs into store transactions, then tells the world.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anomaly_engine::frame::Position;
+use anomaly_engine::{Anomaly, Outputs, Severity, Timestamp, Totals, hash_text, push_labels};
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use crate::backlog::Backlog;
+use crate::clock;
+use crate::disk::Disk;
+use crate::fatal::Fatal;
+use crate::live::Live;
+use crate::log::writer::LogHints;
+use crate::points::{Point, PointsHandle};
+use crate::stats::Stats;
+use crate::store::sqlite::Store;
+use crate::store::{AnomalyRow, Change, Commit, StoreError, Stored};
+use crate::upload::tally::Tallies;
+
+/// Outputs that may wait for a transaction; then the engine waits.
+const WAITING: usize = 16;
+/// Changes from which a transaction takes no more outputs along.
+const COMMIT_CHANGES: usize = 10_000;
+/// How long to wait before a commit is tried again on a full disk.
+const FULL_DISK_PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// What the committer is sent.
+#[derive(Debug)]
+pub enum ToCommit {
+    /// Outputs of the engine.
+    Judged(Box<Judged>),
+    /// P is to be durable as far as outputs were sent; answered when it is.
+    Flush(SyncSender<()>),
+    /// Delete what was detected before.
+    Retain(Timestamp),
+}
+
+/// The outputs of some frames.
+#[derive(Debug)]
+pub struct Judged {
+    /// The last of the frames.
+    pub frame: u64,
+    /// When the first of them arrived.
+    pub arrived: Option<Timestamp>,
+    /// What they brought forth.
+    pub outputs: Outputs,
+    /// What the engine has counted in all.
+    pub totals: Totals,
+    /// Series known now.
+    pub n_series: usize,
+}
+
+/// What the committer owns and whom it tells.
+#[derive(Debug)]
+pub struct Committer {
+    /// The store.
+    pub store: Store,
+    /// Who listens.
+    pub live: Live,
+    /// Who draws.
+    pub points: PointsHandle,
+    /// Counts what waits.
+    pub backlog: Arc<Backlog>,
+    /// Counts everything.
+    pub stats: Arc<Stats>,
+    /// How far commits have come.
+    pub reached: watch::Sender<u64>,
+    /// The reserve for a full disk.
+    pub disk: Arc<Disk>,
+    /// What became of uploads.
+    pub tallies: Tallies,
+    /// Told of idle series.
+    pub log: LogHints,
+    /// Where the end of the process is called for.
+    pub fatal: Fatal,
+}
+
+/// Starts the committer's thread. It ends when all senders are gone, with P durable.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(committer: Committer) -> std::io::Result<(SyncSender<ToCommit>, JoinHandle<()>)> {
+    let (sender, receiver) = sync_channel(WAITING);
+    let thread = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run(&receiver))?;
+    Ok((sender, thread))
+}
+
+/// What one transaction will hold, and what to tell after it.
+#[derive(Debug, Default)]
+struct Batch {
+    upto: u64,
+    changes: Vec<Change>,
+    points: Vec<(anomaly_engine::SeriesHash, Point)>,
+    arrived: Vec<Timestamp>,
+    flushes: Vec<SyncSender<()>>,
+    retain: Option<Timestamp>,
+    latest: Option<(Totals, usize)>,
+    criticals: Vec<bool>,
+}
+
+impl Committer {
+    fn run(mut self, receiver: &Receiver<ToCommit>) {
+        while let Ok(first) = receiver.recv() {
+            let at = clock::now();
+            let mut batch = Batch::default();
+            let mut next = Some(first);
+            while let Some(message) = next {
+                self.gather(message, at, &mut batch);
+                next = if batch.changes.len() < COMMIT_CHANGES { receiver.try_recv().ok() } else { None };
+            }
+            if !self.commit(batch, at) {
+                return;
+            }
+        }
+        let frame = *self.reached.borrow();
+        if self.store.position().frame < frame {
+            let commit = Commit { upto: whole(frame), at: clock::now(), changes: Vec::new() };
+            if let Err(fault) = self.store.commit(&commit) {
+                warn!("P could not be written at the end; the next start replays a little more: {fault}");
+            }
+        }
+    }
+
+    fn gather(&mut self, message: ToCommit, at: Timestamp, batch: &mut Batch) {
+        let judged = match message {
+            ToCommit::Judged(judged) => *judged,
+            ToCommit::Flush(reply) => return batch.flushes.push(reply),
+            ToCommit::Retain(before) => return batch.retain = Some(before),
+        };
+        let Judged { frame, arrived, mut outputs, totals, n_series } = judged;
+        batch.upto = frame;
+        batch.latest = Some((totals, n_series));
+        batch.arrived.extend(arrived);
+        // A series that was forgotten between two of its anomalies loses the first only: both lists are merged by position.
+        let mut forgotten = outputs.forgotten.drain(..).peekable();
+        let mut anomalies = outputs.anomalies.drain(..).peekable();
+        loop {
+            match (forgotten.peek(), anomalies.peek()) {
+                (Some((position, _)), next) if next.is_none_or(|anomaly| *position < anomaly.position) => {
+                    if let Some((_, key)) = forgotten.next() {
+                        let hash = key.hash();
+                        batch.points.retain(|(series, _)| *series != hash);
+                        self.points.forget(hash);
+                        batch.changes.push(Change::Forget(hash));
+                    }
+                }
+                (_, Some(_)) => {
+                    if let Some(anomaly) = anomalies.next() {
+                        batch.criticals.push(anomaly.severity == Severity::Critical);
+                        batch.changes.push(Change::Anomaly(Box::new(row(&anomaly, at))));
+                    }
+                }
+                _ => break,
+            }
+        }
+        drop((forgotten, anomalies));
+        for outcome in &outputs.batches {
+            self.stats.judged(outcome);
+            batch.changes.extend(self.tallies.add(outcome).map(Change::Judged));
+        }
+        batch.points.extend(outputs.points.iter().map(|point| (point.series, Point::from_engine(point))));
+        if !outputs.idle.is_empty() {
+            self.log.idle(std::mem::take(&mut outputs.idle));
+        }
+    }
+
+    /// Commits, then tells; returns whether the committer may go on.
+    fn commit(&mut self, batch: Batch, at: Timestamp) -> bool {
+        let frame = batch.upto.max(*self.reached.borrow());
+        let must = !batch.changes.is_empty() || !batch.flushes.is_empty() && self.store.position().frame < frame;
+        let mut stored = Vec::new();
+        if must {
+            let began = Instant::now();
+            match self.write(&Commit { upto: whole(frame), at, changes: batch.changes }) {
+                Ok(new) => stored = new,
+                Err(fault) => {
+                    error!("the store failed, so the process stops; the log has everything, and the next start goes on from it: {fault}");
+                    self.fatal.call(format!("the store failed: {fault}"));
+                    return false;
+                }
+            }
+            self.stats.commit_seconds(began.elapsed().as_secs_f64());
+        }
+        self.points.offer(batch.points);
+        self.live.publish(stored);
+        self.backlog.committed(frame);
+        self.reached.send_replace(frame);
+        if let Some((totals, n_series)) = batch.latest {
+            self.stats.engine(&totals, n_series);
+        }
+        batch.criticals.into_iter().for_each(|critical| self.stats.anomaly(critical));
+        let now = clock::now();
+        batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));
+        batch.flushes.into_iter().for_each(|reply| drop(reply.send(())));
+        if let Some(before) = batch.retain
+            && let Err(fault) = self.store.retain(before)
+        {
+            warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}");
+        }
+        true
+    }
+
+    /// One transaction; on a full disk the reserve is freed and the commit waits until it fits: nothing is given up.
+    fn write(&mut self, commit: &Commit) -> Result<Vec<Stored>, StoreError> {
+        let mut told = false;
+        loop {
+            match self.store.commit(commit) {
+                Err(fault) if fault.is_full() => {
+                    self.disk.release();
+                    if told {
+                        std::thread::sleep(FULL_DISK_PAUSE);
+                    } else {
+                        warn!("the disk is full: the reserve is freed, and nothing is accepted until there is room again");
+                        told = true;
+                    }
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+/// The position behind all rows of a frame: commits hold whole frames.
+fn whole(frame: u64) -> Position {
+    Position { frame, row: u32::MAX }
+}
+
+fn row(anomaly: &Anomaly, at: Timestamp) -> AnomalyRow {
+    let mut body = String::with_capacity(1024);
+    anomaly.write_json(&mut body, at);
+    let mut labels = String::new();
+    push_labels(&mut labels, &anomaly.key);
+    let judgement = &anomaly.judgement;
+    AnomalyRow {
+        id: hash_text(anomaly.id),
+        series: anomaly.key.hash(),
+        name: anomaly.key.name(),
+        metric: anomaly.key.metric().to_owned(),
+        labels,
+        timestamp: anomaly.timestamp,
+        critical: anomaly.severity == Severity::Critical,
+        strength: judgement.strength,
+        height: judgement.z_score.map_or(judgement.strength, f64::abs),
+        incident: hash_text(anomaly.incident),
+        body,
+    }
+}

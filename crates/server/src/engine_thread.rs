@@ -1,0 +1,226 @@
+//! The thread that owns the engine: applies durable frames in order, hands their outputs on, answers questions between.
+
+use std::fmt;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anomaly_engine::frame::{Frame, Position};
+use anomaly_engine::{Engine, EngineConfig, Outputs, ScanCursor, SeriesHash, SeriesInfo, SeriesKey, write_explained};
+use tokio::sync::{oneshot, watch};
+
+use crate::checkpoint::Checkpoints;
+use crate::commit::{Judged, ToCommit};
+use crate::fatal::Fatal;
+use crate::feed::{Feed, SealedBytes, Work};
+use crate::log::admission::Memory;
+use crate::log::sqlite::LogReader;
+use crate::points::Point;
+
+/// How many bytes of the log are read at once while catching up.
+const READ_BYTES: usize = 4 << 20;
+/// How many series one question looks at before frames go on.
+const SCAN_PLACES: u32 = 20_000;
+
+/// What may be asked of the engine.
+pub struct Question(Box<dyn FnOnce(&mut EngineStage) + Send>);
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Question")
+    }
+}
+
+/// Frames and questions on their way to the engine.
+pub type EngineFeed = Feed<Question>;
+
+/// Asks the engine, and tells how far it has come. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    feed: Arc<EngineFeed>,
+    /// The last frame whose outputs are committed.
+    reached: watch::Receiver<u64>,
+    config: Arc<Mutex<Arc<EngineConfig>>>,
+}
+
+impl EngineHandle {
+    /// A handle to the engine behind a feed.
+    pub fn new(feed: Arc<EngineFeed>, reached: watch::Receiver<u64>, config: EngineConfig) -> Self {
+        Self { feed, reached, config: Arc::new(Mutex::new(Arc::new(config))) }
+    }
+
+    /// Asks something between two batches; `None` when the engine has stopped.
+    pub async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&mut EngineStage) -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let question = Question(Box::new(move |stage| drop(reply.send(ask(stage)))));
+        self.feed.ask(question).ok()?;
+        answer.await.ok()
+    }
+
+    /// The series that hold all words of `query`, in any order, by name, from behind `after` on; and whether there are more.
+    pub async fn series(&self, query: &str, after: Option<String>, limit: usize) -> (Vec<SeriesInfo>, bool) {
+        let words: Arc<Vec<String>> = Arc::new(query.split_whitespace().map(str::to_lowercase).collect());
+        let mut first = FirstByName { after, limit: limit + 1, found: Vec::new() };
+        let mut cursor = Some(ScanCursor::default());
+        while let Some(from) = cursor {
+            let words = Arc::clone(&words);
+            let step = self.ask(move |stage| {
+                let next = stage.engine.scan(from, SCAN_PLACES, |key, info| first.look(key, &words, info));
+                (next, first)
+            });
+            let Some((next, found)) = step.await else { return (Vec::new(), false) };
+            (cursor, first) = (next, found);
+        }
+        let more = first.found.len() > limit;
+        first.found.truncate(limit);
+        (first.found, more)
+    }
+
+    /// What is known of a series.
+    pub async fn one(&self, series: SeriesHash) -> Option<SeriesInfo> {
+        self.ask(move |stage| stage.engine.series(series)).await.flatten()
+    }
+
+    /// Returns when all rows up to a position are judged and committed, or the engine has stopped.
+    pub async fn reached(&self, position: Position) {
+        let mut reached = self.reached.clone();
+        // An error means that the committer has stopped: nobody will reach anything any more.
+        let _ = reached.wait_for(|frame| *frame >= position.frame).await;
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<EngineConfig> {
+        Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Another configuration is in force.
+    pub fn set_config(&self, config: EngineConfig) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+
+    /// What can be said of a retained point, fired or not, as JSON.
+    pub fn explain(&self, key: &SeriesKey, point: &Point) -> String {
+        let settings = self.config().settings_of(key);
+        let mut out = String::new();
+        write_explained(&mut out, key, &settings, &point.to_engine(key.hash()));
+        out
+    }
+}
+
+/// The first `limit` series by name behind `after`, while places are looked at in any order.
+struct FirstByName {
+    after: Option<String>,
+    limit: usize,
+    found: Vec<SeriesInfo>,
+}
+
+impl FirstByName {
+    fn look(&mut self, key: &SeriesKey, words: &[String], info: &dyn Fn() -> SeriesInfo) {
+        let name = key.name();
+        if self.after.as_ref().is_some_and(|after| name <= *after) {
+            return;
+        }
+        let full = self.found.len() >= self.limit;
+        if full && self.found.last().is_some_and(|last| name >= last.name) {
+            return;
+        }
+        if !words.is_empty() {
+            let lower = name.to_lowercase();
+            if !words.iter().all(|word| lower.contains(word)) {
+                return;
+            }
+        }
+        let at = self.found.partition_point(|known| known.name < name);
+        self.found.insert(at, info());
+        self.found.truncate(self.limit);
+    }
+}
+
+/// The engine and what it needs to run.
+#[derive(Debug)]
+pub struct EngineStage {
+    /// The engine itself.
+    pub engine: Engine,
+    /// Reads what the feed does not hold.
+    pub reader: LogReader,
+    /// Frames and questions.
+    pub feed: Arc<EngineFeed>,
+    /// Where outputs go.
+    pub commits: SyncSender<ToCommit>,
+    /// The frame up to which outputs are in the store: those of a replay are dropped.
+    pub stored: u64,
+    /// The account of state.
+    pub memory: Arc<Memory>,
+    /// The checkpoint that is being written.
+    pub checkpoint: Checkpoints,
+    /// Where the end of the process is called for.
+    pub fatal: Fatal,
+}
+
+/// Starts the engine's thread. It ends when the feed is closed and worked off, and gives the stage back.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(stage: EngineStage) -> std::io::Result<JoinHandle<EngineStage>> {
+    std::thread::Builder::new().name("engine".into()).spawn(move || stage.run())
+}
+
+impl EngineStage {
+    fn run(mut self) -> Self {
+        loop {
+            let busy = self.checkpoint.is_writing();
+            let mut idle = false;
+            let outcome = match self.feed.next(self.engine.applied(), !busy) {
+                Work::Questions(questions) => {
+                    questions.into_iter().for_each(|question| (question.0)(&mut self));
+                    Ok(())
+                }
+                Work::Frames(frames) => self.apply(&frames),
+                Work::ReadLog => self.read_log(),
+                Work::Idle => {
+                    idle = true;
+                    Ok(())
+                }
+                Work::Closed => return self,
+            };
+            if let Err(fault) = outcome {
+                self.fatal.call(fault);
+                return self;
+            }
+            self.checkpoint.step(&self.engine, idle);
+        }
+    }
+
+    fn read_log(&mut self) -> Result<(), String> {
+        let from = self.engine.applied() + 1;
+        let frames = self.reader.read(from, READ_BYTES).map_err(|fault| format!("the log cannot be read: {fault}"))?;
+        if frames.is_empty() {
+            return Err(format!("the log has no frame from {from} on, though it was told to"));
+        }
+        let frames: Vec<SealedBytes> = frames.into_iter().map(|(number, bytes)| (number, Arc::new(bytes))).collect();
+        self.apply(&frames)
+    }
+
+    fn apply(&mut self, frames: &[SealedBytes]) -> Result<(), String> {
+        let mut outputs = Outputs::default();
+        let mut arrived = None;
+        for (number, bytes) in frames {
+            let frame = Frame::open(*number, bytes).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
+            arrived = arrived.or(Some(frame.arrival));
+            self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
+            if *number <= self.stored {
+                outputs.clear();
+            }
+            self.checkpoint.logged(bytes.len());
+        }
+        self.memory.set_used(self.engine.state_bytes() as u64);
+        let judged = Judged {
+            frame: self.engine.applied(),
+            arrived,
+            outputs,
+            totals: self.engine.totals(),
+            n_series: self.engine.series_len(),
+        };
+        self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())
+    }
+}

@@ -1,0 +1,167 @@
+//! Between the log's writer and the engine: durable frames, and questions to the engine, which one thread owns.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// How many bytes of frames wait in memory; what comes beyond is read from the log when its turn comes.
+const CACHED_BYTES: usize = 64 << 20;
+/// How many bytes of frames the engine takes at once.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// A frame's number and bytes.
+pub type SealedBytes = (u64, Arc<Vec<u8>>);
+
+/// Durable frames on their way to the engine, in order; `Q` is what may be asked of it in between.
+#[derive(Debug)]
+pub struct Feed<Q> {
+    state: Mutex<State<Q>>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State<Q> {
+    frames: VecDeque<SealedBytes>,
+    bytes: usize,
+    /// The last durable frame.
+    end: u64,
+    questions: VecDeque<Q>,
+    closed: bool,
+}
+
+/// What the engine is to do next.
+#[derive(Debug)]
+pub enum Work<Q> {
+    /// Answer these.
+    Questions(VecDeque<Q>),
+    /// Apply these.
+    Frames(Vec<SealedBytes>),
+    /// Read the log from the next frame on: it is durable, but not in memory.
+    ReadLog,
+    /// Nothing is left to do now (only where the caller does not wait).
+    Idle,
+    /// Nothing will come any more.
+    Closed,
+}
+
+impl<Q> Feed<Q> {
+    /// A feed for a log that ends with frame `end`.
+    pub fn new(end: u64) -> Self {
+        let state = State { frames: VecDeque::new(), bytes: 0, end, questions: VecDeque::new(), closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Hands over a frame that is durable.
+    pub fn push(&self, number: u64, bytes: Arc<Vec<u8>>) {
+        let mut state = self.lock();
+        let follows = state.frames.back().is_none_or(|(last, _)| last + 1 == number);
+        if follows && state.bytes + bytes.len() <= CACHED_BYTES {
+            state.bytes += bytes.len();
+            state.frames.push_back((number, bytes));
+        }
+        state.end = number;
+        self.changed.notify_one();
+    }
+
+    /// Asks the engine between two batches. Gives the question back when nothing will answer any more.
+    pub fn ask(&self, question: Q) -> Result<(), Q> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(question);
+        }
+        state.questions.push_back(question);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// No frame will come any more; what is there is still worked off.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    /// What to do after frame `applied`; waits until there is something if `wait`.
+    pub fn next(&self, applied: u64, wait: bool) -> Work<Q> {
+        let mut state = self.lock();
+        loop {
+            if !state.questions.is_empty() {
+                return Work::Questions(std::mem::take(&mut state.questions));
+            }
+            while state.frames.front().is_some_and(|&(number, _)| number <= applied) {
+                state.pop();
+            }
+            if state.end > applied {
+                return state.take_batch(applied);
+            }
+            if state.closed {
+                return Work::Closed;
+            }
+            if !wait {
+                return Work::Idle;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<Q>> {
+        // Nothing in a critical section can panic half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<Q> State<Q> {
+    fn pop(&mut self) -> Option<SealedBytes> {
+        let frame = self.frames.pop_front()?;
+        self.bytes -= frame.1.len();
+        Some(frame)
+    }
+
+    fn take_batch(&mut self, applied: u64) -> Work<Q> {
+        if self.frames.front().is_none_or(|&(number, _)| number != applied + 1) {
+            return Work::ReadLog;
+        }
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while bytes < BATCH_BYTES
+            && let Some(frame) = self.pop()
+        {
+            bytes += frame.1.len();
+            batch.push(frame);
+        }
+        Work::Frames(batch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(n: usize) -> Arc<Vec<u8>> {
+        Arc::new(vec![0; n])
+    }
+
+    #[test]
+    fn frames_come_in_order_and_questions_first() {
+        let feed = Feed::new(0);
+        feed.push(1, frame(1));
+        feed.push(2, frame(1));
+        feed.ask("?").unwrap();
+        assert!(matches!(feed.next(0, true), Work::Questions(q) if q == ["?"]));
+        assert!(matches!(feed.next(0, true), Work::Frames(f) if f.iter().map(|f| f.0).eq([1, 2])));
+        assert!(matches!(feed.next(2, false), Work::Idle));
+        feed.close();
+        assert!(matches!(feed.next(2, true), Work::Closed));
+        assert_eq!(feed.ask("?"), Err("?"));
+    }
+
+    #[test]
+    fn what_memory_does_not_hold_is_read_from_the_log() {
+        let feed: Feed<()> = Feed::new(3);
+        assert!(matches!(feed.next(0, true), Work::ReadLog), "frames from before the start");
+        feed.push(4, frame(CACHED_BYTES));
+        feed.push(5, frame(1));
+        feed.push(6, frame(1));
+        assert!(matches!(feed.next(3, true), Work::Frames(f) if f.iter().map(|f| f.0).eq([4])));
+        assert!(matches!(feed.next(4, true), Work::ReadLog), "5 did not fit");
+        feed.push(7, frame(1));
+        assert!(matches!(feed.next(6, true), Work::Frames(f) if f.iter().map(|f| f.0).eq([7])), "caught up again");
+    }
+}

@@ -1,0 +1,434 @@
+//! The log's writer: one thread that decides every refusal, gives frames their numbers and groups appends into one fsync.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anomaly_engine::frame::{FrameBuilder, Position, Record};
+use anomaly_engine::{Rejected, Report, SeriesHash, SeriesKey};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::admission::Admission;
+use super::sqlite::{EventLog, LogError, SealedFrame, Side};
+use super::uploads::{FileProgress, UploadRow};
+use super::{Append, AppendError, Appended, ForgetError};
+use crate::backlog::Backlog;
+use crate::clock;
+use crate::disk::Room;
+use crate::engine_thread::EngineFeed;
+use crate::fatal::Fatal;
+
+/// Requests that may wait for the writer; then senders wait, and so do their clients.
+const WAITING: usize = 1024;
+/// A group closes at so many rows or bytes; one request is never split.
+const GROUP_ROWS: usize = 50_000;
+const GROUP_BYTES: usize = 8 << 20;
+
+/// Sends appends to the log's writer.
+#[derive(Clone, Debug)]
+pub struct LogHandle {
+    sender: mpsc::Sender<Request>,
+}
+
+impl LogHandle {
+    /// Appends events; returns when they are durable.
+    ///
+    /// # Errors
+    /// Nothing of it was taken: see [`AppendError`].
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.append_with(append, Vec::new()).await.map_err(|refusal| refusal.error)
+    }
+
+    /// Appends events together with notes that become durable in the same transaction.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`], with the events, so that they can be offered again.
+    pub async fn append_with(&self, append: Append, notes: Vec<Side>) -> Result<Appended, Refusal> {
+        self.ask(|reply| Request::Append(Box::new(append), notes, reply)).await?
+    }
+
+    /// An upload as the log knows it, and how far its files are.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn upload(&self, id: String) -> Result<Option<KnownUpload>, AppendError> {
+        Ok(self.uploads(Lookup::Id(id)).await?.pop())
+    }
+
+    /// The upload that came with an `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn upload_by_key(&self, key: String) -> Result<Option<KnownUpload>, AppendError> {
+        Ok(self.uploads(Lookup::Key(key)).await?.pop())
+    }
+
+    /// The uploads that are not in the log whole.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn unfinished_uploads(&self) -> Result<Vec<KnownUpload>, AppendError> {
+        self.uploads(Lookup::Unfinished).await
+    }
+
+    async fn uploads(&self, lookup: Lookup) -> Result<Vec<KnownUpload>, AppendError> {
+        self.ask(|reply| Request::Uploads(lookup, reply)).await?
+    }
+
+    /// Makes notes durable without events.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn note(&self, notes: Vec<Side>) -> Result<(), AppendError> {
+        self.ask(|reply| Request::Note(notes, reply)).await?
+    }
+
+    /// Appends that a series is to be forgotten; returns where.
+    ///
+    /// # Errors
+    /// [`ForgetError::Unknown`] where no such series is known.
+    pub async fn forget(&self, key: SeriesKey) -> Result<Position, ForgetError> {
+        self.ask(|reply| Request::Forget(key, reply)).await?
+    }
+
+    /// Appends a configuration; returns where.
+    ///
+    /// # Errors
+    /// As [`LogHandle::append`].
+    pub async fn configure(&self, text: String) -> Result<Position, AppendError> {
+        self.ask(|reply| Request::Configure(text, reply)).await?
+    }
+
+    /// Gives the writer hints; it does not keep the writer's thread alive.
+    pub fn hints(&self) -> LogHints {
+        LogHints { sender: self.sender.downgrade() }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, AppendError> {
+        let (reply, answer) = oneshot::channel();
+        self.sender.send(request(reply)).await.map_err(|_| AppendError::Closing)?;
+        answer.await.map_err(|_| AppendError::Closing)
+    }
+}
+
+/// Tells the log's writer what other stages have found. Never waits; a hint that finds the writer busy is lost, and given
+/// again later. The writer ends although hints may still come.
+#[derive(Clone, Debug)]
+pub struct LogHints {
+    sender: mpsc::WeakSender<Request>,
+}
+
+impl LogHints {
+    /// Idle series have left memory.
+    pub fn idle(&self, series: Vec<SeriesHash>) {
+        self.give(Request::Idle(series));
+    }
+
+    /// No recovery needs the frames before `frame` any more.
+    pub fn truncate_before(&self, frame: u64) {
+        self.give(Request::Truncate(frame));
+    }
+
+    fn give(&self, hint: Request) {
+        if let Some(sender) = self.sender.upgrade() {
+            let _ = sender.try_send(hint);
+        }
+    }
+}
+
+/// An append that was not taken.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Refusal {
+    /// Why.
+    pub error: AppendError,
+    /// The events, where offering them again later makes sense.
+    pub append: Option<Box<Append>>,
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        Self { error, append: None }
+    }
+}
+
+/// An upload, and how far each of its files is.
+pub type KnownUpload = (UploadRow, Vec<FileProgress>);
+
+/// Which uploads are asked for.
+#[derive(Debug)]
+enum Lookup {
+    Id(String),
+    Key(String),
+    Unfinished,
+}
+
+type Reply<T> = oneshot::Sender<T>;
+
+#[derive(Debug)]
+enum Request {
+    Append(Box<Append>, Vec<Side>, Reply<Result<Appended, Refusal>>),
+    Uploads(Lookup, Reply<Result<Vec<KnownUpload>, AppendError>>),
+    Note(Vec<Side>, Reply<Result<(), AppendError>>),
+    Forget(SeriesKey, Reply<Result<Position, ForgetError>>),
+    Configure(String, Reply<Result<Position, AppendError>>),
+    Idle(Vec<SeriesHash>),
+    Truncate(u64),
+}
+
+/// What the writer owns.
+#[derive(Debug)]
+pub struct Writer {
+    /// The log.
+    pub log: EventLog,
+    /// Which series may enter.
+    pub admission: Admission,
+    /// Where durable frames go.
+    pub feed: Arc<EngineFeed>,
+    /// Events between the log's end and P.
+    pub backlog: Arc<Backlog>,
+    /// How much room the disk has.
+    pub room: Box<dyn FnMut() -> Room + Send>,
+    /// Where the end of the process is called for.
+    pub fatal: Fatal,
+}
+
+/// The requests of all handles, for the writer that is to start.
+#[derive(Debug)]
+pub struct Requests(mpsc::Receiver<Request>);
+
+/// A handle to a writer that starts later: what is sent until then waits.
+pub fn channel() -> (LogHandle, Requests) {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    (LogHandle { sender }, Requests(receiver))
+}
+
+/// Starts the writer's thread. It ends when all handles are gone, after what they sent is durable.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(writer: Writer, requests: Requests) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(requests.0))
+}
+
+/// A request of the group that waits for the fsync, and what to answer then.
+enum Pending {
+    Append(Reply<Result<Appended, Refusal>>, Position, Report),
+    Note(Reply<Result<(), AppendError>>),
+    Forget(Reply<Result<Position, ForgetError>>, Position, SeriesHash),
+    Configure(Reply<Result<Position, AppendError>>, Position),
+}
+
+/// Requests that become durable together, as one frame and the notes beside it.
+struct Group {
+    frame: FrameBuilder,
+    number: u64,
+    notes: Vec<Side>,
+    keys: Vec<String>,
+    pending: Vec<Pending>,
+    events: u64,
+}
+
+impl Writer {
+    fn run(mut self, mut receiver: mpsc::Receiver<Request>) {
+        let mut held = VecDeque::new();
+        while let Some(first) = held.pop_front().or_else(|| receiver.blocking_recv()) {
+            let arrival = clock::now();
+            let mut group = Group {
+                frame: FrameBuilder::new(arrival),
+                number: self.log.next_frame(),
+                notes: Vec::new(),
+                keys: Vec::new(),
+                pending: Vec::new(),
+                events: 0,
+            };
+            let mut next = Some(first);
+            while let Some(request) = next {
+                if let Some(request) = self.admit(request, &mut group) {
+                    held.push_front(request);
+                    break;
+                }
+                let full = group.frame.rows() as usize >= GROUP_ROWS || group.frame.byte_len() >= GROUP_BYTES;
+                next = if full { None } else { receiver.try_recv().ok() };
+            }
+            if !self.write(group) {
+                break;
+            }
+        }
+        self.feed.close();
+    }
+
+    /// Puts a request into the group, or answers it at once. Gives it back where it must wait for the next group.
+    fn admit(&mut self, request: Request, group: &mut Group) -> Option<Request> {
+        match request {
+            Request::Append(mut append, notes, reply) => {
+                if append.key.as_ref().is_some_and(|key| group.keys.contains(&key.key)) {
+                    return Some(Request::Append(append, notes, reply));
+                }
+                match self.check(&mut append, group) {
+                    Ok(refused) => {
+                        let mut notes = notes;
+                        withdraw(&mut notes, refused);
+                        let Append { batch, report, key, .. } = *append;
+                        group.events += batch.len() as u64;
+                        let row = group.frame.push(&Record::Events(batch));
+                        if let Some(key) = key {
+                            let at = clock::now();
+                            group.notes.push(Side::Answer { key: key.key.clone(), fingerprint: key.fingerprint, report: report.clone(), at });
+                            group.keys.push(key.key);
+                        }
+                        group.notes.extend(notes);
+                        group.pending.push(Pending::Append(reply, Position { frame: group.number, row }, report));
+                    }
+                    Err(Ok(repeated)) => drop(reply.send(Ok(repeated))),
+                    Err(Err(error)) => drop(reply.send(Err(Refusal { append: error.is_temporary().then_some(append), error }))),
+                }
+            }
+            Request::Note(notes, reply) => {
+                group.notes.extend(notes);
+                group.pending.push(Pending::Note(reply));
+            }
+            Request::Forget(key, reply) => {
+                let hash = key.hash();
+                if self.admission.knows(hash) {
+                    let row = group.frame.push(&Record::Forget(key));
+                    // What follows in this group would make it known again.
+                    self.admission.forget(hash);
+                    group.pending.push(Pending::Forget(reply, Position { frame: group.number, row }, hash));
+                } else {
+                    let _ = reply.send(Err(ForgetError::Unknown(key)));
+                }
+            }
+            Request::Configure(text, reply) => {
+                let row = group.frame.push(&Record::Configure(text));
+                group.pending.push(Pending::Configure(reply, Position { frame: group.number, row }));
+            }
+            Request::Uploads(lookup, reply) => drop(reply.send(self.look_up(&lookup))),
+            Request::Idle(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
+            Request::Truncate(frame) => self.truncate(frame),
+        }
+        None
+    }
+
+    /// Whether an append may enter, its rows beyond a limit taken out (they are returned); otherwise its answer.
+    fn check(&mut self, append: &mut Append, group: &Group) -> Result<Vec<Rejected>, Result<Appended, AppendError>> {
+        if let Some(key) = &append.key {
+            match self.log.answer(&key.key) {
+                Ok(Some((fingerprint, report))) if fingerprint == key.fingerprint => return Err(Ok(Appended::Repeated(report))),
+                Ok(Some(_)) => return Err(Err(AppendError::KeyReused)),
+                Ok(None) => {}
+                Err(fault) => return Err(Err(AppendError::DiskFull(fault.to_string()))),
+            }
+        }
+        if let Room::Low(why) = (self.room)() {
+            return Err(Err(AppendError::DiskFull(why)));
+        }
+        let memory = self.admission.memory();
+        if memory.is_full() {
+            return Err(Err(AppendError::MemoryFull { used: memory.used(), limit: memory.limit() }));
+        }
+        self.backlog.check(group.events).map_err(Err)?;
+        let refused = self.admission.admit(&mut append.batch);
+        append.report.withdraw(refused.clone());
+        if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
+            return Err(Err(AppendError::Refused(append.report.clone())));
+        }
+        Ok(refused)
+    }
+
+    /// Makes a group durable, then answers. Returns whether the writer may go on.
+    fn write(&mut self, group: Group) -> bool {
+        if group.pending.is_empty() {
+            return true;
+        }
+        let rows = group.frame.rows();
+        let frames: Vec<SealedFrame> = if rows == 0 {
+            Vec::new()
+        } else {
+            vec![SealedFrame { number: group.number, rows, bytes: Arc::new(group.frame.seal(group.number)) }]
+        };
+        match self.log.append(&frames, &group.notes) {
+            Ok(()) => {
+                self.admission.settle(true);
+                self.backlog.appended(group.number, group.events);
+                for frame in frames {
+                    self.feed.push(frame.number, frame.bytes);
+                }
+                group.pending.into_iter().for_each(Pending::succeed);
+                true
+            }
+            Err(fault) => {
+                self.admission.settle(false);
+                let fatal = fault.is_fatal();
+                let error = if fatal { AppendError::Closing } else { AppendError::DiskFull(fault.to_string()) };
+                for pending in group.pending {
+                    if let Pending::Forget(_, _, hash) = &pending {
+                        self.admission.known_after_all(*hash);
+                    }
+                    pending.fail(&error);
+                }
+                if fatal {
+                    error!("the log failed, so the process stops before it acknowledges anything more: {fault}");
+                    self.fatal.call(format!("the event log failed: {fault}"));
+                } else {
+                    warn!("nothing is accepted while the log cannot grow: {fault}");
+                }
+                !fatal
+            }
+        }
+    }
+
+    fn look_up(&self, lookup: &Lookup) -> Result<Vec<KnownUpload>, AppendError> {
+        let found = match lookup {
+            Lookup::Id(id) => self.log.upload(id).map(|found| found.into_iter().collect()),
+            Lookup::Key(key) => self.log.upload_by_key(key).map(|found| found.into_iter().collect()),
+            Lookup::Unfinished => self.log.unfinished_uploads(),
+        };
+        found.map_err(|fault| AppendError::DiskFull(fault.to_string()))
+    }
+
+    fn truncate(&mut self, frame: u64) {
+        match self.log.truncate_before(frame) {
+            Ok(_) => info!(frame, "log truncated"),
+            Err(fault) => warn!("the log could not be truncated before frame {frame}, the next checkpoint tries again: {fault}"),
+        }
+    }
+}
+
+/// The progress that is noted beside rows counts what became of them.
+fn withdraw(notes: &mut [Side], refused: Vec<Rejected>) {
+    for note in notes {
+        if let Side::Progress(progress) = note {
+            progress.report.withdraw(refused.clone());
+        }
+    }
+}
+
+impl Pending {
+    fn succeed(self) {
+        // A client that went away has no answer to get.
+        match self {
+            Self::Append(reply, position, report) => drop(reply.send(Ok(Appended::Taken { position, report }))),
+            Self::Note(reply) => drop(reply.send(Ok(()))),
+            Self::Forget(reply, position, _) => drop(reply.send(Ok(position))),
+            Self::Configure(reply, position) => drop(reply.send(Ok(position))),
+        }
+    }
+
+    fn fail(self, error: &AppendError) {
+        match self {
+            Self::Append(reply, ..) => drop(reply.send(Err(error.clone().into()))),
+            Self::Note(reply) => drop(reply.send(Err(error.clone()))),
+            Self::Forget(reply, ..) => drop(reply.send(Err(error.clone().into()))),
+            Self::Configure(reply, _) => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}
+
+impl LogError {
+    /// Whether the log can no longer be trusted, so that the process must stop.
+    fn is_fatal(&self) -> bool {
+        !matches!(self, Self::Full(_))
+    }
+}

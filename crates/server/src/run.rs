@@ -1,0 +1,269 @@
+//! `anomaly all`: the stages started in order, and stopped in order.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anomaly_engine::frame::Position;
+use anomaly_engine::{DecodeError, Engine, ScanCursor};
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::app::App;
+use crate::backlog::Backlog;
+use crate::checkpoint::Checkpoints;
+use crate::checkpoint_files::{self, CheckpointError};
+use crate::commit::{self, Committer, ToCommit};
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::disk::Disk;
+use crate::engine_thread::{self, EngineFeed, EngineHandle, EngineStage};
+use crate::fatal::Fatal;
+use crate::live::Live;
+use crate::log::admission::{Admission, Memory};
+use crate::log::sqlite::{Durability, EventLog};
+use crate::log::writer::{self, Writer};
+use crate::stats::Stats;
+use crate::store::sqlite::Store;
+use crate::upload::Uploads;
+use crate::upload::tally::Tallies;
+use crate::{api, clock, points, serve};
+
+/// How long a stop may take; what is not done by then is done again at the next start.
+const DRAIN: Duration = Duration::from_secs(9);
+/// How often what is too old is deleted.
+const RETENTION_PAUSE: Duration = Duration::from_secs(3600);
+
+/// Runs everything in one process until Ctrl-C, SIGTERM, or a fault that would break a promise.
+///
+/// # Errors
+/// What keeps it from starting: a port or a data directory in use, files of a newer version.
+pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
+    let listener = TcpListener::bind((config.host, config.port))
+        .await
+        .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
+    let address = listener.local_addr()?;
+    let (fatal, mut failed) = Fatal::new();
+    let stages = Stages::start(config, fatal).await?;
+    info!("listening on http://{address}");
+    let router = api::router(stages.app.clone());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve::serve(listener, router, async move {
+        let _ = stopped.await;
+    }));
+    let reason = tokio::select! {
+        () = signalled() => None,
+        reason = failed.recv() => reason,
+    };
+    if let Some(reason) = &reason {
+        error!("stopping: {reason}");
+    } else {
+        info!("stopping: finishing what was accepted");
+    }
+    drop(stop);
+    let drained = tokio::time::timeout(DRAIN, async {
+        let _ = server.await;
+        stages.stop().await;
+    });
+    if drained.await.is_err() {
+        warn!("not everything was finished within {} s; the next start goes on from the log", DRAIN.as_secs());
+    }
+    if reason.is_some() {
+        return Ok(ExitCode::FAILURE);
+    }
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All stages of one process, recovered and running.
+#[derive(Debug)]
+pub struct Stages {
+    /// The handles.
+    pub app: App,
+    writer: JoinHandle<()>,
+    engine: JoinHandle<EngineStage>,
+    committer: JoinHandle<()>,
+    checkpoints: Option<JoinHandle<()>>,
+    points: JoinHandle<()>,
+    retention: tokio::task::JoinHandle<()>,
+}
+
+impl Stages {
+    /// Opens the data directory, recovers what it holds, and starts every stage.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Self> {
+        let in_memory = config.durability == Durability::Memory;
+        let dir = Arc::new(if in_memory { DataDir::memory() } else { DataDir::open(&config.data_dir)? });
+        let disk = Arc::new(Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?);
+        let log = EventLog::open(&dir, config.durability)?;
+        let store = Store::open(&dir, config.durability)?;
+        let (points, points_thread) = points::start(&dir, config.points_max_bytes)?;
+        let store_reader = store.reader()?;
+        let log_reader = log.reader()?;
+        let end = log.next_frame() - 1;
+        let stored = store.position().frame;
+        let (engine, checkpoint) = recover(&dir, &config)?;
+        let lost = lost_frames(&engine, end, stored);
+        if let Some(lost) = &lost {
+            error!("{lost}");
+        }
+        let recovered_config = engine.config().clone();
+        info!(series = engine.series_len(), "replaying frames {} to {end} of the log", engine.applied() + 1);
+
+        let stats = Arc::new(Stats::default());
+        let memory = Memory::new(config.memory_max_bytes);
+        let backlog = Arc::new(Backlog::new(config.queue_capacity));
+        let feed = Arc::new(EngineFeed::new(end));
+        let (reached, reached_reader) = watch::channel(engine.applied());
+        let live = Live::default();
+        let (log_handle, requests) = writer::channel();
+        let committer = Committer {
+            store,
+            live: live.clone(),
+            points: points.clone(),
+            backlog: Arc::clone(&backlog),
+            stats: Arc::clone(&stats),
+            reached,
+            disk: Arc::clone(&disk),
+            tallies: Tallies::default(),
+            log: log_handle.hints(),
+            fatal: fatal.clone(),
+        };
+        let (commits, committer) = commit::start(committer)?;
+        let (checkpoint, checkpoints) = if in_memory {
+            (Checkpoints::none(), None)
+        } else {
+            let (checkpoint, thread) = Checkpoints::start(Arc::clone(&dir), commits.clone(), log_handle.hints(), checkpoint)?;
+            (checkpoint, Some(thread))
+        };
+        let stage = EngineStage {
+            engine,
+            reader: log.reader()?,
+            feed: Arc::clone(&feed),
+            commits: commits.clone(),
+            stored,
+            memory: Arc::clone(&memory),
+            checkpoint,
+            fatal: fatal.clone(),
+        };
+        let engine_thread = engine_thread::start(stage)?;
+        let engine = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
+        engine.reached(Position { frame: end, row: u32::MAX }).await;
+        let known = known_series(&engine).await.context("the log could not be replayed")?;
+
+        let room = {
+            let disk = Arc::clone(&disk);
+            Box::new(move || disk.room())
+        };
+        let admission = Admission::new(known, config.max_series, memory);
+        let writer = Writer { log, admission, feed: Arc::clone(&feed), backlog: Arc::clone(&backlog), room, fatal };
+        let writer = writer::start(writer, requests)?;
+        if recovered_config != config.engine || end == 0 {
+            let at = log_handle.configure(config.engine.to_text()).await?;
+            engine.reached(at).await;
+            engine.set_config(config.engine.clone());
+        }
+        let retention = tokio::spawn(retain(commits.clone(), config.anomaly_retention_days));
+        drop(commits);
+        let config = Arc::new(config);
+        let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), log_reader, engine.clone(), store_reader.clone())?;
+        let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats, backlog, lost };
+        Ok(Self { app, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
+    }
+
+    /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
+    pub async fn stop(self) {
+        let Self { app, writer, engine, committer, checkpoints, points, retention } = self;
+        retention.abort();
+        app.uploads.stop().await;
+        drop(app);
+        let finish = move || {
+            let _ = writer.join();
+            if let Ok(mut stage) = engine.join() {
+                stage.checkpoint.write_now(&stage.engine);
+            }
+            if let Some(checkpoints) = checkpoints {
+                let _ = checkpoints.join();
+            }
+            let _ = committer.join();
+            let _ = points.join();
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
+    }
+}
+
+/// The engine of the newest checkpoint and the frame it stands for, or a new one.
+fn recover(dir: &DataDir, config: &Config) -> anyhow::Result<(Engine, Option<u64>)> {
+    let (mut engine, frame) = match checkpoint_files::load_newest(dir)? {
+        None => (Engine::new(config.engine.clone(), config.shards), None),
+        Some(loaded) => {
+            let engine = Engine::restore::<RecoveryError>(loaded.chunks.map(|chunk| chunk.map_err(RecoveryError::from)), config.shards)
+                .context("the checkpoint cannot be read; a newer version of anomaly may have written it")?;
+            let frame = engine.applied();
+            (engine, Some(frame))
+        }
+    };
+    engine.keep_points(true);
+    Ok((engine, frame))
+}
+
+/// Why a checkpoint cannot be restored.
+#[derive(Debug, thiserror::Error)]
+enum RecoveryError {
+    #[error(transparent)]
+    Files(#[from] CheckpointError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// What the log should still have and has not: it ends before what was committed or checkpointed.
+fn lost_frames(engine: &Engine, end: u64, stored: u64) -> Option<String> {
+    let known = stored.max(engine.applied()).max(engine.recovering());
+    (end < known).then(|| {
+        format!("the log ends with frame {end}, but frame {known} was committed: frames {} to {known} are missing; anomalies found in them are kept", end + 1)
+    })
+}
+
+/// The hashes of all series, taken in pieces.
+async fn known_series(engine: &EngineHandle) -> Option<Vec<anomaly_engine::SeriesHash>> {
+    engine
+        .ask(|stage| {
+            let mut known = Vec::with_capacity(stage.engine.series_len());
+            let mut cursor = Some(ScanCursor::default());
+            while let Some(from) = cursor {
+                cursor = stage.engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
+            }
+            known
+        })
+        .await
+}
+
+/// Deletes from time to time what is older than `days`.
+async fn retain(commits: std::sync::mpsc::SyncSender<ToCommit>, days: f64) {
+    let age = (days * 86_400.0 * 1e9) as i64;
+    loop {
+        if commits.try_send(ToCommit::Retain(clock::now().plus(-age))).is_err() {
+            // The committer is busy or gone; a busy one is asked again.
+        }
+        tokio::time::sleep(RETENTION_PAUSE).await;
+    }
+}
+
+async fn signalled() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(fault) => {
+            warn!("SIGTERM cannot be listened for: {fault}");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,205 @@
+//! Takes the rows of an upload's files: unpack, read, append, a batch at a time, each noted with the sample to go on with.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anomaly_engine::frame::{BatchBuilder, Origin};
+use anomaly_engine::parse::{FileOptions, FileReader, UnpackError, unpack};
+use anomaly_engine::{Code, LISTED_ERRORS, Rejected, Report};
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use super::tally::origin;
+use super::view::About;
+use crate::config::Config;
+use crate::log::sqlite::Side;
+use crate::log::uploads::{FileProgress, UploadRow, UploadState};
+use crate::log::writer::{LogHandle, Refusal};
+use crate::log::{Append, AppendError, Appended};
+
+/// Rows that are appended at once.
+const BATCH_ROWS: usize = 10_000;
+/// How long to wait before a batch is offered again to a log that has no room.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// A file as it is noted when its upload has arrived whole.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SpooledFile {
+    pub(super) name: String,
+    /// Zone of times without an offset.
+    pub(super) zone: String,
+    pub(super) zone_given: bool,
+}
+
+/// What taking an upload needs.
+#[derive(Debug)]
+pub(super) struct Ingest<'a> {
+    pub(super) log: &'a LogHandle,
+    pub(super) config: &'a Config,
+    pub(super) folder: &'a Path,
+    pub(super) upload: &'a UploadRow,
+}
+
+/// A file that is open, and how far it is.
+struct Open {
+    reader: FileReader<BufReader<File>>,
+    progress: FileProgress,
+    /// What the reader had said when the last batch was cut.
+    told: Report,
+}
+
+impl Ingest<'_> {
+    /// Takes all files, from where they were left.
+    ///
+    /// # Errors
+    /// The server stops, or the log fails: the next start goes on.
+    pub(super) async fn run(&self, progress: Vec<FileProgress>) -> Result<UploadState, AppendError> {
+        let files: Vec<SpooledFile> = serde_json::from_str(&self.upload.files).unwrap_or_default();
+        let mut state = UploadState::Ended;
+        for (i, file) in (0..).zip(&files) {
+            let fresh = FileProgress { upload: self.upload.id.clone(), file: i, ..FileProgress::default() };
+            let progress = progress.iter().find(|progress| progress.file == i).cloned().unwrap_or(fresh);
+            if progress.finished {
+                continue;
+            }
+            let raw = self.folder.join(format!("{i}.raw"));
+            if !raw.exists() {
+                state = UploadState::Interrupted;
+                self.end_with(progress, lost()).await?;
+                continue;
+            }
+            self.take(file, raw, progress).await?;
+        }
+        Ok(state)
+    }
+
+    async fn take(&self, file: &SpooledFile, raw: PathBuf, progress: FileProgress) -> Result<(), AppendError> {
+        let options = FileOptions {
+            name: file.name.clone(),
+            arrival: self.upload.created,
+            max_future: self.config.max_future,
+            zone: TimeZone::get(&file.zone).unwrap_or(TimeZone::UTC),
+            zone_given: file.zone_given,
+            interval: None,
+            require_timestamps: false,
+            max_event_bytes: self.config.limits.max_event_bytes as usize,
+        };
+        let limit = self.config.limits.max_file_bytes;
+        let skip = progress.next_sample;
+        let mut open = match blocking(move || open(&raw, limit, options, skip)).await? {
+            Ok(reader) => Open { told: reader.report().clone(), reader, progress },
+            Err(rejected) => return self.end_with(progress, rejected).await,
+        };
+        while !open.progress.finished {
+            let (back, batch) = blocking(move || next(open)).await?;
+            open = back;
+            self.append(&mut open.progress, batch).await?;
+        }
+        Ok(())
+    }
+
+    /// Appends a batch with the note of how far the file is; where the log has no room, waits until it has.
+    async fn append(&self, progress: &mut FileProgress, batch: BatchBuilder) -> Result<(), AppendError> {
+        let rows = batch.len() as u64;
+        if rows == 0 {
+            return self.note(progress).await;
+        }
+        let first = progress.report.accepted - rows;
+        let origin = Origin { name: origin(&self.upload.id, progress.file), first: Some(first) };
+        let report = Report { accepted: rows, ..Report::default() };
+        let mut append = Append { batch: batch.finish(origin), report, atomic: false, key: None };
+        loop {
+            let refused = match self.log.append_with(append, vec![Side::Progress(progress.clone())]).await {
+                Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
+                    progress.report.withdraw(report.errors);
+                    return Ok(());
+                }
+                Err(refusal) => refusal,
+            };
+            append = match refused {
+                Refusal { error: AppendError::Refused(report), .. } => {
+                    progress.report.withdraw(report.errors);
+                    return self.note(progress).await;
+                }
+                Refusal { append: Some(append), .. } => *append,
+                Refusal { error, append: None } => return Err(error),
+            };
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn note(&self, progress: &FileProgress) -> Result<(), AppendError> {
+        self.log.note(vec![Side::Progress(progress.clone())]).await
+    }
+
+    async fn end_with(&self, mut progress: FileProgress, rejected: Rejected) -> Result<(), AppendError> {
+        progress.report.reject(rejected);
+        progress.finished = true;
+        self.note(&progress).await
+    }
+}
+
+/// Unpacks and opens a spooled file, at the sample with which to go on.
+fn open(raw: &Path, limit: u64, options: FileOptions, skip: u64) -> Result<FileReader<BufReader<File>>, Rejected> {
+    let failed = |fault: io::Error| refused(format!("the spooled file cannot be read: {fault}"));
+    let plain = raw.with_extension("txt");
+    let mut out = BufWriter::with_capacity(256 << 10, File::create(&plain).map_err(failed)?);
+    let unpacked = unpack(BufReader::with_capacity(256 << 10, File::open(raw).map_err(failed)?), limit, &mut out);
+    unpacked.map_err(|fault| match fault {
+        UnpackError::TooLarge { .. } => Rejected { code: Code::TooLarge, ..refused(fault.to_string()) },
+        _ => refused(fault.to_string()),
+    })?;
+    out.flush().map_err(failed)?;
+    let source = BufReader::with_capacity(256 << 10, File::open(&plain).map_err(failed)?);
+    let mut reader = FileReader::open(source, options)?;
+    reader.skip_samples(skip).map_err(failed)?;
+    Ok(reader)
+}
+
+/// Cuts the next batch and notes how far the file is then.
+fn next(mut open: Open) -> (Open, BatchBuilder) {
+    let mut batch = BatchBuilder::new();
+    let more = open.reader.next_batch(&mut batch, BATCH_ROWS);
+    let (report, progress) = (open.reader.report(), &mut open.progress);
+    progress.next_sample = open.reader.samples();
+    progress.report.accepted += report.accepted - open.told.accepted;
+    progress.report.rejected += report.rejected - open.told.rejected;
+    progress.report.errors.extend_from_slice(&report.errors[open.told.errors.len()..]);
+    progress.report.errors.truncate(LISTED_ERRORS);
+    open.told = report.clone();
+    match more {
+        Ok(more) => progress.finished = !more,
+        Err(fault) => {
+            progress.report.reject(refused(format!("the spooled file cannot be read: {fault}")));
+            progress.finished = true;
+        }
+    }
+    progress.about = about(&open.reader);
+    (open, batch)
+}
+
+fn about(reader: &FileReader<BufReader<File>>) -> String {
+    let range = reader.range();
+    let about = About {
+        format: Some(reader.format().as_str().to_owned()),
+        from: range.map(|(from, _)| from.nanos()),
+        to: range.map(|(_, to)| to.nanos()),
+        warnings: reader.warnings().to_vec(),
+    };
+    serde_json::to_string(&about).unwrap_or_default()
+}
+
+fn refused(message: String) -> Rejected {
+    Rejected { line: 0, field: String::new(), code: Code::InvalidFile, message }
+}
+
+fn lost() -> Rejected {
+    refused("the file was lost before all its rows were taken: send it again".into())
+}
+
+/// Runs what waits for a disk on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AppendError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| AppendError::Closing)
+}

@@ -1,0 +1,235 @@
+//! Uploaded files: spooled to disk, noted in the log when they have arrived whole, then taken row by row.
+//!
+//! A crash before the note leaves nothing; one after it resumes each file at the sample behind its last durable row.
+
+mod ingest;
+mod spool;
+pub mod tally;
+mod view;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::{Semaphore, watch};
+use tracing::{info, warn};
+
+pub use spool::{FileWriter, Spool};
+pub use view::UploadView;
+
+use crate::clock;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::engine_thread::EngineHandle;
+use crate::log::AppendError;
+use crate::log::sqlite::Side;
+use crate::log::uploads::{UploadRow, UploadState};
+use crate::log::writer::LogHandle;
+use crate::store::sqlite::StoreReader;
+use ingest::{Ingest, SpooledFile};
+
+/// Files that are taken at the same time.
+const AT_ONCE: usize = 2;
+/// How long an answer waits for the verdicts on the last rows, so that most answers have their numbers at once.
+const WAIT_FOR_VERDICTS: Duration = Duration::from_secs(1);
+
+/// Why an upload was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// A file is beyond its limit. HTTP 413.
+    #[error("the file {file:?} is larger than {limit} bytes")]
+    TooLarge { file: String, limit: u64 },
+    /// The key was used with other files. HTTP 422.
+    #[error("this Idempotency-Key was used with other files")]
+    KeyReused,
+    /// The log refused. HTTP 503 or 507.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The spool failed. HTTP 507 where the disk is full, else 500.
+    #[error("the file could not be spooled: {0}")]
+    Spool(#[from] io::Error),
+}
+
+/// Takes uploads, and tells how they stand. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Uploads {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Arc<Config>,
+    root: PathBuf,
+    /// The root is gone at exit, with `DURABILITY=memory`.
+    throw_away: bool,
+    log: LogHandle,
+    engine: EngineHandle,
+    store: StoreReader,
+    places: Arc<Semaphore>,
+    /// Uploads that are being taken, and whether they have ended.
+    running: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Uploads {
+    /// Uploads in a data directory. Those that a crash interrupted go on after [`Uploads::resume`].
+    ///
+    /// # Errors
+    /// The spool folder cannot be made.
+    pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, engine: EngineHandle, store: StoreReader) -> io::Result<Self> {
+        let throw_away = dir.path().is_none();
+        let root = match dir.path() {
+            Some(path) => path.join("spool"),
+            None => std::env::temp_dir().join(format!("anomaly-spool-{}", std::process::id())),
+        };
+        std::fs::create_dir_all(&root)?;
+        let shared = Shared {
+            config,
+            root,
+            throw_away,
+            log,
+            engine,
+            store,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            running: Mutex::default(),
+            stopping: watch::Sender::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Goes on with the uploads that were not finished, and removes spools that never arrived whole.
+    ///
+    /// # Errors
+    /// The log cannot be asked.
+    pub async fn resume(&self) -> Result<(), AppendError> {
+        let unfinished = self.shared.log.unfinished_uploads().await?;
+        for entry in std::fs::read_dir(&self.shared.root).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if !unfinished.iter().any(|(upload, _)| name == upload.id.as_str()) {
+                drop(std::fs::remove_dir_all(entry.path()));
+            }
+        }
+        for (upload, _) in unfinished {
+            info!(upload = upload.id, "going on with an upload that was interrupted");
+            self.run(upload);
+        }
+        Ok(())
+    }
+
+    /// Begins to receive an upload.
+    ///
+    /// # Errors
+    /// The spool folder cannot be made.
+    pub async fn begin(&self, key: Option<String>) -> Result<Spool, UploadError> {
+        Ok(Spool::begin(self.clone(), &self.shared.root, key, self.shared.config.limits.max_file_bytes).await?)
+    }
+
+    /// How an upload stands; `None` where it is not known.
+    pub async fn view(&self, id: &str) -> Option<UploadView> {
+        let (upload, progress) = self.shared.log.upload(id.to_owned()).await.ok()??;
+        view::view(&self.shared.store, upload, progress).await
+    }
+
+    /// Takes what a spool has received, and answers when its rows are in the log.
+    async fn finish(&self, spool: &mut Spool, zone: Option<TimeZone>) -> Result<UploadView, UploadError> {
+        let fingerprint = spool.sync().await?;
+        if let Some(key) = spool.key()
+            && let Some((known, _)) = self.shared.log.upload_by_key(key.to_owned()).await?
+        {
+            if known.fingerprint != fingerprint {
+                return Err(UploadError::KeyReused);
+            }
+            return self.ended(&known.id).await;
+        }
+        let zone_given = zone.is_some();
+        let zone = zone.unwrap_or_else(|| self.shared.config.timezone.clone());
+        let files = spool.files().iter().map(|name| SpooledFile {
+            name: name.clone(),
+            zone: zone.iana_name().unwrap_or("UTC").to_owned(),
+            zone_given: zone_given || self.shared.config.timezone != TimeZone::UTC,
+        });
+        let upload = UploadRow {
+            id: spool.id().to_owned(),
+            key: spool.key().map(str::to_owned),
+            fingerprint,
+            created: clock::now(),
+            files: serde_json::to_string(&files.collect::<Vec<_>>()).unwrap_or_default(),
+            state: UploadState::Running,
+            ended: None,
+        };
+        self.shared.log.note(vec![Side::Upload(upload.clone())]).await?;
+        spool.keep();
+        self.run(upload);
+        self.ended(spool.id()).await
+    }
+
+    /// Waits until an upload is in the log, and a moment for its verdicts.
+    async fn ended(&self, id: &str) -> Result<UploadView, UploadError> {
+        let running = self.running().get(id).cloned();
+        if let Some(mut running) = running {
+            // An error means that the task is gone; how it stands is told all the same.
+            let _ = running.wait_for(|ended| *ended).await;
+        }
+        let deadline = tokio::time::Instant::now() + WAIT_FOR_VERDICTS;
+        loop {
+            let view = self.view(id).await.ok_or(AppendError::Closing)?;
+            if view.judged || tokio::time::Instant::now() >= deadline {
+                return Ok(view);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Takes an upload's files, in a task of its own.
+    fn run(&self, upload: UploadRow) {
+        let (ended, receiver) = watch::channel(false);
+        self.running().insert(upload.id.clone(), receiver);
+        let uploads = self.clone();
+        tokio::spawn(async move {
+            let id = upload.id.clone();
+            let mut stopping = uploads.shared.stopping.subscribe();
+            tokio::select! {
+                outcome = uploads.take(upload) => {
+                    if let Err(fault) = outcome {
+                        warn!(upload = id, "an upload could not be finished now, the next start goes on with it: {fault}");
+                    }
+                }
+                _ = stopping.wait_for(|stopping| *stopping) => {}
+            }
+            ended.send_replace(true);
+            uploads.running().remove(&id);
+        });
+    }
+
+    async fn take(&self, upload: UploadRow) -> Result<(), AppendError> {
+        let shared = &self.shared;
+        let _place = shared.places.acquire().await.map_err(|_| AppendError::Closing)?;
+        let folder = shared.root.join(&upload.id);
+        let (_, progress) = shared.log.upload(upload.id.clone()).await?.unwrap_or_else(|| (upload.clone(), Vec::new()));
+        let ingest = Ingest { log: &shared.log, config: &shared.config, folder: &folder, upload: &upload };
+        let state = ingest.run(progress).await?;
+        let end = Side::UploadEnded { id: upload.id.clone(), state, at: clock::now() };
+        shared.log.note(vec![end]).await?;
+        drop(tokio::fs::remove_dir_all(&folder).await);
+        Ok(())
+    }
+
+    /// Takes no more rows; what is spooled goes on at the next start.
+    pub async fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+        let running: Vec<_> = self.running().values().cloned().collect();
+        for mut upload in running {
+            let _ = upload.wait_for(|ended| *ended).await;
+        }
+        if self.shared.throw_away {
+            drop(tokio::fs::remove_dir_all(&self.shared.root).await);
+        }
+    }
+
+    fn running(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, watch::Receiver<bool>>> {
+        self.shared.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
