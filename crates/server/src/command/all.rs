@@ -1,0 +1,23 @@
+//! `anomaly all`: everything in one process.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::config::{Flag, Sources};
+use crate::{logging, run};
+
+/// Serves until Ctrl-C or SIGTERM; the exit code is what [`run::all`] came to.
+///
+/// # Errors
+/// A configuration with faults; whatever keeps the server from starting or going on.
+pub fn run(flags: Vec<Flag>, config_file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let loaded = Sources::of_process(flags, config_file, true)?.load()?;
+    logging::init(&loaded.config);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no thread can be started")?;
+    runtime.block_on(run::all(loaded.config))
+}

@@ -1,0 +1,212 @@
+//! `anomaly detect`: the engine of the server on files, without one.
+//!
+//! A file goes from [`input`] (in place, or unpacked into a temporary file) through the parser into batches, each batch as a
+//! frame through the engine, and what the engine says of it to an [`output`]. Memory does not grow with a file.
+
+mod csv;
+mod input;
+mod output;
+mod summary;
+mod table;
+
+use std::io::{self, BufWriter, IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef};
+use anomaly_engine::parse::file::{FileOptions, FileReader};
+use anomaly_engine::{Engine, Outputs, Rejected, Timestamp};
+use anyhow::{Context as _, bail};
+
+use crate::cli::{Detect, Format};
+use crate::config::{Config, Sources};
+use crate::{clock, logging};
+use input::Input;
+use output::{Judged, Output};
+use summary::FileNotes;
+pub use summary::Summary;
+
+/// Rows of a batch: enough for the engine to use every core, few enough to stay in its caches.
+const BATCH_ROWS: usize = 16_384;
+
+/// What a run is told besides the configuration.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Files in order; `-` is standard input.
+    pub files: Vec<PathBuf>,
+    /// How to write; a table where it is not said, CSV with `all_points`.
+    pub format: Option<Format>,
+    /// Whether to write every row.
+    pub all_points: bool,
+    /// Nanoseconds between rows without a time; `None` rejects them.
+    pub interval: Option<i64>,
+    /// Whether somebody named the time zone, rather than left it to UTC.
+    pub zone_given: bool,
+    /// Whether the output shows colours.
+    pub colour: bool,
+    /// Whether to show how far it is, on standard error.
+    pub progress: bool,
+}
+
+/// Runs the command as it was typed, on this process' standard streams.
+///
+/// # Errors
+/// A configuration with faults, flags that exclude each other, an output that cannot be written.
+pub fn from_command_line(detect: &Detect) -> anyhow::Result<ExitCode> {
+    let loaded = Sources::of_process(detect.flags(), detect.config.as_deref(), false)?.load()?;
+    let mut files = detect.files.clone();
+    if files.is_empty() {
+        if io::stdin().is_terminal() {
+            bail!("no file to read: name one (anomaly detect metrics.csv), or - for standard input");
+        }
+        files.push("-".into());
+    }
+    let to_terminal = io::stdout().is_terminal();
+    let options = Options {
+        files,
+        format: detect.format,
+        all_points: detect.all_points,
+        interval: detect.interval,
+        zone_given: loaded.is_set("TIMEZONE"),
+        colour: logging::colour(to_terminal),
+        // Rows that scroll by show by themselves how far it is.
+        progress: io::stderr().is_terminal() && !(to_terminal && detect.all_points),
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let summary = run(&options, loaded.config, &mut out, &mut io::stderr().lock())?;
+    Ok(match summary {
+        Summary { failed: 1.., .. } => ExitCode::from(2),
+        Summary { anomalies: 1.., .. } if detect.exit_code => ExitCode::from(1),
+        _ => ExitCode::SUCCESS,
+    })
+}
+
+/// Judges the rows of all files in order with one engine, writes what was found to `out`, and to `notes` what there is to say.
+/// A file that cannot be read is told and counted; the others are still read.
+///
+/// # Errors
+/// Options that exclude each other, an output that cannot be written.
+pub fn run(options: &Options, config: Config, out: &mut dyn Write, notes: &mut dyn Write) -> anyhow::Result<Summary> {
+    let output = Output::new(options, &config)?;
+    let mut engine = Engine::new(config.engine.clone(), config.shards.max(1));
+    engine.keep_points(options.all_points);
+    let mut run = Run { options, config, engine, frame: 0, started: clock::now(), output, out, summary: Summary::default() };
+    run.output.begin(run.out).context("cannot write the output")?;
+    for path in &options.files {
+        run.file(path, notes)?;
+    }
+    run.out.flush().context("cannot write the output")?;
+    writeln!(notes, "{}", run.summary)?;
+    Ok(run.summary)
+}
+
+/// A run over several files.
+struct Run<'a> {
+    options: &'a Options,
+    config: Config,
+    engine: Engine,
+    /// Number of the last frame.
+    frame: u64,
+    /// What takes the place of the time of arrival.
+    started: Timestamp,
+    output: Output,
+    out: &'a mut dyn Write,
+    summary: Summary,
+}
+
+impl Run<'_> {
+    /// Judges one file, or tells why it cannot be read.
+    fn file(&mut self, path: &Path, notes: &mut dyn Write) -> anyhow::Result<()> {
+        let shown = input::shown(path);
+        let opened = Input::open(path, self.options.progress);
+        let read = match opened {
+            Ok(input) => self.judge(input)?,
+            Err(error) => Err(error.to_string()),
+        };
+        match read {
+            Ok(file) => {
+                self.summary.add(&file);
+                file.write(&shown, notes)?;
+            }
+            Err(message) => {
+                self.summary.failed += 1;
+                writeln!(notes, "error: {shown}: {message}")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the rows of a file. The inner error is the file's: what keeps it from being read.
+    fn judge(&mut self, input: Input) -> anyhow::Result<Result<FileNotes, String>> {
+        let name = input.name().to_owned();
+        let options = FileOptions {
+            name: name.clone(),
+            arrival: self.started,
+            max_future: self.config.max_future,
+            zone: self.config.timezone.clone(),
+            zone_given: self.options.zone_given,
+            interval: self.options.interval,
+            require_timestamps: true,
+            max_event_bytes: usize::try_from(self.config.limits.max_event_bytes).unwrap_or(usize::MAX),
+        };
+        let mut reader = match FileReader::open(input, options) {
+            Ok(reader) => reader,
+            Err(rejected) => return Ok(Err(sentence(&rejected))),
+        };
+        let origin = Origin { name: format!("file:{name}"), first: None };
+        let mut notes = FileNotes::default();
+        let mut outputs = Outputs::default();
+        let mut backwards = if reader.newest_first() && self.options.all_points { Some(output::Backwards::new()?) } else { None };
+        loop {
+            let mut builder = BatchBuilder::new();
+            let more = match reader.next_batch(&mut builder, BATCH_ROWS) {
+                Ok(more) => more,
+                Err(rejected) => return Ok(Err(sentence(&rejected))),
+            };
+            if !builder.is_empty() {
+                let mut frame = FrameBuilder::new(self.started);
+                frame.push(&Record::Events(builder.finish(origin.clone())));
+                self.apply(&frame_bytes(frame, &mut self.frame), &mut outputs, backwards.as_mut())?;
+                notes.add(&outputs);
+                self.summary.see(&outputs);
+            }
+            if !more {
+                break;
+            }
+        }
+        if let Some(backwards) = backwards {
+            backwards.write(self.out).context("cannot write the output")?;
+        }
+        notes.finish(reader.report(), reader.warnings());
+        Ok(Ok(notes))
+    }
+
+    /// Applies a frame and writes what it brought forth.
+    fn apply(&mut self, bytes: &[u8], outputs: &mut Outputs, backwards: Option<&mut output::Backwards>) -> anyhow::Result<()> {
+        let frame = Frame::open(self.frame, bytes).context("a frame of this run cannot be read: this is a fault of anomaly")?;
+        outputs.clear();
+        self.engine.apply(&frame, outputs).context("a frame of this run cannot be applied: this is a fault of anomaly")?;
+        for record in frame.records() {
+            let Ok((first, RecordRef::Events(batch))) = record else { continue };
+            let judged = Judged { batch: &batch, first, outputs, config: self.engine.config(), detected_at: clock::now() };
+            let written = match backwards {
+                Some(backwards) => return Ok(backwards.take(&mut self.output, &judged)?),
+                None => self.output.write(&judged, self.out),
+            };
+            return written.context("cannot write the output");
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a frame under the next number.
+fn frame_bytes(frame: FrameBuilder, number: &mut u64) -> Vec<u8> {
+    *number += 1;
+    frame.seal(*number)
+}
+
+/// Why a file is refused, in one sentence.
+fn sentence(rejected: &Rejected) -> String {
+    let at = if rejected.line > 0 { format!("line {}: ", rejected.line) } else { String::new() };
+    format!("{at}{}", rejected.message)
+}

@@ -1,0 +1,6 @@
+//! The commands, a file each.
+
+pub mod all;
+pub mod config;
+pub mod detect;
+pub mod openapi;

@@ -1,0 +1,89 @@
+//! Names that belong to a later version: known, so that a set one is told instead of silently ignored.
+
+/// A feature that this version does not have, and the names that configure it.
+#[derive(Debug)]
+pub struct Later {
+    /// As in "this version does not … yet".
+    pub does: &'static str,
+    /// Its names, each with its default (empty: none) and what it will do.
+    pub names: &'static [(&'static str, &'static str, &'static str)],
+}
+
+/// The name that alone asks for nothing: it says where Redis is, and only the roles of a later version use it.
+const SILENT: &str = "REDIS_URL";
+
+/// All of them.
+pub const LATER: &[Later] = &[
+    Later {
+        does: "use Redis",
+        names: &[
+            ("REDIS_URL", "redis://127.0.0.1:6379/0", "Redis server; alone it changes nothing for `anomaly all`."),
+            ("SLEEP_ON_EMPTY", "0.1", "Seconds that a blocking read waits when a queue is empty."),
+            ("ALERTS_CHANNEL", "anomalies", "Channel on which anomalies are published."),
+            ("REDIS_WAIT_REPLICAS", "0", "Replicas that must have an event before it is acknowledged."),
+            ("REDIS_RESULTS", "anomalies", "What is written to Redis: `anomalies` or `all`."),
+            ("REDIS_RESULT_TTL_SECONDS", "86400", "How long a result is kept in Redis."),
+        ],
+    },
+    Later {
+        does: "read Kafka",
+        names: &[
+            ("KAFKA_BROKER", "127.0.0.1:9092", "Kafka broker to read events from."),
+            ("KAFKA_TOPIC", "events", "Topic of the events."),
+            ("KAFKA_GROUP_ID", "anomaly-ingest-group", "Consumer group."),
+            ("KAFKA_LOG_TOPIC", "", "Topic of the log; `<KAFKA_TOPIC>.log` by default."),
+            ("KAFKA_DEAD_LETTER_TOPIC", "", "Topic of what could not be read; `<KAFKA_TOPIC>.dead` by default."),
+            ("KAFKA_ANOMALY_TOPIC", "", "Topic that anomalies are written to; none by default."),
+            ("KAFKA_SECURITY_PROTOCOL", "", "Such as `SASL_SSL`."),
+            ("KAFKA_SASL_MECHANISM", "", "Such as `SCRAM-SHA-512`."),
+            ("KAFKA_SASL_USERNAME", "", ""),
+            ("KAFKA_SASL_PASSWORD", "", ""),
+            ("KAFKA_SSL_CA_LOCATION", "", "File with the certificates to trust."),
+        ],
+    },
+    Later {
+        does: "send email",
+        names: &[
+            ("EMAIL_ENABLED", "false", "Whether alerts are sent by email."),
+            ("SMTP_HOST", "", ""),
+            ("SMTP_PORT", "587", ""),
+            ("SMTP_USER", "", ""),
+            ("SMTP_PASSWORD", "", ""),
+            ("SMTP_TLS", "starttls", "`starttls`, `tls` or `none`."),
+            ("EMAIL_FROM", "", ""),
+            ("EMAIL_TO", "", "Addresses between commas."),
+            ("EMAIL_RATE_LIMIT_SECONDS", "60", "At most one email in so many seconds."),
+        ],
+    },
+    Later {
+        does: "send notifications",
+        names: &[
+            ("NOTIFY_MAX_AGE_SECONDS", "3600", "Older alerts are not sent."),
+            ("NOTIFY_GROUP_WAIT_SECONDS", "1", "How long alerts are gathered into one."),
+            ("NOTIFY_REPEAT_SECONDS", "14400", "After how long an open incident is told again."),
+            ("NOTIFY_BUDGET", "", "At most so many alerts: `2/week`; none by default."),
+            ("WEBHOOK_URL", "", ""),
+            ("WEBHOOK_SECRET", "", ""),
+            ("SLACK_WEBHOOK_URL", "", ""),
+            ("PAGERDUTY_ROUTING_KEY", "", ""),
+            ("ALERTMANAGER_URL", "", ""),
+        ],
+    },
+];
+
+/// Whether a name belongs to a later version, in whatever case.
+pub(super) fn is_later(name: &str) -> bool {
+    LATER.iter().flat_map(|later| later.names).any(|(known, ..)| known.eq_ignore_ascii_case(name))
+}
+
+/// What is told at start of names that are set: one warning for each feature.
+pub(super) fn warnings(value_of: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let told = |later: &Later| {
+        let asked = |name: &str| value_of(name).is_some_and(|value| !(name == "EMAIL_ENABLED" && value.eq_ignore_ascii_case("false")));
+        let set: Vec<_> = later.names.iter().map(|(name, ..)| *name).filter(|&name| name != SILENT && asked(name)).collect();
+        let (is, it) = if set.len() == 1 { ("is", "it is") } else { ("are", "they are") };
+        let does = later.does;
+        (!set.is_empty()).then(|| format!("{} {is} set, but this version does not {does} yet: {it} ignored", set.join(", ")))
+    };
+    LATER.iter().filter_map(told).collect()
+}

@@ -1,0 +1,351 @@
+//! The one list of settings.
+
+use super::value::{self, show_bytes};
+use super::{Backend, Config, Durability, LogFormat};
+use crate::logging;
+
+/// One setting: how it is named, explained, read and written.
+#[derive(Debug)]
+pub struct Setting {
+    /// As in the environment; in `anomaly.toml` it is the same in lower case.
+    pub name: &'static str,
+    /// Under which heading it is explained.
+    pub group: Group,
+    /// What it does, for users; Markdown, without a line break.
+    pub doc: &'static str,
+    /// What holds where it is not set.
+    pub unset: Unset,
+    /// Puts a text into the configuration, or says what is wrong with it.
+    pub read: fn(&mut Config, &str) -> Result<(), String>,
+}
+
+/// What holds where a setting is not set.
+#[derive(Debug)]
+pub enum Unset {
+    /// A value, written as it is read.
+    Value(fn(&Config) -> String),
+    /// What no value could say, in words.
+    Words(&'static str),
+}
+
+/// Headings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    Detection,
+    Events,
+    Storage,
+    Serving,
+    Limits,
+    Logging,
+}
+
+impl Group {
+    /// All, in the order in which they are explained.
+    pub const ALL: [Self; 6] = [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Limits, Self::Logging];
+
+    /// The heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Detection => "Detection",
+            Self::Events => "Events and time",
+            Self::Storage => "Storage",
+            Self::Serving => "Serving",
+            Self::Limits => "Limits",
+            Self::Logging => "Logging",
+        }
+    }
+}
+
+impl Setting {
+    /// The setting of this name, in whatever case.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The setting to which the engine's own path belongs: `threshold` is `ANOMALY_THRESHOLD`.
+    pub(super) fn of_engine(path: &str) -> Option<&'static Self> {
+        Self::named(path).or_else(|| Self::named(&format!("anomaly_{path}")))
+    }
+
+    /// The key in `anomaly.toml`.
+    pub fn key(&self) -> String {
+        self.name.to_ascii_lowercase()
+    }
+
+    /// The value that holds where it is not set, as text; `None` where only words can say it.
+    pub fn default_text(&self) -> Option<String> {
+        match self.unset {
+            Unset::Value(write) => Some(write(&Config::default())),
+            Unset::Words(_) => None,
+        }
+    }
+}
+
+/// Reads a text with a function of [`value`] and puts it into a field.
+macro_rules! read {
+    ($reader:expr => $($field:ident).+) => {
+        |config, text| {
+            config.$($field).+ = $reader(text)?;
+            Ok(())
+        }
+    };
+}
+
+/// Every setting, in the order in which it is explained.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "WINDOW_SECONDS",
+        group: Group::Detection,
+        doc: "Length of the window before each event, in seconds of event time (`300`, `300.0` or `5m`). The event itself is not in its \
+              window. Samples every five minutes need half an hour or more: a window must hold `ANOMALY_MIN_COUNT` of them.",
+        unset: Unset::Value(|c| c.engine.window_seconds.to_string()),
+        read: read!(value::positive_seconds => engine.window_seconds),
+    },
+    Setting {
+        name: "ANOMALY_THRESHOLD",
+        group: Group::Detection,
+        doc: "From how many standard deviations off the mean `zscore` fires. An anomaly is `critical` from twice as many.",
+        unset: Unset::Value(|c| format!("{:?}", c.engine.threshold)),
+        read: read!(value::positive => engine.threshold),
+    },
+    Setting {
+        name: "ANOMALY_MIN_COUNT",
+        group: Group::Detection,
+        doc: "Samples that the window must hold before an event is judged; until then its verdict is `too_few`.",
+        unset: Unset::Value(|c| c.engine.min_count.to_string()),
+        read: read!(value::count32 => engine.min_count),
+    },
+    Setting {
+        name: "ANOMALY_DETECTOR",
+        group: Group::Detection,
+        doc: "The detector of every series that no rule names: `zscore` (deviations from the mean of the window) or `percentile` (beyond \
+              the 1st or 99th percentile of the window).",
+        unset: Unset::Value(|c| c.engine.detector.as_str().to_owned()),
+        read: read!(value::detector => engine.detector),
+    },
+    Setting {
+        name: "WINDOW_MAX_SAMPLES",
+        group: Group::Detection,
+        doc: "The newest samples that a window keeps for one series. Where that was not all, the series is marked `truncated`.",
+        unset: Unset::Value(|c| c.engine.window_max_samples.to_string()),
+        read: read!(value::count32 => engine.window_max_samples),
+    },
+    Setting {
+        name: "ALLOWED_LATENESS_SECONDS",
+        group: Group::Events,
+        doc: "How far behind the newest event of its series an event may be and still be judged. Older ones are accepted, counted as \
+              `late` and not judged.",
+        unset: Unset::Value(|c| c.engine.allowed_lateness_seconds.to_string()),
+        read: read!(value::seconds_from_zero => engine.allowed_lateness_seconds),
+    },
+    Setting {
+        name: "MAX_FUTURE_SECONDS",
+        group: Group::Events,
+        doc: "How far ahead of its arrival an event's time may be; beyond, it is rejected. At most `ALLOWED_LATENESS_SECONDS`, since one \
+              clock that is fast would make the other events of its series late.",
+        unset: Unset::Value(|c| (c.max_future / anomaly_engine::NANOS).to_string()),
+        read: |config, text| {
+            config.max_future = value::nanos(value::seconds_from_zero(text)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "DEDUP_HORIZON_SECONDS",
+        group: Group::Events,
+        doc: "How long the `id` of an event is remembered, in event time: the same id for the same series is counted as a duplicate and \
+              not judged again.",
+        unset: Unset::Value(|c| c.engine.dedup_horizon_seconds.to_string()),
+        read: read!(value::seconds_from_zero => engine.dedup_horizon_seconds),
+    },
+    Setting {
+        name: "DEDUP_MAX_IDS",
+        group: Group::Events,
+        doc: "How many ids are remembered for one series, the newest first.",
+        unset: Unset::Value(|c| c.engine.dedup_max_ids.to_string()),
+        read: read!(value::count32 => engine.dedup_max_ids),
+    },
+    Setting {
+        name: "SERIES_IDLE_SECONDS",
+        group: Group::Events,
+        doc: "After how long without an arrival a series is forgotten (7 days).",
+        unset: Unset::Value(|c| c.engine.series_idle_seconds.to_string()),
+        read: read!(value::positive_seconds => engine.series_idle_seconds),
+    },
+    Setting {
+        name: "TIMEZONE",
+        group: Group::Events,
+        doc: "Zone of the times in files that name none, such as `Europe/Berlin`.",
+        unset: Unset::Value(|c| c.timezone.iana_name().unwrap_or("UTC").to_owned()),
+        read: read!(value::timezone => timezone),
+    },
+    Setting {
+        name: "DATA_DIR",
+        group: Group::Storage,
+        doc: "Where log, anomalies, recent points, checkpoints and arriving files are kept. One process at a time.",
+        unset: Unset::Value(|c| c.data_dir.display().to_string()),
+        read: |config, text| {
+            config.data_dir = text.into();
+            Ok(())
+        },
+    },
+    Setting {
+        name: "BACKEND",
+        group: Group::Storage,
+        doc: "Where log and store are: `embedded` (SQLite in `DATA_DIR`), the only one of this version.",
+        unset: Unset::Value(|_| "embedded".to_owned()),
+        read: |config, text| {
+            config.backend = value::word(text, &[("embedded", Backend::Embedded)])
+                .map_err(|_| format!("this version has only embedded, got {text:?}: remove BACKEND, or set it to embedded"))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "DURABILITY",
+        group: Group::Storage,
+        doc: "When an event counts as durable and is acknowledged: `fsync` (survives a power cut), `os` (survives a crash of the process, \
+              not of the machine), `memory` (nothing on disk, all gone at exit).",
+        unset: Unset::Value(|c| c.durability.as_str().to_owned()),
+        read: |config, text| {
+            let words = [Durability::Fsync, Durability::Os, Durability::Memory].map(|durability| (durability.as_str(), durability));
+            config.durability = value::word(text, &words)?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "POINTS_MAX_BYTES",
+        group: Group::Storage,
+        doc: "Bytes of recent points kept for drawing; the oldest go first. Sizes are `2GiB`, `500MB` or plain bytes.",
+        unset: Unset::Value(|c| show_bytes(c.points_max_bytes)),
+        read: read!(value::bytes => points_max_bytes),
+    },
+    Setting {
+        name: "DISK_MAX_BYTES",
+        group: Group::Storage,
+        doc: "Bytes that all of `DATA_DIR` may take. Points go first, then new events are refused with 507.",
+        unset: Unset::Words("the disk"),
+        read: |config, text| {
+            config.disk_max_bytes = Some(value::bytes(text)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "ANOMALY_RETENTION_DAYS",
+        group: Group::Storage,
+        doc: "Days that an anomaly is kept, from its detection.",
+        unset: Unset::Value(|c| c.anomaly_retention_days.to_string()),
+        read: read!(value::positive => anomaly_retention_days),
+    },
+    Setting {
+        name: "HOST",
+        group: Group::Serving,
+        doc: "Address to listen on. One that other machines can reach is refused unless `ALLOW_UNAUTHENTICATED=true`.",
+        unset: Unset::Value(|c| c.host.to_string()),
+        read: read!(value::address => host),
+    },
+    Setting {
+        name: "PORT",
+        group: Group::Serving,
+        doc: "TCP port to listen on; `0` takes a free one.",
+        unset: Unset::Value(|c| c.port.to_string()),
+        read: read!(value::port => port),
+    },
+    Setting {
+        name: "BASE_PATH",
+        group: Group::Serving,
+        doc: "Prefix of every route, such as `/anomaly`, for a proxy that shares its host.",
+        unset: Unset::Words("no prefix"),
+        read: read!(value::base_path => base_path),
+    },
+    Setting {
+        name: "CORS_ALLOWED_ORIGINS",
+        group: Group::Serving,
+        doc: "Origins of other sites whose pages may use the API, between commas: `https://grafana.example.org`.",
+        unset: Unset::Words("none"),
+        read: read!(value::origins => cors_allowed_origins),
+    },
+    Setting {
+        name: "ALLOW_UNAUTHENTICATED",
+        group: Group::Serving,
+        doc: "Whether a `HOST` that other machines can reach may be served without authentication: anybody there can then read, send \
+              and delete.",
+        unset: Unset::Value(|c| c.allow_unauthenticated.to_string()),
+        read: read!(value::boolean => allow_unauthenticated),
+    },
+    Setting {
+        name: "QUEUE_CAPACITY",
+        group: Group::Limits,
+        doc: "Events that may wait for detection; when full, new ones are refused with 503 and `Retry-After`.",
+        unset: Unset::Value(|c| c.queue_capacity.to_string()),
+        read: read!(value::count => queue_capacity),
+    },
+    Setting {
+        name: "MEMORY_MAX_BYTES",
+        group: Group::Limits,
+        doc: "Bytes that the state of series may take. From 80 % on new series are refused, at 100 % everything is, with 503.",
+        unset: Unset::Words("half of the machine's memory, or of its cgroup's limit"),
+        read: read!(value::bytes => memory_max_bytes),
+    },
+    Setting {
+        name: "MAX_SERIES",
+        group: Group::Limits,
+        doc: "Series that may be known at once; an event of a new one beyond them is rejected.",
+        unset: Unset::Value(|c| c.max_series.to_string()),
+        read: read!(value::count => max_series),
+    },
+    Setting {
+        name: "MAX_EVENT_BYTES",
+        group: Group::Limits,
+        doc: "The largest event.",
+        unset: Unset::Value(|c| show_bytes(c.limits.max_event_bytes)),
+        read: read!(value::bytes => limits.max_event_bytes),
+    },
+    Setting {
+        name: "MAX_BATCH_BYTES",
+        group: Group::Limits,
+        doc: "The largest body of `POST /events`, as it is sent.",
+        unset: Unset::Value(|c| show_bytes(c.limits.max_batch_bytes)),
+        read: read!(value::bytes => limits.max_batch_bytes),
+    },
+    Setting {
+        name: "MAX_BATCH_UNPACKED_BYTES",
+        group: Group::Limits,
+        doc: "The same, gzip or zstd unpacked.",
+        unset: Unset::Value(|c| show_bytes(c.limits.max_batch_unpacked_bytes)),
+        read: read!(value::bytes => limits.max_batch_unpacked_bytes),
+    },
+    Setting {
+        name: "MAX_FILE_BYTES",
+        group: Group::Limits,
+        doc: "The largest file that may be uploaded, as it is sent and unpacked.",
+        unset: Unset::Value(|c| show_bytes(c.limits.max_file_bytes)),
+        read: read!(value::bytes => limits.max_file_bytes),
+    },
+    Setting {
+        name: "LOG_LEVEL",
+        group: Group::Logging,
+        doc: "Which lines are logged: `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`; also by module: `info,anomaly_server::log=debug`.",
+        unset: Unset::Value(|c| c.log_level.to_uppercase()),
+        read: read!(logging::filter => log_level),
+    },
+    Setting {
+        name: "LOG_FORMAT",
+        group: Group::Logging,
+        doc: "How lines are logged: `text` or `json`.",
+        unset: Unset::Words("`json` when `ENVIRONMENT=production`, else `text`"),
+        read: |config, text| {
+            let words = [LogFormat::Text, LogFormat::Json].map(|format| (format.as_str(), format));
+            config.log_format = Some(value::word(text, &words)?);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "ENVIRONMENT",
+        group: Group::Logging,
+        doc: "What this process is for: `development`, `production`, or a name of your own.",
+        unset: Unset::Value(|c| c.environment.clone()),
+        read: |config, text| {
+            config.environment = text.to_owned();
+            Ok(())
+        },
+    },
+];
