@@ -23,7 +23,6 @@ pub use view::UploadView;
 use crate::clock;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::engine_thread::EngineHandle;
 use crate::log::AppendError;
 use crate::log::sqlite::Side;
 use crate::log::{UploadRow, UploadState};
@@ -66,7 +65,6 @@ struct Shared {
     /// The root is gone at exit, with `DURABILITY=memory`.
     throw_away: bool,
     log: LogHandle,
-    engine: EngineHandle,
     store: StoreReader,
     places: Arc<Semaphore>,
     /// Uploads that are being taken, and whether they have ended.
@@ -79,7 +77,7 @@ impl Uploads {
     ///
     /// # Errors
     /// The spool folder cannot be made.
-    pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, engine: EngineHandle, store: StoreReader) -> io::Result<Self> {
+    pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, store: StoreReader) -> io::Result<Self> {
         let throw_away = dir.path().is_none();
         let root = match dir.path() {
             Some(path) => path.join("spool"),
@@ -91,7 +89,6 @@ impl Uploads {
             root,
             throw_away,
             log,
-            engine,
             store,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             running: Mutex::default(),
