@@ -72,11 +72,17 @@ enum State {
         rest: &'static [u8],
     },
     Done,
+    Broken,
 }
 
 impl ArrayScanner {
     pub(super) fn new() -> Self {
         Self { state: State::Start, open: Vec::new(), depth: 0 }
+    }
+
+    /// A scanner that stands before an element of an array, not before the array.
+    pub(super) fn at_element() -> Self {
+        Self { state: State::Value, open: vec![0], depth: 1 }
     }
 
     /// Whether the array is complete, and nothing but white space has followed it.
@@ -95,7 +101,10 @@ impl ArrayScanner {
             }
             let Some(&byte) = piece.get(*at) else { break };
             let (before, depth) = (self.state, self.depth);
-            let consumed = self.take(byte).ok_or(Broken)?;
+            let Some(consumed) = self.take(byte) else {
+                self.state = State::Broken;
+                return Err(Broken);
+            };
             *at += usize::from(consumed);
             if depth == 1 && matches!(before, State::Value | State::ValueOrEnd) && self.state != before && self.depth >= 1 {
                 return Ok(Step::Begin);
@@ -110,7 +119,10 @@ impl ArrayScanner {
     /// Takes a byte, or only moves on (false) where it ended a number; `None` where it cannot stand here.
     #[inline]
     fn take(&mut self, byte: u8) -> Option<bool> {
-        use State::*;
+        use State::{
+            Behind, Colon, Done, Escape, Exponent, ExponentDigits, ExponentSign, Fraction, Hex, Key, KeyOrEnd, Minus, Pair, Point, Start,
+            Text, Value, ValueOrEnd, Whole, Word, Zero,
+        };
         let next = match (self.state, byte) {
             (Start | Value | ValueOrEnd | Key | KeyOrEnd | Colon | Behind | Done, b' ' | b'\t' | b'\n' | b'\r') => return Some(true),
             (Text { key }, b'"') => {

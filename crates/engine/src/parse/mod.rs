@@ -18,11 +18,13 @@
 mod array;
 mod batch;
 mod decimal;
+mod file;
 mod json;
 mod lexer;
 mod time;
 
 pub use batch::{Context, NotJson, parse_batch, parse_event};
+pub use file::{FileError, FileOptions, FileReader, Format, More, UnpackError, Unpacked, series_name, unpack};
 pub use time::Arrival;
 
 use crate::event::{MAX_NAME_BYTES, is_metric};
