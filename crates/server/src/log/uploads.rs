@@ -46,6 +46,8 @@ pub struct FileProgress {
     pub next_sample: u64,
     /// What was accepted and rejected so far.
     pub report: Report,
+    /// What of it the log's writer refused; counted in `report` too.
+    pub refused: Report,
     /// What else the upload stage keeps of the file (format, range, warnings), as JSON.
     pub about: String,
     /// Nothing more will come of it.
@@ -59,7 +61,7 @@ CREATE TABLE uploads (
 ) WITHOUT ROWID;
 CREATE TABLE upload_files (
     upload TEXT NOT NULL, file INTEGER NOT NULL, next_sample INTEGER NOT NULL, accepted INTEGER NOT NULL, rejected INTEGER NOT NULL,
-    report TEXT NOT NULL, about TEXT NOT NULL, finished INTEGER NOT NULL, PRIMARY KEY (upload, file)
+    report TEXT NOT NULL, refused TEXT NOT NULL, about TEXT NOT NULL, finished INTEGER NOT NULL, PRIMARY KEY (upload, file)
 ) WITHOUT ROWID;
 ";
 
@@ -77,23 +79,24 @@ pub(super) fn end_upload(connection: &Connection, id: &str, state: UploadState, 
     connection.prepare_cached(sql)?.execute(params![id, state as i64, at.nanos()]).map(drop)
 }
 
-pub(super) fn put_progress(connection: &Connection, row: &FileProgress, report: &str) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO upload_files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+pub(super) fn put_progress(connection: &Connection, row: &FileProgress, report: &str, refused: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO upload_files VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     let (next, accepted, rejected) = (row.next_sample as i64, row.report.accepted as i64, row.report.rejected as i64);
-    let values = params![row.upload, row.file, next, accepted, rejected, report, row.about, row.finished];
+    let values = params![row.upload, row.file, next, accepted, rejected, report, refused, row.about, row.finished];
     connection.prepare_cached(sql)?.execute(values).map(drop)
 }
 
 pub(super) fn progress(connection: &Connection, upload: &str) -> rusqlite::Result<Vec<FileProgress>> {
-    let sql = "SELECT file, next_sample, report, about, finished FROM upload_files WHERE upload = ?1 ORDER BY file";
+    let sql = "SELECT file, next_sample, report, refused, about, finished FROM upload_files WHERE upload = ?1 ORDER BY file";
     let read = |row: &Row<'_>| {
         Ok(FileProgress {
             upload: upload.to_owned(),
             file: row.get(0)?,
             next_sample: row.get::<_, i64>(1)? as u64,
             report: from_json(&row.get::<_, String>(2)?)?,
-            about: row.get(3)?,
-            finished: row.get(4)?,
+            refused: from_json(&row.get::<_, String>(3)?)?,
+            about: row.get(4)?,
+            finished: row.get(5)?,
         })
     };
     connection.prepare_cached(sql)?.query_map([upload], read)?.collect()

@@ -443,6 +443,7 @@ fn withdraw(notes: &mut [Side], refused: Vec<Rejected>) {
     for note in notes {
         if let Side::Progress(progress) = note {
             progress.report.withdraw(refused.clone());
+            refused.iter().for_each(|rejected| progress.refused.reject(rejected.clone()));
         }
     }
 }

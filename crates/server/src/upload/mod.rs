@@ -141,13 +141,9 @@ impl Uploads {
             }
             return self.ended(&known.id).await;
         }
-        let zone_given = zone.is_some();
         let zone = zone.unwrap_or_else(|| self.shared.config.timezone.clone());
-        let files = spool.files().iter().map(|name| SpooledFile {
-            name: name.clone(),
-            zone: zone.iana_name().unwrap_or("UTC").to_owned(),
-            zone_given: zone_given || self.shared.config.timezone != TimeZone::UTC,
-        });
+        let zone = zone.iana_name().unwrap_or("UTC");
+        let files = spool.files().iter().map(|name| SpooledFile { name: name.clone(), zone: zone.to_owned() });
         let upload = UploadRow {
             id: spool.id().to_owned(),
             key: spool.key().map(str::to_owned),
