@@ -513,7 +513,7 @@ fn put(connection: &Connection, side: &Side) -> rusqlite::Result<()> {
             connection.prepare_cached(sql)?.execute(params![key, *fingerprint as i64, to_json(report)?, at.nanos()]).map(drop)
         }
         Side::Upload(row) => uploads::put_upload(connection, row),
-        Side::Progress(row) => uploads::put_progress(connection, row, &to_json(&row.report)?),
+        Side::Progress(row) => uploads::put_progress(connection, row, &to_json(&row.report)?, &to_json(&row.refused)?),
         Side::UploadEnded { id, state, at } => uploads::end_upload(connection, id, *state, *at),
         Side::Count { name, by } => {
             let sql = "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
