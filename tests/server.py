@@ -151,9 +151,10 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        """Kills the process and removes its folder; the end of its log is printed, which pytest shows of a test that failed."""
+        """Kills the process and removes its folder; pytest shows the end of its log when the test has failed."""
         self.kill()
-        print(f"--- end of the server's log ({self.starts} starts) ---\n{self.log()[-3000:]}")
+        if "PYTEST_CURRENT_TEST" in os.environ:
+            print(f"--- end of the server's log ({self.starts} starts) ---\n{self.log()[-3000:]}")
         self.log_path.unlink(missing_ok=True)
         for left in sorted(Path(self.cwd).rglob("*"), reverse=True):
             left.rmdir() if left.is_dir() else left.unlink()
