@@ -218,7 +218,6 @@ impl EngineStage {
             frame: self.engine.applied(),
             arrived,
             outputs,
-            totals: self.engine.totals(),
             n_series: self.engine.series_len(),
         };
         self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())

@@ -18,12 +18,16 @@ use crate::disk::Room;
 use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
 use crate::room::DiskWatch;
+use crate::stats::Stats;
 
 /// Requests that may wait for the writer; then senders wait, and so do their clients.
 const WAITING: usize = 1024;
 /// A group closes at so many rows or bytes; one request is never split.
 const GROUP_ROWS: usize = 50_000;
 const GROUP_BYTES: usize = 8 << 20;
+
+/// The log's counter of rejected rows.
+pub const REJECTED: &str = "rejected";
 
 /// Sends appends to the log's writer.
 #[derive(Clone, Debug)]
@@ -196,6 +200,10 @@ pub struct Writer {
     pub backlog: Arc<Backlog>,
     /// How much room the disk has.
     pub disk: Arc<DiskWatch>,
+    /// Counts everything.
+    pub stats: Arc<Stats>,
+    /// Rejected rows that the log's counter knows of.
+    pub rejected: u64,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
     /// Frames below this one are to be deleted when there is time.
@@ -265,6 +273,12 @@ impl Writer {
             }
         }
         self.feed.close();
+        let rejected = self.stats.totals().rejected - self.rejected;
+        if rejected > 0
+            && let Err(fault) = self.log.append(&[], &[Side::Count { name: REJECTED, by: rejected }])
+        {
+            warn!("the count of rejected rows was not noted: {fault}");
+        }
         if let Err(fault) = self.log.close() {
             warn!("the log was not closed cleanly, which loses nothing: {fault}");
         }
@@ -362,9 +376,14 @@ impl Writer {
     }
 
     /// Makes a group durable, then answers. Returns whether the writer may go on.
-    fn write(&mut self, group: Group) -> bool {
+    fn write(&mut self, mut group: Group) -> bool {
         if group.pending.is_empty() {
             return true;
+        }
+        // Refusals are in no frame: their count is noted with the next one, so that it outlives a restart.
+        let rejected = self.stats.totals().rejected;
+        if rejected > self.rejected {
+            group.notes.push(Side::Count { name: REJECTED, by: rejected - self.rejected });
         }
         let rows = group.frame.rows();
         let frames: Vec<SealedFrame> = if rows == 0 {
@@ -374,7 +393,8 @@ impl Writer {
         };
         match self.log.append(&frames, &group.notes) {
             Ok(()) => {
-                self.admission.settle(true);
+                self.rejected = rejected;
+                self.stats.new_series(self.admission.settle(true));
                 self.backlog.appended(group.number, group.events);
                 for frame in frames {
                     self.feed.push(frame.number, Arc::new(frame.bytes));

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::log::sqlite::Side;
 use crate::log::{FileProgress, UploadRow, UploadState};
 use crate::log::writer::{LogHandle, Refusal};
+use crate::stats::Stats;
 use crate::log::{Append, AppendError, Appended};
 
 /// Rows that are appended at once.
@@ -37,6 +38,7 @@ pub(super) struct SpooledFile {
 pub(super) struct Ingest<'a> {
     pub(super) log: &'a LogHandle,
     pub(super) config: &'a Config,
+    pub(super) stats: &'a Stats,
     pub(super) folder: &'a Path,
     pub(super) upload: &'a UploadRow,
 }
@@ -86,8 +88,10 @@ impl Ingest<'_> {
             Err(rejected) => return self.end_with(progress, rejected).await,
         };
         while !open.progress.finished {
+            let before = open.progress.report.clone();
             let (back, batch) = blocking(move || next(open)).await?;
             open = back;
+            self.stats.report_rejected(&newly_rejected(&before, &open.progress.report));
             self.append(&mut open.progress, batch).await?;
         }
         Ok(())
@@ -106,6 +110,7 @@ impl Ingest<'_> {
         loop {
             let refused = match self.log.append_with(append, vec![Side::Progress(progress.clone())]).await {
                 Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
+                    self.stats.report(&report);
                     note_refused(progress, report);
                     return Ok(());
                 }
@@ -113,6 +118,7 @@ impl Ingest<'_> {
             };
             append = match refused {
                 Refusal { error: AppendError::Refused(report), .. } => {
+                    self.stats.report_rejected(&report);
                     note_refused(progress, report);
                     return self.note(progress).await;
                 }
@@ -128,6 +134,7 @@ impl Ingest<'_> {
     }
 
     async fn end_with(&self, mut progress: FileProgress, rejected: Rejected) -> Result<(), AppendError> {
+        self.stats.rejected(rejected.code, 1);
         progress.report.reject(rejected);
         progress.finished = true;
         self.note(&progress).await
@@ -180,6 +187,12 @@ fn combined(mut report: Report, refused: &Report) -> Report {
     report.errors.sort_by_key(|rejected| rejected.line);
     report.errors.truncate(LISTED_ERRORS);
     report
+}
+
+/// The rows that were rejected between two states of a report.
+fn newly_rejected(before: &Report, after: &Report) -> Report {
+    let errors = after.errors.iter().skip(before.errors.len()).cloned().collect();
+    Report { accepted: 0, rejected: after.rejected.saturating_sub(before.rejected), errors }
 }
 
 /// The writer refused rows of a batch that is in the log now.
