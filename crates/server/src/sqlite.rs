@@ -113,14 +113,13 @@ impl Place {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
             Self::File(path) => Connection::open_with_flags(path, flags)?,
-            Self::Memory(name) => {
-                Connection::open_with_flags(format!("file:/{name}?vfs=memdb"), flags | OpenFlags::SQLITE_OPEN_URI)?
-            }
+            Self::Memory(name) => Connection::open_with_flags(format!("file:/{name}?vfs=memdb"), flags | OpenFlags::SQLITE_OPEN_URI)?,
         };
         connection.busy_timeout(BUSY)?;
         // Its checkpoint at close, as its automatic one, would swallow errors.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=OFF; PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY;")?;
+        connection
+            .execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=OFF; PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY;")?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     }
@@ -144,9 +143,8 @@ pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Resul
         Mode::Restart => "PRAGMA wal_checkpoint(RESTART)",
         Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
-    let (busy, in_log, copied) = connection
-        .prepare_cached(sql)?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
+    let (busy, in_log, copied) =
+        connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
     Ok(busy == 0 && in_log == copied)
 }
 

@@ -36,9 +36,8 @@ impl Store {
         let place = if durability == Durability::Memory { dir.memory_database(FILE) } else { dir.database(FILE) };
         let options = Options { page_size: 4096, synchronous: "FULL", incremental_vacuum: false };
         let connection = place.writer(options, STEPS)?;
-        let position = connection.query_row("SELECT frame, row FROM meta", [], |row| {
-            Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? })
-        })?;
+        let position = connection
+            .query_row("SELECT frame, row FROM meta", [], |row| Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? }))?;
         Ok(Self { connection, position, wal: WalKeeper::new(place.clone(), WAL_LIMIT), place })
     }
 
@@ -70,9 +69,7 @@ impl Store {
             }
         }
         let position = self.position.max(commit.upto);
-        transaction
-            .prepare_cached("UPDATE meta SET frame = ?1, row = ?2")?
-            .execute(params![position.frame as i64, position.row])?;
+        transaction.prepare_cached("UPDATE meta SET frame = ?1, row = ?2")?.execute(params![position.frame as i64, position.row])?;
         transaction.commit()?;
         self.position = position;
         self.wal.wrote(&self.connection, 4096 + commit.changes.len() as u64 * CHANGE_BYTES)?;
@@ -131,12 +128,13 @@ fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rus
     if transaction.prepare_cached("SELECT 1 FROM anomalies WHERE id = ?1")?.exists([&row.id])? {
         return Ok(None);
     }
-    let series = match series_number(transaction, row.series)? {
-        Some(number) => number,
-        None => transaction
-            .prepare_cached("INSERT INTO series (hash, name, metric, labels) VALUES (?1, ?2, ?3, ?4)")?
-            .insert(params![row.series.to_be_bytes(), row.name, row.metric, row.labels])?,
-    };
+    let series =
+        match series_number(transaction, row.series)? {
+            Some(number) => number,
+            None => transaction
+                .prepare_cached("INSERT INTO series (hash, name, metric, labels) VALUES (?1, ?2, ?3, ?4)")?
+                .insert(params![row.series.to_be_bytes(), row.name, row.metric, row.labels])?,
+        };
     // SQLite would make NULL of NaN, and refuse it.
     let [strength, height] = [row.strength, row.height].map(|x| if x.is_nan() { 0.0 } else { x });
     let seq = transaction.prepare_cached("INSERT INTO outbox (record, kind) VALUES (?1, ?2)")?.insert(params![row.id, ANOMALY])?;
@@ -180,8 +178,11 @@ fn forget(transaction: &Transaction<'_>, series: SeriesHash) -> rusqlite::Result
 }
 
 fn add_judged(transaction: &Transaction<'_>, judged: &UploadJudged, at: Timestamp) -> rusqlite::Result<()> {
-    let mut sum = upload_judged(transaction, &judged.upload, judged.file)?
-        .unwrap_or_else(|| UploadJudged { upload: judged.upload.clone(), file: judged.file, ..UploadJudged::default() });
+    let mut sum = upload_judged(transaction, &judged.upload, judged.file)?.unwrap_or_else(|| UploadJudged {
+        upload: judged.upload.clone(),
+        file: judged.file,
+        ..UploadJudged::default()
+    });
     sum.rows += judged.rows;
     sum.late += judged.late;
     sum.anomalies += judged.anomalies;
