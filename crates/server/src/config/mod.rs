@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use anomaly_engine::{EngineConfig, NANOS};
 use jiff::tz::TimeZone;
 
-pub use load::{Fault, Faults, Flag, Loaded, Origin, Sources};
+pub use load::{Fault, Faults, Flag, Loaded, Lookup, Origin, Sources};
 
 /// One binary byte unit: KiB, MiB, GiB.
 const KIB: u64 = 1 << 10;
