@@ -1,11 +1,14 @@
 //! What a detector is told to do.
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::put_f64;
 use crate::detector::percentile;
 use crate::window::WindowKind;
 
 /// The detectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DetectorKind {
     /// The distance from the window's mean in standard deviations.
     Zscore,
@@ -29,7 +32,8 @@ impl DetectorKind {
 }
 
 /// Which deviations count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Those above and those below what is expected.
     #[default]

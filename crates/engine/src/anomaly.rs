@@ -207,7 +207,7 @@ fn write(
     let _ = write!(out, ",\"count\":{}", judgement.count);
     number(out, ",\"threshold\":", true, params.threshold());
     number(out, ",\"critical_from\":", true, params.critical_from());
-    let _ = write!(out, ",\"min_count\":{}", params.needed_count());
+    let _ = write!(out, ",\"min_count\":{}", params.enough());
     number(out, ",\"window_seconds\":", true, settings.window_seconds);
     out.push_str(",\"direction\":");
     push_optional_str(out, judged.then(|| judgement.direction(value).as_str()));

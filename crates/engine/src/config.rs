@@ -246,7 +246,12 @@ impl EngineConfig {
 
 impl Settings {
     fn check(&self) -> Result<(), ConfigFault> {
-        self.params.validate().map_err(|fault| ConfigFault { path: fault.parameter().into(), message: fault.to_string() })?;
+        self.params.validate().map_err(|fault| {
+            // The text begins with the parameter's name.
+            let text = fault.to_string();
+            let (name, message) = text.split_once(' ').unwrap_or(("", &text));
+            ConfigFault { path: name.into(), message: message.into() }
+        })?;
         if self.params.supports(self.shape.kind) {
             return Ok(());
         }

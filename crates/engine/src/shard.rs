@@ -62,6 +62,19 @@ pub(crate) struct ShardOutputs {
 const UNKNOWN: u32 = u32::MAX;
 const SKIPPED: u32 = u32::MAX - 1;
 
+/// What a late event is drawn with.
+const NOT_JUDGED: Judgement = Judgement {
+    verdict: Judged::TooFew,
+    count: 0,
+    mean: 0.0,
+    stddev: 0.0,
+    expected: 0.0,
+    lower: 0.0,
+    upper: 0.0,
+    z_score: None,
+    strength: 0.0,
+};
+
 impl Shard {
     pub(crate) fn new(config: &EngineConfig) -> Self {
         Self { slab: Slab::default(), table: config.table(), limits: config.limits(), series_bytes: 0, recovery: None }
@@ -134,7 +147,7 @@ impl Shard {
             }
             Outcome::Late => {
                 out.late += 1;
-                (Verdict::Late, Judgement::default())
+                (Verdict::Late, NOT_JUDGED)
             }
             Outcome::Judged(judgement) => (judgement.verdict.into(), judgement),
         };
@@ -247,6 +260,10 @@ impl Shard {
 
     /// Restores a series from a chunk that was written after `frame`.
     pub(crate) fn restore(&mut self, series: Series, frame: u64) -> Result<(), DecodeError> {
+        // Forgotten behind the cutting of the checkpoint and known again ahead of it, a series is in two chunks: the later counts.
+        if let Some(earlier) = self.slab.find_hash(series.hash) {
+            self.remove(earlier);
+        }
         let recovery = self.recovery.as_mut().ok_or(undecodable("a series outside a recovery"))?;
         self.series_bytes += series.bytes();
         let end = self.slab.insert(series) + 1;

@@ -12,11 +12,11 @@ use tracing::{error, warn};
 
 use crate::backlog::Backlog;
 use crate::clock;
-use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::writer::LogHints;
 use crate::points::{Point, PointsHandle};
+use crate::room::DiskWatch;
 use crate::stats::Stats;
 use crate::store::sqlite::Store;
 use crate::store::{AnomalyRow, Change, Commit, StoreError, Stored};
@@ -71,7 +71,7 @@ pub struct Committer {
     /// How far commits have come.
     pub reached: watch::Sender<u64>,
     /// The reserve for a full disk.
-    pub disk: Arc<Disk>,
+    pub disk: Arc<DiskWatch>,
     /// What became of uploads.
     pub tallies: Tallies,
     /// Told of idle series.
@@ -123,6 +123,9 @@ impl Committer {
             if let Err(fault) = self.store.commit(&commit) {
                 warn!("P could not be written at the end; the next start replays a little more: {fault}");
             }
+        }
+        if let Err(fault) = self.store.close() {
+            warn!("the store was not closed cleanly, which loses nothing: {fault}");
         }
     }
 
@@ -197,27 +200,32 @@ impl Committer {
         let now = clock::now();
         batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));
         batch.flushes.into_iter().for_each(|reply| drop(reply.send(())));
-        if let Some(before) = batch.retain
-            && let Err(fault) = self.store.retain(before)
-        {
-            warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}");
+        if let Some(before) = batch.retain {
+            self.retain(before);
         }
         true
     }
 
+    /// Deletes what was detected before, in bounded steps.
+    fn retain(&mut self, before: Timestamp) {
+        loop {
+            match self.store.retain(before) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => return warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}"),
+            }
+        }
+    }
+
     /// One transaction; on a full disk the reserve is freed and the commit waits until it fits: nothing is given up.
     fn write(&mut self, commit: &Commit) -> Result<Vec<Stored>, StoreError> {
-        let mut told = false;
+        let mut released = false;
         loop {
             match self.store.commit(commit) {
-                Err(fault) if fault.is_full() => {
+                Err(StoreError::Full(_)) if released => std::thread::sleep(FULL_DISK_PAUSE),
+                Err(StoreError::Full(_)) => {
                     self.disk.release();
-                    if told {
-                        std::thread::sleep(FULL_DISK_PAUSE);
-                    } else {
-                        warn!("the disk is full: the reserve is freed, and nothing is accepted until there is room again");
-                        told = true;
-                    }
+                    released = true;
                 }
                 outcome => return outcome,
             }

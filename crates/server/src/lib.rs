@@ -1,1 +1,32 @@
-//! placeholder
+//! The server: roles, sources, log, store, API, command line.
+//!
+//! The path of one event leads through [`api`], [`log`], [`feed`], [`engine_thread`], [`commit`], [`store`] and [`live`];
+//! see `ARCHITECTURE.md`. It must not know how a statistic is computed.
+
+pub mod api;
+pub mod app;
+pub mod backlog;
+pub mod checkpoint;
+pub mod checkpoint_files;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod commit;
+pub mod config;
+pub mod data_dir;
+pub mod disk;
+pub mod engine_thread;
+pub mod fatal;
+pub mod feed;
+pub mod live;
+pub mod log;
+pub mod logging;
+pub mod points;
+mod problem;
+pub mod room;
+pub mod run;
+pub mod serve;
+mod sqlite;
+pub mod stats;
+pub mod store;
+pub mod upload;

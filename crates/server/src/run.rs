@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,7 +26,8 @@ use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::sqlite::{Durability, EventLog};
-use crate::log::writer::{self, Writer};
+use crate::log::writer::{self, LogHints, Writer};
+use crate::room::DiskWatch;
 use crate::stats::Stats;
 use crate::store::sqlite::Store;
 use crate::upload::Uploads;
@@ -99,19 +101,20 @@ impl Stages {
     pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Self> {
         let in_memory = config.durability == Durability::Memory;
         let dir = Arc::new(if in_memory { DataDir::memory() } else { DataDir::open(&config.data_dir)? });
-        let disk = Arc::new(Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?);
-        let log = EventLog::open(&dir, config.durability)?;
+        let disk = Arc::new(DiskWatch::new(Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?));
+        let mut log = EventLog::open(&dir, config.durability)?;
         let store = Store::open(&dir, config.durability)?;
         let (points, points_thread) = points::start(&dir, config.points_max_bytes)?;
-        let store_reader = store.reader()?;
-        let log_reader = log.reader()?;
+        let store_reader = store.reader();
         let end = log.next_frame() - 1;
         let stored = store.position().frame;
         let (engine, checkpoint) = recover(&dir, &config)?;
-        let lost = lost_frames(&engine, end, stored);
-        if let Some(lost) = &lost {
-            error!("{lost}");
+        let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored)].into_iter().flatten().collect::<Vec<_>>();
+        for what in &lost {
+            error!("{what}");
         }
+        // Numbers up to P and to the checkpoint are used, even where the log has lost the frames.
+        log.skip_to(stored.max(engine.applied()).max(engine.recovering()) + 1)?;
         let recovered_config = engine.config().clone();
         info!(series = engine.series_len(), "replaying frames {} to {end} of the log", engine.applied() + 1);
 
@@ -156,10 +159,6 @@ impl Stages {
         engine.reached(Position { frame: end, row: u32::MAX }).await;
         let known = known_series(&engine).await.context("the log could not be replayed")?;
 
-        let room = {
-            let disk = Arc::clone(&disk);
-            Box::new(move || disk.room())
-        };
         let admission = Admission::new(known, config.max_series, memory);
         let writer = Writer { log, admission, feed: Arc::clone(&feed), backlog: Arc::clone(&backlog), room, fatal };
         let writer = writer::start(writer, requests)?;
@@ -168,11 +167,12 @@ impl Stages {
             engine.reached(at).await;
             engine.set_config(config.engine.clone());
         }
-        let retention = tokio::spawn(retain(commits.clone(), config.anomaly_retention_days));
+        let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
         drop(commits);
         let config = Arc::new(config);
-        let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), log_reader, engine.clone(), store_reader.clone())?;
-        let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats, backlog, lost };
+        let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone())?;
+        uploads.resume().await?;
+        let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats, backlog, disk, lost: Arc::new(lost) };
         Ok(Self { app, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
     }
 
@@ -244,12 +244,12 @@ async fn known_series(engine: &EngineHandle) -> Option<Vec<anomaly_engine::Serie
 }
 
 /// Deletes from time to time what is older than `days`.
-async fn retain(commits: std::sync::mpsc::SyncSender<ToCommit>, days: f64) {
+async fn retain(commits: SyncSender<ToCommit>, log: LogHints, days: f64) {
     let age = (days * 86_400.0 * 1e9) as i64;
     loop {
-        if commits.try_send(ToCommit::Retain(clock::now().plus(-age))).is_err() {
-            // The committer is busy or gone; a busy one is asked again.
-        }
+        // A committer that is busy is asked again the next time.
+        let _ = commits.try_send(ToCommit::Retain(clock::now().plus(-age)));
+        log.prune();
         tokio::time::sleep(RETENTION_PAUSE).await;
     }
 }

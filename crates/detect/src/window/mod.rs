@@ -7,6 +7,7 @@ mod panes;
 
 use exact::ExactWindow;
 use panes::PaneWindow;
+use serde::{Deserialize, Serialize};
 
 use crate::codec::{DecodeError, take_byte, undecodable};
 use crate::stat::Moments;
@@ -28,7 +29,8 @@ impl Bounds {
 }
 
 /// What a window keeps of its samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum WindowKind {
     /// Every sample.
     Exact,

@@ -99,7 +99,7 @@ impl PaneWindow {
     }
 
     pub(super) fn insert(&mut self, time: i64, value: f64) -> bool {
-        let pane = time.div_euclid(self.width);
+        let pane = self.pane_of(time, self.pane);
         self.insert_moments(pane, time, Moments::one(value))
     }
 
@@ -120,7 +120,14 @@ impl PaneWindow {
     /// The first and the last pane of `bounds`.
     #[inline]
     fn panes(&self, bounds: Bounds) -> (i64, i64) {
-        (bounds.after.div_euclid(self.width) + 1, bounds.upto.div_euclid(self.width))
+        (self.pane_of(bounds.after, self.head_from.wrapping_sub(1)) + 1, self.pane_of(bounds.upto, self.pane))
+    }
+
+    /// The pane of `time`, without a division where it is the one expected.
+    #[inline]
+    fn pane_of(&self, time: i64, expected: i64) -> i64 {
+        let inside = expected.checked_mul(self.width).and_then(|start| time.checked_sub(start)).is_some_and(|since| (0..self.width).contains(&since));
+        if inside { expected } else { time.div_euclid(self.width) }
     }
 
     fn current(&self) -> Moments {

@@ -1,1 +1,94 @@
 //! From bytes to events.
+//!
+//! Everything that comes in becomes [`Event`](crate::Event)s in a [`BatchBuilder`](crate::frame::BatchBuilder), or
+//! [`Rejected`] rows with line, field, code and message.
+//!
+//! | what | by | where |
+//! |---|---|---|
+//! | `POST /events/raw` | [`parse_event`] | `batch.rs` |
+//! | `POST /events`: NDJSON or a JSON array | [`parse_batch`] | `batch.rs` |
+//! | a file as it was sent: packed, UTF-16 | [`unpack`] | `file/unpack.rs` |
+//! | a file's rows: CSV, TXT, JSON, NDJSON | [`FileReader`] | `file/` |
+//!
+//! One JSON event is read by `json.rs` (tokens by `lexer.rs`, numbers by `decimal.rs`); `array.rs` checks the grammar of
+//! arrays of any size in pieces; `time.rs` knows the forms of times and their limits.
+//!
+//! No clock here: the time of arrival is an argument, so the same bytes with the same arrival give the same events.
+
+mod array;
+mod batch;
+mod decimal;
+mod file;
+mod json;
+mod lexer;
+mod time;
+
+pub use batch::{Context, NotJson, parse_batch, parse_event};
+pub use file::{FileError, FileOptions, FileReader, Format, More, UnpackError, Unpacked, series_name, unpack};
+pub use time::Arrival;
+
+use crate::event::{MAX_NAME_BYTES, is_metric};
+use crate::rejection::{Code, Rejected};
+
+/// The most bytes of one event or row: 64 KiB.
+pub const MAX_EVENT_BYTES: usize = 64 << 10;
+
+/// The most levels of nesting in an event; its own object is the first.
+pub const MAX_LEVELS: usize = 16;
+
+/// A refusal whose line is not known yet.
+#[cold]
+fn reject(field: &str, code: Code, message: String) -> Rejected {
+    Rejected { line: 0, field: field.to_owned(), code, message }
+}
+
+/// A text in quotes for a message: escaped, cut after 40 characters.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(40) {
+        Some((end, _)) => format!("{:?}", format!("{}…", &text[..end])),
+        None => format!("{text:?}"),
+    }
+}
+
+/// Checks what names a series.
+#[inline]
+fn check_metric(metric: &str) -> Result<(), Rejected> {
+    if is_metric(metric) {
+        return Ok(());
+    }
+    let message = match metric.len() {
+        0 => "the metric is empty".to_owned(),
+        n @ ..=MAX_NAME_BYTES => format!("the metric {} holds a control character ({n} bytes)", shown(metric)),
+        n => format!("the metric {} has {n} bytes, at most {MAX_NAME_BYTES} are allowed", shown(metric)),
+    };
+    Err(reject("metric", Code::InvalidMetric, message))
+}
+
+/// Checks a name of 1–255 bytes: an id, or that of a label.
+#[inline]
+fn check_name(name: &str, field: &str, code: Code, what: &str) -> Result<(), Rejected> {
+    match name.len() {
+        1..=MAX_NAME_BYTES => Ok(()),
+        0 => Err(reject(field, code, format!("{what} is empty"))),
+        n => Err(reject(field, code, format!("{what} {} has {n} bytes, at most {MAX_NAME_BYTES} are allowed", shown(name)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_at_fault_are_shown_in_quotes_and_cut() {
+        assert_eq!(shown("a\n"), "\"a\\n\"");
+        assert_eq!(shown(&"é".repeat(41)), format!("\"{}…\"", "é".repeat(40)));
+    }
+
+    #[test]
+    fn names_say_what_is_wrong_with_them() {
+        for (metric, word) in [("", "is empty"), ("a\nb", "control character"), (&"é".repeat(128), "256 bytes")] {
+            let rejected = check_metric(metric).unwrap_err();
+            assert!(rejected.code == Code::InvalidMetric && rejected.message.contains(word), "{rejected:?}");
+        }
+    }
+}

@@ -5,9 +5,11 @@
 pub mod admission;
 mod mark;
 pub mod sqlite;
-pub mod uploads;
+mod uploads;
 mod wal_tail;
 pub mod writer;
+
+pub use uploads::{FileProgress, UploadRow, UploadState};
 
 use anomaly_engine::frame::{Batch, Position};
 use anomaly_engine::{Report, SeriesKey};

@@ -1,23 +1,23 @@
 //! The log's writer: one thread that decides every refusal, gives frames their numbers and groups appends into one fsync.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use anomaly_engine::frame::{FrameBuilder, Position, Record};
 use anomaly_engine::{Rejected, Report, SeriesHash, SeriesKey};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::admission::Admission;
 use super::sqlite::{EventLog, LogError, SealedFrame, Side};
-use super::uploads::{FileProgress, UploadRow};
-use super::{Append, AppendError, Appended, ForgetError};
+use super::{Append, AppendError, Appended, FileProgress, ForgetError, UploadRow};
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::disk::Room;
 use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
+use crate::room::DiskWatch;
 
 /// Requests that may wait for the writer; then senders wait, and so do their clients.
 const WAITING: usize = 1024;
@@ -130,6 +130,11 @@ impl LogHints {
         self.give(Request::Truncate(frame));
     }
 
+    /// Answers and uploads that are older than a day may go.
+    pub fn prune(&self) {
+        self.give(Request::Prune);
+    }
+
     fn give(&self, hint: Request) {
         if let Some(sender) = self.sender.upgrade() {
             let _ = sender.try_send(hint);
@@ -175,6 +180,7 @@ enum Request {
     Configure(String, Reply<Result<Position, AppendError>>),
     Idle(Vec<SeriesHash>),
     Truncate(u64),
+    Prune,
 }
 
 /// What the writer owns.
@@ -189,9 +195,11 @@ pub struct Writer {
     /// Events between the log's end and P.
     pub backlog: Arc<Backlog>,
     /// How much room the disk has.
-    pub room: Box<dyn FnMut() -> Room + Send>,
+    pub disk: Arc<DiskWatch>,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
+    /// Frames below this one are to be deleted when there is time.
+    pub truncate_to: Option<u64>,
 }
 
 /// The requests of all handles, for the writer that is to start.
@@ -232,8 +240,8 @@ struct Group {
 
 impl Writer {
     fn run(mut self, mut receiver: mpsc::Receiver<Request>) {
-        let mut held = VecDeque::new();
-        while let Some(first) = held.pop_front().or_else(|| receiver.blocking_recv()) {
+        let mut held = None;
+        while let Some(first) = held.take().or_else(|| self.receive(&mut receiver)) {
             let arrival = clock::now();
             let mut group = Group {
                 frame: FrameBuilder::new(arrival),
@@ -246,7 +254,7 @@ impl Writer {
             let mut next = Some(first);
             while let Some(request) = next {
                 if let Some(request) = self.admit(request, &mut group) {
-                    held.push_front(request);
+                    held = Some(request);
                     break;
                 }
                 let full = group.frame.rows() as usize >= GROUP_ROWS || group.frame.byte_len() >= GROUP_BYTES;
@@ -257,6 +265,21 @@ impl Writer {
             }
         }
         self.feed.close();
+        if let Err(fault) = self.log.close() {
+            warn!("the log was not closed cleanly, which loses nothing: {fault}");
+        }
+    }
+
+    /// The next request; while none is there, the log is truncated a little at a time.
+    fn receive(&mut self, receiver: &mut mpsc::Receiver<Request>) -> Option<Request> {
+        while self.truncate_to.is_some() {
+            match receiver.try_recv() {
+                Ok(request) => return Some(request),
+                Err(TryRecvError::Empty) => self.truncate(),
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
+        receiver.blocking_recv()
     }
 
     /// Puts a request into the group, or answers it at once. Gives it back where it must wait for the next group.
@@ -306,7 +329,8 @@ impl Writer {
             }
             Request::Uploads(lookup, reply) => drop(reply.send(self.look_up(&lookup))),
             Request::Idle(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
-            Request::Truncate(frame) => self.truncate(frame),
+            Request::Truncate(frame) => self.truncate_to = Some(frame),
+            Request::Prune => self.prune(),
         }
         None
     }
@@ -321,7 +345,7 @@ impl Writer {
                 Err(fault) => return Err(Err(AppendError::DiskFull(fault.to_string()))),
             }
         }
-        if let Room::Low(why) = (self.room)() {
+        if let Room::Low(why) = self.disk.room(|| self.log.reusable()) {
             return Err(Err(AppendError::DiskFull(why)));
         }
         let memory = self.admission.memory();
@@ -346,21 +370,24 @@ impl Writer {
         let frames: Vec<SealedFrame> = if rows == 0 {
             Vec::new()
         } else {
-            vec![SealedFrame { number: group.number, rows, bytes: Arc::new(group.frame.seal(group.number)) }]
+            vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }]
         };
         match self.log.append(&frames, &group.notes) {
             Ok(()) => {
                 self.admission.settle(true);
                 self.backlog.appended(group.number, group.events);
                 for frame in frames {
-                    self.feed.push(frame.number, frame.bytes);
+                    self.feed.push(frame.number, Arc::new(frame.bytes));
                 }
                 group.pending.into_iter().for_each(Pending::succeed);
                 true
             }
             Err(fault) => {
                 self.admission.settle(false);
-                let fatal = fault.is_fatal();
+                let fatal = !matches!(fault, LogError::Full(_));
+                if !fatal {
+                    self.disk.release();
+                }
                 let error = if fatal { AppendError::Closing } else { AppendError::DiskFull(fault.to_string()) };
                 for pending in group.pending {
                     if let Pending::Forget(_, _, hash) = &pending {
@@ -388,10 +415,25 @@ impl Writer {
         found.map_err(|fault| AppendError::DiskFull(fault.to_string()))
     }
 
-    fn truncate(&mut self, frame: u64) {
+    /// Deletes some of the frames that no recovery needs.
+    fn truncate(&mut self) {
+        let Some(frame) = self.truncate_to else { return };
         match self.log.truncate_before(frame) {
-            Ok(_) => info!(frame, "log truncated"),
-            Err(fault) => warn!("the log could not be truncated before frame {frame}, the next checkpoint tries again: {fault}"),
+            Ok(true) => {}
+            Ok(false) => self.truncate_to = None,
+            Err(fault) => {
+                self.truncate_to = None;
+                if matches!(fault, LogError::Full(_)) {
+                    self.disk.release();
+                }
+                warn!("the log could not be truncated before frame {frame}, the next checkpoint tries again: {fault}");
+            }
+        }
+    }
+
+    fn prune(&mut self) {
+        if let Err(fault) = self.log.prune_answers(clock::now()) {
+            warn!("answers older than a day could not be deleted, it is tried again in an hour: {fault}");
         }
     }
 }
@@ -401,6 +443,7 @@ fn withdraw(notes: &mut [Side], refused: Vec<Rejected>) {
     for note in notes {
         if let Side::Progress(progress) = note {
             progress.report.withdraw(refused.clone());
+            refused.iter().for_each(|rejected| progress.refused.reject(rejected.clone()));
         }
     }
 }
@@ -423,12 +466,5 @@ impl Pending {
             Self::Forget(reply, ..) => drop(reply.send(Err(error.clone().into()))),
             Self::Configure(reply, _) => drop(reply.send(Err(error.clone()))),
         }
-    }
-}
-
-impl LogError {
-    /// Whether the log can no longer be trusted, so that the process must stop.
-    fn is_fatal(&self) -> bool {
-        !matches!(self, Self::Full(_))
     }
 }

@@ -1,9 +1,18 @@
 //! The store: anomalies, incidents, the outbox and P, in one transaction a commit.
 
+mod filter;
+mod incidents;
+mod overview;
+mod reader;
+mod schema;
+#[cfg(test)]
+mod tests;
 pub mod sqlite;
 
 use anomaly_engine::frame::Position;
 use anomaly_engine::{SeriesHash, Timestamp};
+
+use crate::sqlite::{Failure, OpenError, failure as sqlite_failure};
 
 /// The outputs of all rows up to `upto` that no earlier commit held.
 #[derive(Clone, Debug, Default)]
@@ -140,10 +149,35 @@ pub enum StoreError {
     /// A cursor that is none of ours. HTTP 400.
     #[error("the cursor {0:?} is not one that this server gave")]
     BadCursor(String),
+    /// What was written may not be on disk, or what is on disk is damaged: from a commit, the process must stop.
+    #[error("the store cannot be relied on any more: {0}")]
+    Fatal(rusqlite::Error),
+    /// No room on disk; nothing was committed, and the store goes on once there is room.
+    #[error("no room on disk for the store: {0}")]
+    Full(rusqlite::Error),
     /// SQLite's own words.
     #[error("the store failed: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
     /// A file of a newer version.
     #[error("{file} has schema version {found}, this version of anomaly knows up to {known}: use a newer anomaly, or another DATA_DIR")]
     Newer { file: String, found: i64, known: i64 },
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match sqlite_failure(&error) {
+            Failure::Fatal => Self::Fatal(error),
+            Failure::Full => Self::Full(error),
+            Failure::Other => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Sqlite(error) => error.into(),
+            OpenError::Newer { file, found, known } => Self::Newer { file, found, known },
+        }
+    }
 }

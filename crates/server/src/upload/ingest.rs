@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anomaly_engine::frame::{BatchBuilder, Origin};
-use anomaly_engine::parse::{FileOptions, FileReader, UnpackError, unpack};
+use anomaly_engine::parse::{Arrival, FileError, FileOptions, FileReader, More, UnpackError, unpack};
 use anomaly_engine::{Code, LISTED_ERRORS, Rejected, Report};
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use super::tally::origin;
 use super::view::About;
 use crate::config::Config;
 use crate::log::sqlite::Side;
-use crate::log::uploads::{FileProgress, UploadRow, UploadState};
+use crate::log::{FileProgress, UploadRow, UploadState};
 use crate::log::writer::{LogHandle, Refusal};
 use crate::log::{Append, AppendError, Appended};
 
@@ -30,7 +30,6 @@ pub(super) struct SpooledFile {
     pub(super) name: String,
     /// Zone of times without an offset.
     pub(super) zone: String,
-    pub(super) zone_given: bool,
 }
 
 /// What taking an upload needs.
@@ -46,8 +45,6 @@ pub(super) struct Ingest<'a> {
 struct Open {
     reader: FileReader<BufReader<File>>,
     progress: FileProgress,
-    /// What the reader had said when the last batch was cut.
-    told: Report,
 }
 
 impl Ingest<'_> {
@@ -76,20 +73,16 @@ impl Ingest<'_> {
     }
 
     async fn take(&self, file: &SpooledFile, raw: PathBuf, progress: FileProgress) -> Result<(), AppendError> {
+        let arrival = Arrival { time: self.upload.created, max_future: self.config.max_future };
         let options = FileOptions {
-            name: file.name.clone(),
-            arrival: self.upload.created,
-            max_future: self.config.max_future,
             zone: TimeZone::get(&file.zone).unwrap_or(TimeZone::UTC),
-            zone_given: file.zone_given,
-            interval: None,
-            require_timestamps: false,
             max_event_bytes: self.config.limits.max_event_bytes as usize,
+            ..FileOptions::new(&file.name, arrival)
         };
         let limit = self.config.limits.max_file_bytes;
         let skip = progress.next_sample;
-        let mut open = match blocking(move || open(&raw, limit, options, skip)).await? {
-            Ok(reader) => Open { told: reader.report().clone(), reader, progress },
+        let mut open = match blocking(move || open(&raw, limit, &options, skip)).await? {
+            Ok(reader) => Open { reader, progress },
             Err(rejected) => return self.end_with(progress, rejected).await,
         };
         while !open.progress.finished {
@@ -113,14 +106,14 @@ impl Ingest<'_> {
         loop {
             let refused = match self.log.append_with(append, vec![Side::Progress(progress.clone())]).await {
                 Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
-                    progress.report.withdraw(report.errors);
+                    note_refused(progress, report);
                     return Ok(());
                 }
                 Err(refusal) => refusal,
             };
             append = match refused {
                 Refusal { error: AppendError::Refused(report), .. } => {
-                    progress.report.withdraw(report.errors);
+                    note_refused(progress, report);
                     return self.note(progress).await;
                 }
                 Refusal { append: Some(append), .. } => *append,
@@ -142,7 +135,7 @@ impl Ingest<'_> {
 }
 
 /// Unpacks and opens a spooled file, at the sample with which to go on.
-fn open(raw: &Path, limit: u64, options: FileOptions, skip: u64) -> Result<FileReader<BufReader<File>>, Rejected> {
+fn open(raw: &Path, limit: u64, options: &FileOptions, skip: u64) -> Result<FileReader<BufReader<File>>, Rejected> {
     let failed = |fault: io::Error| refused(format!("the spooled file cannot be read: {fault}"));
     let plain = raw.with_extension("txt");
     let mut out = BufWriter::with_capacity(256 << 10, File::create(&plain).map_err(failed)?);
@@ -153,8 +146,11 @@ fn open(raw: &Path, limit: u64, options: FileOptions, skip: u64) -> Result<FileR
     })?;
     out.flush().map_err(failed)?;
     let source = BufReader::with_capacity(256 << 10, File::open(&plain).map_err(failed)?);
-    let mut reader = FileReader::open(source, options)?;
-    reader.skip_samples(skip).map_err(failed)?;
+    let mut reader = FileReader::open(source, options).map_err(|fault| match fault {
+        FileError::Io(fault) => failed(fault),
+        FileError::Refused(rejected) => rejected,
+    })?;
+    reader.skip(skip);
     Ok(reader)
 }
 
@@ -162,15 +158,11 @@ fn open(raw: &Path, limit: u64, options: FileOptions, skip: u64) -> Result<FileR
 fn next(mut open: Open) -> (Open, BatchBuilder) {
     let mut batch = BatchBuilder::new();
     let more = open.reader.next_batch(&mut batch, BATCH_ROWS);
-    let (report, progress) = (open.reader.report(), &mut open.progress);
-    progress.next_sample = open.reader.samples();
-    progress.report.accepted += report.accepted - open.told.accepted;
-    progress.report.rejected += report.rejected - open.told.rejected;
-    progress.report.errors.extend_from_slice(&report.errors[open.told.errors.len()..]);
-    progress.report.errors.truncate(LISTED_ERRORS);
-    open.told = report.clone();
+    let progress = &mut open.progress;
+    progress.next_sample = open.reader.accepted();
+    progress.report = combined(open.reader.report(), &progress.refused);
     match more {
-        Ok(more) => progress.finished = !more,
+        Ok(more) => progress.finished = more == More::End,
         Err(fault) => {
             progress.report.reject(refused(format!("the spooled file cannot be read: {fault}")));
             progress.finished = true;
@@ -180,13 +172,29 @@ fn next(mut open: Open) -> (Open, BatchBuilder) {
     (open, batch)
 }
 
+/// What the reader says and what the log's writer refused, in one report.
+fn combined(mut report: Report, refused: &Report) -> Report {
+    report.accepted -= refused.rejected;
+    report.rejected += refused.rejected;
+    report.errors.extend(refused.errors.iter().cloned());
+    report.errors.sort_by_key(|rejected| rejected.line);
+    report.errors.truncate(LISTED_ERRORS);
+    report
+}
+
+/// The writer refused rows of a batch that is in the log now.
+fn note_refused(progress: &mut FileProgress, report: Report) {
+    report.errors.iter().for_each(|rejected| progress.refused.reject(rejected.clone()));
+    progress.report.withdraw(report.errors);
+}
+
 fn about(reader: &FileReader<BufReader<File>>) -> String {
-    let range = reader.range();
+    let span = reader.span();
     let about = About {
         format: Some(reader.format().as_str().to_owned()),
-        from: range.map(|(from, _)| from.nanos()),
-        to: range.map(|(_, to)| to.nanos()),
-        warnings: reader.warnings().to_vec(),
+        from: span.map(|(from, _)| from.nanos()),
+        to: span.map(|(_, to)| to.nanos()),
+        warnings: reader.warnings(),
     };
     serde_json::to_string(&about).unwrap_or_default()
 }

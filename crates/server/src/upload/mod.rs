@@ -23,10 +23,9 @@ pub use view::UploadView;
 use crate::clock;
 use crate::config::Config;
 use crate::data_dir::DataDir;
-use crate::engine_thread::EngineHandle;
 use crate::log::AppendError;
 use crate::log::sqlite::Side;
-use crate::log::uploads::{UploadRow, UploadState};
+use crate::log::{UploadRow, UploadState};
 use crate::log::writer::LogHandle;
 use crate::store::sqlite::StoreReader;
 use ingest::{Ingest, SpooledFile};
@@ -66,7 +65,6 @@ struct Shared {
     /// The root is gone at exit, with `DURABILITY=memory`.
     throw_away: bool,
     log: LogHandle,
-    engine: EngineHandle,
     store: StoreReader,
     places: Arc<Semaphore>,
     /// Uploads that are being taken, and whether they have ended.
@@ -79,7 +77,7 @@ impl Uploads {
     ///
     /// # Errors
     /// The spool folder cannot be made.
-    pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, engine: EngineHandle, store: StoreReader) -> io::Result<Self> {
+    pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, store: StoreReader) -> io::Result<Self> {
         let throw_away = dir.path().is_none();
         let root = match dir.path() {
             Some(path) => path.join("spool"),
@@ -91,7 +89,6 @@ impl Uploads {
             root,
             throw_away,
             log,
-            engine,
             store,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             running: Mutex::default(),
@@ -144,13 +141,9 @@ impl Uploads {
             }
             return self.ended(&known.id).await;
         }
-        let zone_given = zone.is_some();
         let zone = zone.unwrap_or_else(|| self.shared.config.timezone.clone());
-        let files = spool.files().iter().map(|name| SpooledFile {
-            name: name.clone(),
-            zone: zone.iana_name().unwrap_or("UTC").to_owned(),
-            zone_given: zone_given || self.shared.config.timezone != TimeZone::UTC,
-        });
+        let zone = zone.iana_name().unwrap_or("UTC");
+        let files = spool.files().iter().map(|name| SpooledFile { name: name.clone(), zone: zone.to_owned() });
         let upload = UploadRow {
             id: spool.id().to_owned(),
             key: spool.key().map(str::to_owned),

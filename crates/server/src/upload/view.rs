@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::ingest::SpooledFile;
-use crate::log::uploads::{FileProgress, UploadRow, UploadState};
+use crate::log::{FileProgress, UploadRow, UploadState};
 use crate::store::UploadJudged;
 use crate::store::sqlite::StoreReader;
 

@@ -1,0 +1,475 @@
+//! One JSON event.
+//!
+//! A single pass over the text: the fields that count are kept as tokens, everything else is validated and left. Faults of
+//! grammar win over faults of meaning, so `{"metric": 5, "value": NaN}` is no JSON.
+
+use std::borrow::Cow;
+
+use super::decimal::Decimal;
+use super::lexer::{Lexer, Syntax};
+use super::time::{Forms, WrittenTime, epoch_seconds, parse_text};
+use super::{MAX_LEVELS, check_metric, check_name, reject, shown};
+use crate::rejection::{Code, Rejected};
+use crate::series_key::MAX_LABELS;
+
+/// An event as it is written, checked but for its time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Draft<'a> {
+    pub(super) metric: &'a str,
+    pub(super) labels: &'a [(&'a str, &'a str)],
+    pub(super) time: WrittenTime,
+    pub(super) value: f64,
+    pub(super) id: Option<&'a str>,
+    pub(super) meta: Option<&'a str>,
+}
+
+/// Reads events; keeps its buffers from one to the next. Memory: that of the largest event.
+#[derive(Debug)]
+pub(super) struct EventReader<'a> {
+    forms: Forms,
+    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// The keys of all open objects that are not known fields.
+    keys: Vec<Cow<'a, str>>,
+    /// Whether each open level is an object, and where its keys begin.
+    open: Vec<(bool, usize)>,
+}
+
+#[derive(Clone, Debug)]
+enum Token<'a> {
+    Absent,
+    Null,
+    True,
+    False,
+    Text(Cow<'a, str>),
+    Number(Decimal, &'a str),
+    Array,
+    /// Its text, and whether it holds white space between its tokens.
+    Object(&'a str, bool),
+}
+
+impl Token<'_> {
+    fn is_given(&self) -> bool {
+        !matches!(self, Self::Absent | Self::Null)
+    }
+
+    #[cold]
+    fn kind(&self) -> String {
+        match self {
+            Self::Absent => "nothing".into(),
+            Self::Null => "null".into(),
+            Self::True => "true".into(),
+            Self::False => "false".into(),
+            Self::Text(text) => format!("the text {}", shown(text)),
+            Self::Number(_, text) => format!("the number {}", shown(text).trim_matches('"')),
+            Self::Array => "an array".into(),
+            Self::Object(..) => "an object".into(),
+        }
+    }
+}
+
+/// The fields of one event.
+struct Fields<'a> {
+    timestamp: Token<'a>,
+    time: Token<'a>,
+    ts: Token<'a>,
+    metric: Token<'a>,
+    name: Token<'a>,
+    value: Token<'a>,
+    labels: Token<'a>,
+    meta: Token<'a>,
+    id: Token<'a>,
+    /// The first fault that is not one of grammar.
+    fault: Option<Rejected>,
+}
+
+impl<'a> EventReader<'a> {
+    pub(super) fn new(forms: Forms) -> Self {
+        Self { forms, labels: Vec::new(), keys: Vec::new(), open: Vec::new() }
+    }
+
+    /// Reads a text that should be one event and nothing else, and gives it to `take`.
+    ///
+    /// # Errors
+    /// Text that is no JSON ([`Code::InvalidJson`]), no event, or what `take` refuses.
+    #[inline]
+    pub(super) fn read(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        let fields = self.whole(text).map_err(|syntax| not_json(text, syntax))??;
+        self.event(fields, take)
+    }
+
+    /// The fields of a text that is one object and nothing else; inside, a value that is no object.
+    #[inline]
+    fn whole(&mut self, text: &'a str) -> Result<Result<Fields<'a>, Rejected>, Syntax> {
+        let mut lexer = Lexer::new(text);
+        lexer.space();
+        self.labels.clear();
+        self.keys.clear();
+        self.open.clear();
+        let fields = if lexer.take(b'{') {
+            Ok(self.fields(&mut lexer)?)
+        } else {
+            let mut fault = None;
+            let token = self.value(&mut lexer, "", 0, &mut fault)?;
+            let message = format!("{} is not an event: it must be an object", token.kind());
+            Err(fault.unwrap_or_else(|| reject("", Code::InvalidType, message)))
+        };
+        lexer.space();
+        if lexer.at < text.len() { Err(lexer.fault("nothing more")) } else { Ok(fields) }
+    }
+
+    fn fields(&mut self, lexer: &mut Lexer<'a>) -> Result<Fields<'a>, Syntax> {
+        use Token::Absent;
+        let mut fields = Fields {
+            timestamp: Absent,
+            time: Absent,
+            ts: Absent,
+            metric: Absent,
+            name: Absent,
+            value: Absent,
+            labels: Absent,
+            meta: Absent,
+            id: Absent,
+            fault: None,
+        };
+        lexer.space();
+        if lexer.take(b'}') {
+            return Ok(fields);
+        }
+        loop {
+            lexer.space();
+            let key = lexer.string()?;
+            lexer.space();
+            if !lexer.take(b':') {
+                return Err(lexer.fault("a colon"));
+            }
+            lexer.space();
+            let (field, slot) = match &*key {
+                "timestamp" => ("timestamp", &mut fields.timestamp),
+                "metric" => ("metric", &mut fields.metric),
+                "value" => ("value", &mut fields.value),
+                "time" => ("timestamp", &mut fields.time),
+                "ts" => ("timestamp", &mut fields.ts),
+                "name" => ("metric", &mut fields.name),
+                "labels" => ("labels", &mut fields.labels),
+                "meta" => ("meta", &mut fields.meta),
+                "id" => ("id", &mut fields.id),
+                _ => {
+                    self.value(lexer, &key, 1, &mut fields.fault)?;
+                    self.keys.push(key);
+                    if end_of_object(lexer)? {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            let again = !matches!(slot, Absent);
+            *slot = if field == "labels" && !again && lexer.peek() == Some(b'{') {
+                self.labels(lexer, &mut fields.fault)?
+            } else {
+                self.value(lexer, field, 1, &mut fields.fault)?
+            };
+            if again {
+                fields.fault.get_or_insert_with(|| given_twice(field, &key));
+            }
+            if end_of_object(lexer)? {
+                break;
+            }
+        }
+        if self.keys.len() > 1
+            && let Some(key) = repeated(&mut self.keys)
+        {
+            fields.fault.get_or_insert_with(|| given_twice(&key, &key));
+        }
+        Ok(fields)
+    }
+
+    /// A value inside `level` open levels; what is wrong with its meaning goes to `fault`.
+    #[inline]
+    fn value(&mut self, lexer: &mut Lexer<'a>, field: &str, level: usize, fault: &mut Option<Rejected>) -> Result<Token<'a>, Syntax> {
+        Ok(match lexer.peek() {
+            Some(b'"') => Token::Text(lexer.string()?),
+            Some(b'{' | b'[') => self.nested(lexer, field, level, fault)?,
+            Some(b't') => lexer.word("true").map(|()| Token::True)?,
+            Some(b'f') => lexer.word("false").map(|()| Token::False)?,
+            Some(b'n') => lexer.word("null").map(|()| Token::Null)?,
+            _ => lexer.number().map(|(decimal, text)| Token::Number(decimal, text))?,
+        })
+    }
+
+    /// An array or object, without recursion: any depth of brackets is validated in a vector.
+    fn nested(&mut self, lexer: &mut Lexer<'a>, field: &str, level: usize, fault: &mut Option<Rejected>) -> Result<Token<'a>, Syntax> {
+        let (start, outside, first_key) = (lexer.at, self.open.len(), self.keys.len());
+        let is_object = lexer.peek() == Some(b'{');
+        let mut spaces = false;
+        loop {
+            // At a value; what it opened, unless that is closed at once.
+            let opened = match lexer.peek() {
+                Some(bracket @ (b'{' | b'[')) => {
+                    let object = bracket == b'{';
+                    lexer.at += 1;
+                    self.open.push((object, self.keys.len()));
+                    if level + self.open.len() - outside > MAX_LEVELS {
+                        fault.get_or_insert_with(|| too_deep(field));
+                    }
+                    spaces |= lexer.space();
+                    let empty = lexer.take(if object { b'}' } else { b']' });
+                    if empty {
+                        self.open.pop();
+                    }
+                    (!empty).then_some(object)
+                }
+                Some(b'"') => lexer.string().map(|_| None)?,
+                Some(b't') => lexer.word("true").map(|()| None)?,
+                Some(b'f') => lexer.word("false").map(|()| None)?,
+                Some(b'n') => lexer.word("null").map(|()| None)?,
+                _ => lexer.number().map(|_| None)?,
+            };
+            let at_key = match opened {
+                Some(object) => object,
+                None => match self.behind_value(lexer, outside, field, &mut spaces, fault)? {
+                    Some(at_key) => at_key,
+                    None => break,
+                },
+            };
+            if at_key {
+                let key = lexer.string()?;
+                if fault.is_none() {
+                    self.keys.push(key);
+                }
+                spaces |= lexer.space();
+                if !lexer.take(b':') {
+                    return Err(lexer.fault("a colon"));
+                }
+                spaces |= lexer.space();
+            }
+        }
+        self.keys.truncate(first_key);
+        Ok(if is_object { Token::Object(&lexer.text[start..lexer.at], spaces) } else { Token::Array })
+    }
+
+    /// Closes levels until the next value (false) or key (true); `None` when the outermost has closed.
+    fn behind_value(
+        &mut self,
+        lexer: &mut Lexer<'a>,
+        outside: usize,
+        field: &str,
+        spaces: &mut bool,
+        fault: &mut Option<Rejected>,
+    ) -> Result<Option<bool>, Syntax> {
+        while self.open.len() > outside {
+            let Some(&(object, first_key)) = self.open.last() else { break };
+            *spaces |= lexer.space();
+            if lexer.take(b',') {
+                *spaces |= lexer.space();
+                return Ok(Some(object));
+            }
+            if !lexer.take(if object { b'}' } else { b']' }) {
+                return Err(lexer.fault(if object { "a comma or }" } else { "a comma or ]" }));
+            }
+            self.open.pop();
+            if object && fault.is_none() && self.keys.len() > first_key + 1 {
+                *fault = repeated(&mut self.keys[first_key..]).map(|key| given_twice(field, &key));
+            }
+            if object {
+                self.keys.truncate(first_key);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The labels' object.
+    fn labels(&mut self, lexer: &mut Lexer<'a>, fault: &mut Option<Rejected>) -> Result<Token<'a>, Syntax> {
+        let start = lexer.at;
+        lexer.at += 1;
+        lexer.space();
+        if lexer.take(b'}') {
+            return Ok(Token::Object("{}", false));
+        }
+        loop {
+            lexer.space();
+            let key = lexer.string()?;
+            lexer.space();
+            if !lexer.take(b':') {
+                return Err(lexer.fault("a colon"));
+            }
+            lexer.space();
+            let value = self.value(lexer, "labels", 2, fault)?;
+            if fault.is_none() {
+                match value {
+                    Token::Text(text) => *fault = self.label(key, text),
+                    other => *fault = Some(invalid_labels(format!("the label {} must be text, not {}", shown(&key), other.kind()))),
+                }
+            }
+            if end_of_object(lexer)? {
+                break;
+            }
+        }
+        Ok(Token::Object(&lexer.text[start..lexer.at], false))
+    }
+
+    #[inline]
+    fn label(&mut self, key: Cow<'a, str>, text: Cow<'a, str>) -> Option<Rejected> {
+        if let Err(rejected) = check_name(&key, "labels", Code::InvalidLabels, "the label's name") {
+            return Some(rejected);
+        }
+        if self.labels.iter().any(|(known, _)| *known == key) {
+            return Some(given_twice("labels", &key));
+        }
+        if self.labels.len() == MAX_LABELS {
+            return Some(invalid_labels(format!("more than {MAX_LABELS} labels, {} is one too many", shown(&key))));
+        }
+        self.labels.push((key, text));
+        None
+    }
+
+    #[inline]
+    fn event(&self, fields: Fields<'a>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        if let Some(fault) = fields.fault {
+            return Err(fault);
+        }
+        let metric = text_field(if matches!(fields.metric, Token::Absent) { &fields.name } else { &fields.metric })?;
+        check_metric(metric)?;
+        let value = value_field(&fields.value)?;
+        let time = self.time_field(&fields)?;
+        if fields.labels.is_given() && !matches!(fields.labels, Token::Object(..)) {
+            return Err(invalid_labels(format!("labels must be an object of texts, not {}", fields.labels.kind())));
+        }
+        let minified: String;
+        let meta = match fields.meta {
+            Token::Absent | Token::Null => None,
+            Token::Object(text, false) => Some(text),
+            Token::Object(text, true) => {
+                minified = minify(text);
+                Some(&*minified)
+            }
+            other => return Err(reject("meta", Code::InvalidMeta, format!("meta must be an object, not {}", other.kind()))),
+        };
+        let id = match &fields.id {
+            Token::Absent | Token::Null => None,
+            Token::Text(id) => check_name(id, "id", Code::InvalidId, "the id").map(|()| Some(&**id))?,
+            other => return Err(reject("id", Code::InvalidId, format!("the id must be text, not {}", other.kind()))),
+        };
+        let draft = Draft { metric, labels: &[], time, value, id, meta };
+        if self.labels.is_empty() { take(&draft) } else { self.with_labels(&draft, take) }
+    }
+
+    fn with_labels(&self, draft: &Draft<'_>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        let mut pairs = [("", ""); MAX_LABELS];
+        for (pair, (name, value)) in pairs.iter_mut().zip(&self.labels) {
+            *pair = (name, value);
+        }
+        take(&Draft { labels: &pairs[..self.labels.len()], ..*draft })
+    }
+
+    #[inline]
+    fn time_field(&self, fields: &Fields<'_>) -> Result<WrittenTime, Rejected> {
+        let token = if fields.timestamp.is_given() {
+            &fields.timestamp
+        } else {
+            match (fields.time.is_given(), fields.ts.is_given()) {
+                (true, true) => {
+                    let message = "both time and ts are given, and not timestamp".to_owned();
+                    return Err(reject("timestamp", Code::AmbiguousField, message));
+                }
+                (true, false) => &fields.time,
+                _ => &fields.ts,
+            }
+        };
+        match token {
+            Token::Absent | Token::Null => Ok(WrittenTime::Absent),
+            Token::Number(decimal, text) => epoch_seconds(*decimal, text).map(WrittenTime::Instant),
+            Token::Text(text) => parse_text(text, self.forms),
+            other => Err(reject("timestamp", Code::InvalidType, format!("a timestamp must be a number or text, not {}", other.kind()))),
+        }
+    }
+}
+
+#[inline]
+fn text_field<'t>(token: &'t Token<'_>) -> Result<&'t str, Rejected> {
+    match token {
+        Token::Text(text) => Ok(text),
+        Token::Absent => Err(reject("metric", Code::MissingField, "metric is missing".into())),
+        other => Err(reject("metric", Code::InvalidType, format!("metric must be text, not {}", other.kind()))),
+    }
+}
+
+#[inline]
+fn value_field(token: &Token<'_>) -> Result<f64, Rejected> {
+    match token {
+        Token::Number(decimal, text) => match decimal.to_f64(text.as_bytes()) {
+            value if value.is_finite() => Ok(value),
+            _ => Err(reject("value", Code::InvalidValue, format!("{} is beyond the range of a double", shown(text).trim_matches('"')))),
+        },
+        Token::Absent => Err(reject("value", Code::MissingField, "value is missing".into())),
+        Token::Text(text) => Err(reject("value", Code::InvalidType, format!("{} is text, value must be a number", shown(text)))),
+        other => Err(reject("value", Code::InvalidType, format!("value must be a number, not {}", other.kind()))),
+    }
+}
+
+#[inline]
+fn end_of_object(lexer: &mut Lexer<'_>) -> Result<bool, Syntax> {
+    lexer.space();
+    if lexer.take(b',') {
+        Ok(false)
+    } else if lexer.take(b'}') {
+        Ok(true)
+    } else {
+        Err(lexer.fault("a comma or }"))
+    }
+}
+
+/// A key that occurs twice; sorts the keys where there are many.
+fn repeated(keys: &mut [Cow<'_, str>]) -> Option<String> {
+    if keys.len() <= 8 {
+        return keys.iter().enumerate().find(|(i, key)| keys[..*i].contains(key)).map(|(_, key)| key.to_string());
+    }
+    keys.sort_unstable();
+    keys.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0].to_string())
+}
+
+/// A valid JSON text without the white space between its tokens.
+fn minify(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut in_string, mut escaped, mut kept_from) = (false, false, 0);
+    for (i, byte) in text.bytes().enumerate() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte == b'"' {
+            in_string = true;
+        } else if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') {
+            out.push_str(&text[kept_from..i]);
+            kept_from = i + 1;
+        }
+    }
+    out.push_str(&text[kept_from..]);
+    out
+}
+
+#[cold]
+fn given_twice(field: &str, key: &str) -> Rejected {
+    reject(field, Code::DuplicateKey, format!("the key {} is given twice", shown(key)))
+}
+
+#[cold]
+fn too_deep(field: &str) -> Rejected {
+    reject(field, Code::TooDeep, format!("nested more than {MAX_LEVELS} levels deep"))
+}
+
+#[cold]
+fn invalid_labels(message: String) -> Rejected {
+    reject("labels", Code::InvalidLabels, message)
+}
+
+#[cold]
+fn not_json(text: &str, syntax: Syntax) -> Rejected {
+    let found = match text.get(syntax.at..).and_then(|rest| rest.chars().next()) {
+        Some(c) => format!("found {}", shown(&c.to_string())),
+        None => "found the end".into(),
+    };
+    reject("", Code::InvalidJson, format!("not JSON at byte {}: expected {}, {found}", syntax.at + 1, syntax.expected))
+}
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;

@@ -1,0 +1,259 @@
+//! One recorded log, replayed in every way in which it might be: the same anomalies, ids and order each time.
+
+use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record};
+use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
+
+/// What happened, before it was cut into frames.
+enum Happening {
+    Event { series: usize, seconds: f64, value: f64, id: Option<String> },
+    Forget(usize),
+    Configure(EngineConfig),
+    /// So many seconds pass.
+    Pause(i64),
+}
+
+/// A small generator, so that every run sees the same numbers.
+struct Lcg(u64);
+
+impl Lcg {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn unit(&mut self) -> f64 {
+        self.below(1 << 30) as f64 / (1u64 << 30) as f64
+    }
+}
+
+const SERIES: usize = 23;
+
+fn config(threshold: f64) -> EngineConfig {
+    let percentile = Rule { metric: Some("m1*".into()), detector: Some(anomaly_engine::DetectorKind::Percentile), ..Rule::default() };
+    let panes = Rule { metric: Some("m2*".into()), window: Some(anomaly_detect::WindowKind::Panes), ..Rule::default() };
+    EngineConfig { threshold, series_idle_seconds: 1000.0, rules: vec![percentile, panes], ..EngineConfig::default() }
+}
+
+/// Twenty-three series with spikes, disorder, late events, repeated ids, a deletion, new thresholds and an idle time.
+fn recorded() -> Vec<Happening> {
+    let (mut rng, mut log) = (Lcg(7), Vec::new());
+    let mut now = 0.0;
+    for i in 0..12_000 {
+        now += rng.unit();
+        let series = rng.below(SERIES as u64) as usize;
+        let disorder = if rng.below(10) == 0 { rng.unit() * 90.0 } else { 0.0 };
+        let spike = if rng.below(60) == 0 { 20.0 * rng.unit() + 6.0 } else { 0.0 };
+        let id = (rng.below(4) == 0).then(|| format!("id{}", rng.below(400)));
+        let value = 50.0 + 3.0 * rng.unit() + spike;
+        log.push(Happening::Event { series, seconds: 10_000.0 + now - disorder, value, id });
+        match i {
+            3_000 => log.push(Happening::Configure(config(2.5))),
+            5_000 | 5_001 | 7_000 => log.push(Happening::Forget(i % SERIES)),
+            9_000 => log.push(Happening::Pause(2_000)),
+            10_000 => log.push(Happening::Configure(config(3.5))),
+            _ => {}
+        }
+    }
+    log
+}
+
+/// The frames of a log, with at most `rows` events each.
+fn frames(log: &[Happening], rows: usize) -> Vec<Vec<u8>> {
+    let (mut frames, mut batch, mut arrival) = (Vec::new(), BatchBuilder::new(), 50_000i64);
+    let seal = |record: Record, arrival: i64, frames: &mut Vec<Vec<u8>>| {
+        let mut frame = FrameBuilder::new(Timestamp::from_seconds(arrival));
+        frame.push(&record);
+        frames.push(frame.seal(frames.len() as u64 + 1));
+    };
+    let flush = |batch: &mut BatchBuilder, arrival: i64, frames: &mut Vec<Vec<u8>>| {
+        if !batch.is_empty() {
+            seal(Record::Events(std::mem::take(batch).finish(Origin::http())), arrival, frames);
+        }
+    };
+    for happening in log {
+        match happening {
+            Happening::Event { series, seconds, value, id } => {
+                let metric = format!("m{series}");
+                let event = Event {
+                    metric: &metric,
+                    labels: &[("dc", "eu")],
+                    timestamp: Timestamp::from_nanos((seconds * 1e9) as i64),
+                    value: *value,
+                    id: id.as_deref(),
+                    meta: Some("{\"a\":1}"),
+                };
+                batch.push(&event, 1);
+                if batch.len() >= rows {
+                    flush(&mut batch, arrival, &mut frames);
+                }
+            }
+            Happening::Forget(series) => {
+                flush(&mut batch, arrival, &mut frames);
+                seal(Record::Forget(key(*series)), arrival, &mut frames);
+            }
+            Happening::Configure(config) => {
+                flush(&mut batch, arrival, &mut frames);
+                seal(Record::Configure(config.to_text()), arrival, &mut frames);
+            }
+            Happening::Pause(seconds) => {
+                flush(&mut batch, arrival, &mut frames);
+                arrival += seconds;
+            }
+        }
+    }
+    flush(&mut batch, arrival, &mut frames);
+    frames
+}
+
+fn key(series: usize) -> SeriesKey {
+    SeriesKey::new(&format!("m{series}"), &[("dc", "eu")])
+}
+
+fn apply(engine: &mut Engine, number: usize, bytes: &[u8], out: &mut Outputs) {
+    let frame = Frame::open(number as u64, bytes).unwrap();
+    engine.apply(&frame, out).unwrap();
+}
+
+/// The anomalies as bytes, in the order of detection, and the final state.
+fn told(engine: &Engine, out: &Outputs) -> (Vec<String>, Vec<u8>) {
+    (out.anomalies.iter().map(line).collect(), engine.digest())
+}
+
+fn line(anomaly: &anomaly_engine::Anomaly) -> String {
+    let mut line = String::new();
+    anomaly.write_json(&mut line, Timestamp::default());
+    line
+}
+
+fn run(frames: &[Vec<u8>], shards: usize) -> (Vec<String>, Vec<u8>) {
+    let mut engine = Engine::new(config(3.0), shards);
+    let mut out = Outputs::default();
+    for (i, bytes) in frames.iter().enumerate() {
+        apply(&mut engine, i + 1, bytes, &mut out);
+    }
+    told(&engine, &out)
+}
+
+#[test]
+fn neither_shards_nor_batches_show_in_the_results() {
+    let log = recorded();
+    let expected = run(&frames(&log, 100), 1);
+    assert!(expected.0.len() > 100, "only {} anomalies: the log of this test is too calm", expected.0.len());
+    for shards in [1, 2, 7] {
+        for rows in [1, 7, 1000, 20_000] {
+            let found = run(&frames(&log, rows), shards);
+            assert_eq!(found.0, expected.0, "{shards} shards, {rows} rows a batch");
+            assert!(found.1 == expected.1, "the final state differs with {shards} shards, {rows} rows a batch");
+        }
+    }
+}
+
+/// What a process leaves behind: the log is all there, the store up to P, the last whole checkpoint.
+#[derive(Clone, Default)]
+struct Disk {
+    checkpoint: Option<Vec<Vec<u8>>>,
+    stored: Vec<String>,
+    position: usize,
+}
+
+/// Runs from what is on disk until it is killed after `life` steps, or to the end; a step is one write of the machinery:
+/// a commit, a chunk, the end of a checkpoint.
+fn live(disk: &mut Disk, frames: &[Vec<u8>], shards: usize, rng: &mut Lcg, mut life: u64) -> Option<Engine> {
+    let mut engine = match &disk.checkpoint {
+        Some(chunks) => Engine::restore(chunks.iter().cloned().map(Ok::<_, DecodeError>), shards).unwrap(),
+        None => Engine::new(config(3.0), shards),
+    };
+    let (mut pending, mut applied) = (Vec::new(), engine.applied() as usize);
+    let mut writing: Option<(anomaly_engine::CheckpointCursor, Vec<Vec<u8>>)> = None;
+    let mut step = move || {
+        life = life.saturating_sub(1);
+        life > 0
+    };
+    while applied < frames.len() || !pending.is_empty() {
+        if applied < frames.len() {
+            let mut out = Outputs::default();
+            apply(&mut engine, applied + 1, &frames[applied], &mut out);
+            applied += 1;
+            if applied > disk.position {
+                pending.extend(out.anomalies.iter().map(line));
+            }
+        }
+        if rng.below(3) == 0 || applied == frames.len() {
+            if !step() {
+                return None;
+            }
+            disk.stored.append(&mut pending);
+            disk.position = disk.position.max(applied);
+        }
+        if rng.below(4) == 0 {
+            let (cursor, chunks) = writing.get_or_insert_with(|| (engine.begin_checkpoint(), Vec::new()));
+            let mut chunk = Vec::new();
+            match engine.next_chunk(cursor, 6000, &mut chunk) {
+                Err(_) => writing = None,
+                Ok(Some(())) => {
+                    if !step() {
+                        return None;
+                    }
+                    chunks.push(chunk);
+                }
+                Ok(None) => {
+                    // The manifest waits for P, as the server's does.
+                    disk.stored.append(&mut pending);
+                    disk.position = disk.position.max(applied);
+                    if !step() {
+                        return None;
+                    }
+                    disk.checkpoint = writing.take().map(|(_, chunks)| chunks);
+                }
+            }
+        }
+    }
+    Some(engine)
+}
+
+#[test]
+fn a_crash_between_any_two_writes_changes_nothing() {
+    let frames = frames(&recorded(), 40);
+    let expected = run(&frames, 1);
+    let mut restored = 0;
+    for seed in 0..40 {
+        let (mut rng, mut disk, mut deaths) = (Lcg(seed), Disk::default(), 0);
+        let engine = loop {
+            let life = if deaths < 12 { 1 + rng.below(120) } else { u64::MAX };
+            let shards = [1, 2, 7][rng.below(3) as usize];
+            if let Some(engine) = live(&mut disk, &frames, shards, &mut rng, life) {
+                break engine;
+            }
+            deaths += 1;
+            restored += u32::from(disk.checkpoint.is_some());
+        };
+        assert_eq!(disk.stored, expected.0, "seed {seed}, {deaths} deaths");
+        assert!(engine.digest() == expected.1, "the final state differs: seed {seed}, {deaths} deaths");
+    }
+    assert!(restored > 50, "only {restored} lives began with a checkpoint: the rig has no teeth");
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_or_cut_is_refused() {
+    let frames = frames(&recorded(), 1000);
+    let mut engine = Engine::new(config(3.0), 2);
+    let mut out = Outputs::default();
+    apply(&mut engine, 1, &frames[0], &mut out);
+    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+    while engine.next_chunk(&mut cursor, 2000, &mut chunk).unwrap().is_some() {
+        chunks.push(chunk.clone());
+    }
+    let restore = |chunks: Vec<Vec<u8>>| Engine::restore(chunks.into_iter().map(Ok::<_, DecodeError>), 1);
+    assert_eq!(restore(chunks.clone()).unwrap().digest(), engine.digest());
+    assert!(restore(chunks[..chunks.len() - 1].to_vec()).is_err(), "without its tail");
+    assert!(restore(chunks[1..].to_vec()).is_err(), "without its head");
+    assert!(restore(Vec::new()).is_err(), "without anything");
+    let mut cut = chunks.clone();
+    let half = cut[1].len() / 2;
+    cut[1].truncate(half);
+    assert!(restore(cut).is_err(), "a chunk that ends early");
+}

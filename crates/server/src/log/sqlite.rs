@@ -1,0 +1,858 @@
+//! The embedded log: one blob a frame in `events.db`, and what must be durable with a frame beside it.
+
+use std::io;
+use std::path::PathBuf;
+
+use anomaly_engine::{NANOS, Report, Timestamp};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::mark::Mark;
+use super::uploads::{self, FileProgress, UploadRow, UploadState};
+use super::wal_tail;
+use crate::data_dir::DataDir;
+use crate::sqlite::{self, Failure, Mode, OpenError, Options, Place, WalKeeper};
+
+const FILE: &str = "events.db";
+/// Larger pages mean fewer writes for a large frame, and more bytes for a small one; 8 KiB was best over both (measured).
+const PAGE_SIZE: u32 = 8192;
+/// The write-ahead log is copied into the database when it has grown by this.
+const WAL_LIMIT: u64 = 32 << 20;
+/// For how long answers to an `Idempotency-Key`, and uploads that have ended, are kept.
+const ANSWERS_KEPT: i64 = 24 * 3600 * NANOS;
+/// At most so much is truncated at once, so that no append waits for long.
+const TRUNCATE_FRAMES: usize = 256;
+const TRUNCATE_BYTES: u64 = 8 << 20;
+/// A database with so much room inside that hardly holds anything is written anew at open.
+const VACUUM_FREE: u64 = 256 << 20;
+const VACUUM_USED: u64 = 16 << 20;
+
+/// `meta.next` is the least number of the next frame: it rises when numbers are skipped and when the log is truncated, and not
+/// with an append, which would write one page more. `skipped` are numbers that never were frames.
+const SCHEMA: &str = "
+CREATE TABLE frames (number INTEGER PRIMARY KEY, rows INTEGER NOT NULL, bytes BLOB NOT NULL);
+CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL);
+INSERT INTO meta VALUES (1, 1);
+CREATE TABLE skipped (first INTEGER PRIMARY KEY, next INTEGER NOT NULL);
+CREATE TABLE answers (key TEXT PRIMARY KEY, fingerprint INTEGER NOT NULL, report TEXT NOT NULL, at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX answers_at ON answers (at);
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// When an append counts as durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on disk.
+    Fsync,
+    /// When the operating system has it: a crash of the process loses nothing, one of the machine may.
+    ///
+    /// This is `synchronous=NORMAL`, which in WAL mode leaves out the sync at commit and nothing else. `OFF` would leave out
+    /// those around the checkpoints of SQLite too, and a power cut there would break the file itself.
+    Os,
+    /// Never: all is in memory.
+    Memory,
+}
+
+/// A frame that has its number and its checksum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedFrame {
+    /// Its number.
+    pub number: u64,
+    /// Rows in it.
+    pub rows: u32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What is written in the transaction of frames.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Side {
+    /// The answer to an `Idempotency-Key`.
+    Answer {
+        /// As the client sent it.
+        key: String,
+        /// Hash of the request.
+        fingerprint: u64,
+        /// What was answered.
+        report: Report,
+        /// When.
+        at: Timestamp,
+    },
+    /// A new upload, or a changed one.
+    Upload(UploadRow),
+    /// A file of an upload has got on.
+    Progress(FileProgress),
+    /// An upload has come to its end.
+    UploadEnded {
+        /// Its id.
+        id: String,
+        /// How it ended.
+        state: UploadState,
+        /// When.
+        at: Timestamp,
+    },
+    /// A counter that is kept across restarts rises.
+    Count {
+        /// Its name.
+        name: &'static str,
+        /// By how much.
+        by: u64,
+    },
+}
+
+/// Why the log did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// What was written may not be on disk, or what is on disk is damaged: the process must stop, nothing is retried.
+    #[error("the event log cannot be relied on any more: {0}")]
+    Fatal(rusqlite::Error),
+    /// No room on disk; nothing was appended, and the log goes on once there is room.
+    #[error("no room on disk for the event log: {0}")]
+    Full(rusqlite::Error),
+    /// SQLite's own words.
+    #[error("the event log failed: {0}")]
+    Sqlite(rusqlite::Error),
+    /// A file beside the database cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file of a newer version.
+    #[error("{file} has schema version {found}, this version of anomaly knows up to {known}: use a newer anomaly, or another DATA_DIR")]
+    Newer {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// Frames out of order: a fault of ours.
+    #[error("frame {found} cannot be appended where {expected} is next")]
+    Order {
+        /// Its number.
+        found: u64,
+        /// The next one.
+        expected: u64,
+    },
+}
+
+impl From<rusqlite::Error> for LogError {
+    fn from(error: rusqlite::Error) -> Self {
+        match sqlite::failure(&error) {
+            Failure::Fatal => Self::Fatal(error),
+            Failure::Full => Self::Full(error),
+            Failure::Other => Self::Sqlite(error),
+        }
+    }
+}
+
+impl From<OpenError> for LogError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Sqlite(error) => error.into(),
+            OpenError::Newer { file, found, known } => Self::Newer { file, found, known },
+        }
+    }
+}
+
+/// What was found at open.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opened {
+    /// What of the log is lost, if something is: to be said at start, and `/health` is degraded.
+    pub lost: Option<String>,
+}
+
+/// The log, and the only connection that writes to it.
+#[derive(Debug)]
+pub struct EventLog {
+    connection: Connection,
+    place: Place,
+    durability: Durability,
+    next: u64,
+    wal: WalKeeper,
+    mark: Option<Mark>,
+    opened: Opened,
+    /// After a fatal error nothing is tried again.
+    broken: bool,
+}
+
+impl EventLog {
+    /// Opens the log, creating it where there is none, and looks for what is missing of it.
+    ///
+    /// # Errors
+    /// A file of a newer version, or one that cannot be opened.
+    pub fn open(dir: &DataDir, durability: Durability) -> Result<Self, LogError> {
+        let memory = durability == Durability::Memory;
+        let place = if memory { dir.memory_database(FILE) } else { dir.database(FILE) };
+        let dropped = match place.wal_path() {
+            Some(path) => wal_tail::look(&path).map_err(|source| LogError::Io { path, source })?,
+            None => wal_tail::Dropped::default(),
+        };
+        let options = Options { page_size: PAGE_SIZE, synchronous: synchronous(durability), incremental_vacuum: false };
+        let steps = [&format!("{SCHEMA}{}", uploads::SCHEMA)[..]];
+        let connection = place.writer(options, &steps)?;
+        let (mark, marked) = match dir.path().filter(|_| !memory) {
+            Some(path) => {
+                let (mark, marked) = Mark::open(path).map_err(|source| LogError::Io { path: path.join("events.mark"), source })?;
+                (Some(mark), marked)
+            }
+            None => (None, None),
+        };
+        let next = connection.query_row(
+            "SELECT max((SELECT coalesce(max(number), 0) + 1 FROM frames), (SELECT next FROM meta))",
+            [],
+            |row| Ok(row.get::<_, i64>(0)? as u64),
+        )?;
+        let wal = WalKeeper::new(place.clone(), WAL_LIMIT);
+        let mut log = Self { connection, place, durability, next, wal, mark, opened: Opened::default(), broken: false };
+        log.opened.lost = log.look_for_losses(dropped, marked)?;
+        log.vacuum_if_hollow()?;
+        Ok(log)
+    }
+
+    /// What was found at open.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// The number of the next frame; numbers start at 1 and rise, whatever is truncated.
+    pub fn next_frame(&self) -> u64 {
+        self.next
+    }
+
+    /// Makes `least` the next number, if it is higher: after a loss, the numbers up to P and to the newest checkpoint are used.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn skip_to(&mut self, least: u64) -> Result<(), LogError> {
+        if least <= self.next {
+            return Ok(());
+        }
+        let transaction = self.connection.transaction()?;
+        transaction.execute("INSERT INTO skipped VALUES (?1, ?2)", [self.next as i64, least as i64])?;
+        transaction.execute("UPDATE meta SET next = ?1", [least as i64])?;
+        transaction.commit()?;
+        self.next = least;
+        Ok(())
+    }
+
+    /// Appends frames, numbered from [`EventLog::next_frame`] on, and what goes with them, all or nothing; returns when it is
+    /// durable. After a fatal error nothing is appended any more.
+    ///
+    /// # Errors
+    /// Fatal, full, or SQLite's own; nothing of it is in the log, save that after a fatal one the next start may find it.
+    pub fn append(&mut self, frames: &[SealedFrame], side: &[Side]) -> Result<(), LogError> {
+        self.check()?;
+        for (frame, expected) in frames.iter().zip(self.next..) {
+            if frame.number != expected {
+                return Err(LogError::Order { found: frame.number, expected });
+            }
+        }
+        let written = write(&mut self.connection, frames, side);
+        self.noting(written)?;
+        self.next += frames.len() as u64;
+        if let (Some(mark), true) = (&self.mark, !frames.is_empty()) {
+            mark.set(self.next - 1);
+        }
+        let bytes = frames.iter().map(|frame| frame.bytes.len() as u64 + u64::from(PAGE_SIZE)).sum::<u64>();
+        let copied = self.wal.wrote(&self.connection, bytes + u64::from(PAGE_SIZE));
+        self.noting(copied)
+    }
+
+    /// Deletes some of the frames below `frame`, synced; whether there are more. Call it again for those, between appends.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn truncate_before(&mut self, frame: u64) -> Result<bool, LogError> {
+        self.check()?;
+        if self.durability == Durability::Os {
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
+        }
+        let truncated = truncate(&mut self.connection, frame, self.next);
+        if self.durability == Durability::Os {
+            self.connection.pragma_update(None, "synchronous", synchronous(self.durability))?;
+        }
+        let (more, bytes) = self.noting(truncated)?;
+        let copied = self.wal.wrote(&self.connection, bytes);
+        self.noting(copied)?;
+        Ok(more)
+    }
+
+    /// A connection of its own that reads frames.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn reader(&self) -> Result<LogReader, LogError> {
+        Ok(LogReader { connection: self.place.reader()? })
+    }
+
+    /// The fingerprint and the answer that are kept under a key.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn answer(&self, key: &str) -> Result<Option<(u64, Report)>, LogError> {
+        let mut statement = self.connection.prepare_cached("SELECT fingerprint, report FROM answers WHERE key = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(0)? as u64, from_json(&row.get::<_, String>(1)?)?));
+        Ok(statement.query_row([key], read).optional()?)
+    }
+
+    /// Forgets answers, and uploads that ended, of more than 24 h ago.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn prune_answers(&mut self, now: Timestamp) -> Result<(), LogError> {
+        self.check()?;
+        let before = now.plus(-ANSWERS_KEPT);
+        let pruned = self.connection.transaction().and_then(|transaction| {
+            transaction.execute("DELETE FROM answers WHERE at < ?1", [before.nanos()])?;
+            uploads::prune(&transaction, before)?;
+            transaction.commit()
+        });
+        self.noting(pruned)
+    }
+
+    /// The upload of this id, with the progress of each file that has any.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn upload(&self, id: &str) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {
+        self.with_progress(uploads::find(&self.connection, "id", id)?)
+    }
+
+    /// The upload that came with this `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn upload_by_key(&self, key: &str) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {
+        self.with_progress(uploads::find(&self.connection, "key", key)?)
+    }
+
+    /// The uploads that have not ended, oldest first: those to resume.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn unfinished_uploads(&self) -> Result<Vec<(UploadRow, Vec<FileProgress>)>, LogError> {
+        let rows = uploads::running(&self.connection)?;
+        rows.into_iter().map(|row| Ok((uploads::progress(&self.connection, &row.id)?, row))).map(|both| both.map(|(p, r)| (r, p))).collect()
+    }
+
+    /// A counter that is kept across restarts.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn counter(&self, name: &str) -> Result<u64, LogError> {
+        let sql = "SELECT value FROM counters WHERE name = ?1";
+        let value = self.connection.query_row(sql, [name], |row| row.get::<_, i64>(0)).optional()?;
+        Ok(value.unwrap_or(0) as u64)
+    }
+
+    /// Bytes in use, the write-ahead log included.
+    pub fn bytes(&self) -> u64 {
+        sqlite::sizes(&self.connection).map_or(0, |(used, _)| used) + self.place.wal_bytes()
+    }
+
+    /// Bytes of the file that truncation has freed for frames to come.
+    pub fn reusable(&self) -> u64 {
+        sqlite::sizes(&self.connection).map_or(0, |(_, free)| free)
+    }
+
+    /// Copies the write-ahead log into the database and empties it, so that `events.db` is all there is. For a clean stop.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn close(mut self) -> Result<(), LogError> {
+        self.check()?;
+        if self.place.in_memory() {
+            return Ok(());
+        }
+        let copied = sqlite::checkpoint(&self.connection, Mode::Truncate).map(drop);
+        self.noting(copied)
+    }
+
+    fn with_progress(&self, row: Option<UploadRow>) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {
+        row.map(|row| Ok((uploads::progress(&self.connection, &row.id)?, row))).transpose().map(|both| both.map(|(p, r)| (r, p)))
+    }
+
+    fn look_for_losses(&mut self, dropped: wal_tail::Dropped, marked: Option<u64>) -> Result<Option<String>, LogError> {
+        let mut lost = Vec::new();
+        let end = self.next - 1;
+        if let Some(marked) = marked.filter(|&marked| marked > end) {
+            lost.push(format!("{} acknowledged frames, {} to {marked}, are missing at its end", marked - end, end + 1));
+            self.skip_to(marked + 1)?;
+        }
+        if dropped.commits > 1 || dropped.header {
+            let commits = if dropped.header { String::new() } else { format!(", at least {} appends", dropped.commits) };
+            lost.push(format!("{} bytes of events.db-wal are damaged{commits}", dropped.bytes));
+        } else if dropped.bytes > 0 && lost.is_empty() {
+            tracing::warn!(bytes = dropped.bytes, "an append that was under way when the process ended is dropped: it was not acknowledged");
+        }
+        let missing: i64 = self.connection.query_row(
+            "SELECT coalesce(max(number) - min(number) + 1 - count(*), 0) - (SELECT coalesce(sum(next - first), 0) FROM skipped
+                WHERE first > (SELECT min(number) FROM frames) AND next <= (SELECT max(number) FROM frames)) FROM frames",
+            [],
+            |row| row.get(0),
+        )?;
+        if missing > 0 {
+            lost.push(format!("{missing} frames are missing in its middle"));
+        }
+        Ok((!lost.is_empty()).then(|| format!("the event log is damaged: {}", lost.join("; "))))
+    }
+
+    /// Gives the disk back what a backlog had taken, where what is left is quick to copy.
+    fn vacuum_if_hollow(&self) -> Result<(), LogError> {
+        let (used, free) = sqlite::sizes(&self.connection)?;
+        if free >= VACUUM_FREE && used <= VACUUM_USED && !self.place.in_memory() {
+            match self.connection.execute_batch("VACUUM").map_err(LogError::from) {
+                Err(fatal @ LogError::Fatal(_)) => return Err(fatal),
+                Err(error) => tracing::warn!(%error, "events.db could not be made smaller"),
+                Ok(()) => _ = sqlite::checkpoint(&self.connection, Mode::Truncate)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), LogError> {
+        if self.broken {
+            let said = Some("an error before this one was fatal".to_owned());
+            return Err(LogError::Fatal(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR), said)));
+        }
+        Ok(())
+    }
+
+    fn noting<T>(&mut self, result: rusqlite::Result<T>) -> Result<T, LogError> {
+        let result = result.map_err(LogError::from);
+        self.broken |= matches!(result, Err(LogError::Fatal(_)));
+        result
+    }
+}
+
+/// Reads the log on a connection of its own.
+#[derive(Debug)]
+pub struct LogReader {
+    connection: Connection,
+}
+
+impl LogReader {
+    /// Frames from number `from` on, in order, until they make `max_bytes`; at least one, where there is one.
+    ///
+    /// # Errors
+    /// SQLite's own. That a frame is what was appended is known when it is opened.
+    pub fn read(&mut self, from: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>, LogError> {
+        let mut statement = self.connection.prepare_cached("SELECT number, bytes FROM frames WHERE number >= ?1 ORDER BY number")?;
+        let mut rows = statement.query([from as i64])?;
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while bytes < max_bytes || frames.is_empty() {
+            let Some(row) = rows.next()? else { break };
+            let frame: Vec<u8> = row.get(1)?;
+            bytes += frame.len();
+            frames.push((row.get::<_, i64>(0)? as u64, frame));
+        }
+        Ok(frames)
+    }
+
+    /// The lowest number that is kept; `None` where the log is empty.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn first(&self) -> Result<Option<u64>, LogError> {
+        self.number("SELECT min(number) FROM frames")
+    }
+
+    /// The highest number that is kept; `None` where the log is empty.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn last(&self) -> Result<Option<u64>, LogError> {
+        self.number("SELECT max(number) FROM frames")
+    }
+
+    /// Rows in the frames behind `frame`.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn rows_after(&self, frame: u64) -> Result<u64, LogError> {
+        let sql = "SELECT coalesce(sum(rows), 0) FROM frames WHERE number > ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([frame as i64], |row| row.get::<_, i64>(0))? as u64)
+    }
+
+    fn number(&self, sql: &str) -> Result<Option<u64>, LogError> {
+        let number: Option<i64> = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(number.map(|number| number as u64))
+    }
+}
+
+fn synchronous(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Fsync => "FULL",
+        Durability::Os => "NORMAL",
+        Durability::Memory => "OFF",
+    }
+}
+
+fn write(connection: &mut Connection, frames: &[SealedFrame], side: &[Side]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    {
+        let mut insert = transaction.prepare_cached("INSERT INTO frames VALUES (?1, ?2, ?3)")?;
+        for frame in frames {
+            insert.execute(params![frame.number as i64, frame.rows, frame.bytes])?;
+        }
+    }
+    for side in side {
+        put(&transaction, side)?;
+    }
+    transaction.commit()
+}
+
+fn put(connection: &Connection, side: &Side) -> rusqlite::Result<()> {
+    match side {
+        Side::Answer { key, fingerprint, report, at } => {
+            let sql = "INSERT OR REPLACE INTO answers VALUES (?1, ?2, ?3, ?4)";
+            connection.prepare_cached(sql)?.execute(params![key, *fingerprint as i64, to_json(report)?, at.nanos()]).map(drop)
+        }
+        Side::Upload(row) => uploads::put_upload(connection, row),
+        Side::Progress(row) => uploads::put_progress(connection, row, &to_json(&row.report)?, &to_json(&row.refused)?),
+        Side::UploadEnded { id, state, at } => uploads::end_upload(connection, id, *state, *at),
+        Side::Count { name, by } => {
+            let sql = "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
+            connection.prepare_cached(sql)?.execute(params![name, *by as i64]).map(drop)
+        }
+    }
+}
+
+/// Whether there are more, and about how many bytes that wrote.
+fn truncate(connection: &mut Connection, before: u64, next: u64) -> rusqlite::Result<(bool, u64)> {
+    let transaction = connection.transaction()?;
+    let (mut end, mut n, mut bytes, mut more) = (None, 0, 0, false);
+    {
+        let mut statement = transaction.prepare_cached("SELECT number, length(bytes) FROM frames WHERE number < ?1 ORDER BY number")?;
+        let mut rows = statement.query([before as i64])?;
+        while let Some(row) = rows.next()? {
+            if n == TRUNCATE_FRAMES || bytes >= TRUNCATE_BYTES {
+                more = true;
+                break;
+            }
+            end = Some(row.get::<_, i64>(0)?);
+            bytes += row.get::<_, i64>(1)? as u64;
+            n += 1;
+        }
+    }
+    let Some(end) = end else { return Ok((false, 0)) };
+    transaction.prepare_cached("DELETE FROM frames WHERE number <= ?1")?.execute([end])?;
+    transaction.prepare_cached("DELETE FROM skipped WHERE next <= ?1")?.execute([end])?;
+    transaction.prepare_cached("UPDATE meta SET next = max(next, ?1)")?.execute([next as i64])?;
+    transaction.commit()?;
+    // Each page that is freed is listed on a trunk page, each page of frames that is left is written.
+    Ok((more, n as u64 * 1024 + bytes / 64 + 4 * u64::from(PAGE_SIZE)))
+}
+
+fn to_json(report: &Report) -> rusqlite::Result<String> {
+    serde_json::to_string(report).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+pub(super) fn from_json(text: &str) -> rusqlite::Result<Report> {
+    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn frame(number: u64, bytes: usize) -> SealedFrame {
+        let fill = (number as u8).wrapping_mul(31);
+        SealedFrame { number, rows: 2, bytes: (0..bytes).map(|i| fill.wrapping_add(i as u8)).collect() }
+    }
+
+    fn append(log: &mut EventLog, n: usize, bytes: usize) {
+        for _ in 0..n {
+            log.append(&[frame(log.next_frame(), bytes)], &[]).unwrap();
+        }
+    }
+
+    fn numbers(log: &EventLog, from: u64) -> Vec<u64> {
+        log.reader().unwrap().read(from, usize::MAX).unwrap().into_iter().map(|(number, _)| number).collect()
+    }
+
+    /// What a process that is killed leaves behind.
+    fn killed(from: &Path) -> (tempfile::TempDir, DataDir) {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            if !entry.file_name().to_string_lossy().ends_with("-shm") {
+                fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+            }
+        }
+        let dir = DataDir::open(copy.path()).unwrap();
+        (copy, dir)
+    }
+
+    fn answer(key: &str, at: i64) -> Side {
+        let report = Report { accepted: 3, ..Report::default() };
+        Side::Answer { key: key.into(), fingerprint: u64::MAX, report, at: Timestamp::from_seconds(at) }
+    }
+
+    #[test]
+    fn what_was_appended_is_there_after_a_kill_with_its_side_writes() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        for durability in [Durability::Fsync, Durability::Os] {
+            let mut log = EventLog::open(&dir, durability).unwrap();
+            let next = log.next_frame();
+            log.append(&[frame(next, 10), frame(next + 1, 100_000)], &[answer("k", 1), Side::Count { name: "rejected", by: 2 }]).unwrap();
+            let (_copy, dir) = killed(temp.path());
+            let again = EventLog::open(&dir, durability).unwrap();
+            assert_eq!(again.opened().lost, None);
+            assert_eq!(again.next_frame(), next + 2);
+            let frames = again.reader().unwrap().read(next, usize::MAX).unwrap();
+            assert_eq!(frames, [(next, frame(next, 10).bytes), (next + 1, frame(next + 1, 100_000).bytes)]);
+            assert_eq!(again.answer("k").unwrap().unwrap(), (u64::MAX, Report { accepted: 3, ..Report::default() }));
+            assert_eq!(again.counter("rejected").unwrap(), next + 1);
+        }
+    }
+
+    #[test]
+    fn a_reader_takes_at_least_one_frame_and_stops_at_its_limit() {
+        let dir = DataDir::memory();
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        append(&mut log, 5, 1000);
+        let mut reader = log.reader().unwrap();
+        for (max, expected) in [(0, vec![2]), (1, vec![2]), (1001, vec![2, 3]), (usize::MAX, vec![2, 3, 4, 5])] {
+            assert_eq!(reader.read(2, max).unwrap().into_iter().map(|(number, _)| number).collect::<Vec<_>>(), expected);
+        }
+        assert_eq!((reader.first().unwrap(), reader.last().unwrap(), reader.rows_after(3).unwrap()), (Some(1), Some(5), 4));
+        assert_eq!(reader.read(6, 1).unwrap(), []);
+    }
+
+    #[test]
+    fn memory_is_shared_within_a_directory_and_leaves_nothing_on_disk() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Memory).unwrap();
+        append(&mut log, 3, 10);
+        assert_eq!(numbers(&log, 1), [1, 2, 3]);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1, "only LOCK");
+        assert_eq!(EventLog::open(&DataDir::memory(), Durability::Fsync).unwrap().next_frame(), 1);
+    }
+
+    #[test]
+    fn numbers_are_not_used_again_when_all_is_truncated_and_a_skip_is_no_loss() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Os).unwrap();
+        append(&mut log, TRUNCATE_FRAMES + 3, 10);
+        let next = log.next_frame();
+        assert!(log.truncate_before(u64::MAX >> 1).unwrap());
+        assert!(!log.truncate_before(u64::MAX >> 1).unwrap());
+        assert!(numbers(&log, 0).is_empty());
+        drop(log);
+        let mut log = EventLog::open(&dir, Durability::Os).unwrap();
+        assert_eq!((log.next_frame(), &log.opened().lost), (next, &None));
+        append(&mut log, 2, 10);
+        log.skip_to(next + 10).unwrap();
+        log.skip_to(next).unwrap();
+        append(&mut log, 2, 10);
+        assert_eq!(numbers(&log, 0), [next, next + 1, next + 10, next + 11]);
+        drop(log);
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        assert_eq!(log.opened().lost, None);
+        log.truncate_before(next + 11).unwrap();
+        log.skip_to(next + 20).unwrap();
+        drop(log);
+        let log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        assert_eq!((log.next_frame(), &log.opened().lost), (next + 20, &None));
+    }
+
+    #[test]
+    fn a_cut_tail_is_told_with_its_frames_and_their_numbers_are_not_used_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        append(&mut log, 10, 100);
+        let (copy, dir) = killed(temp.path());
+        let wal = fs::OpenOptions::new().write(true).open(copy.path().join("events.db-wal")).unwrap();
+        wal.set_len(wal.metadata().unwrap().len() - 3 * (u64::from(PAGE_SIZE) + 24)).unwrap();
+        let mut cut = EventLog::open(&dir, Durability::Fsync).unwrap();
+        assert_eq!(numbers(&cut, 0), (1..=7).collect::<Vec<_>>());
+        let lost = cut.opened().lost.clone().unwrap();
+        assert_eq!(lost, "the event log is damaged: 3 acknowledged frames, 8 to 10, are missing at its end");
+        append(&mut cut, 1, 100);
+        assert_eq!(numbers(&cut, 7), [7, 11]);
+        drop(cut);
+        assert_eq!(EventLog::open(&dir, Durability::Fsync).unwrap().opened().lost, None, "told once");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_told_with_and_without_the_mark() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        append(&mut log, 10, 100);
+        let size = u64::from(PAGE_SIZE) + 24;
+        for (back, with_mark, expected) in [
+            (4, true, Some("4 acknowledged frames, 7 to 10, are missing at its end; 32864 bytes of events.db-wal are damaged, at least 4 appends")),
+            (4, false, Some("32864 bytes of events.db-wal are damaged, at least 4 appends")),
+            (1, true, Some("1 acknowledged frames, 10 to 10, are missing at its end")),
+            // It may be one that was under way.
+            (1, false, None),
+        ] {
+            let (copy, dir) = killed(temp.path());
+            let path = copy.path().join("events.db-wal");
+            let mut bytes = fs::read(&path).unwrap();
+            let at = bytes.len() - back * size as usize + 100;
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            if !with_mark {
+                fs::remove_file(copy.path().join("events.mark")).unwrap();
+            }
+            let log = EventLog::open(&dir, Durability::Fsync).unwrap();
+            assert_eq!(numbers(&log, 0).len(), 10 - back);
+            let expected = expected.map(|text| format!("the event log is damaged: {text}"));
+            assert_eq!(log.opened().lost, expected, "{back} {with_mark}");
+        }
+    }
+
+    #[test]
+    fn a_gap_is_told() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        append(&mut log, 5, 100);
+        log.connection.execute("DELETE FROM frames WHERE number IN (2, 3)", []).unwrap();
+        drop(log);
+        let lost = EventLog::open(&dir, Durability::Fsync).unwrap().opened().lost.clone().unwrap();
+        assert_eq!(lost, "the event log is damaged: 2 frames are missing in its middle");
+    }
+
+    #[test]
+    fn a_full_disk_takes_nothing_and_the_log_goes_on_when_there_is_room() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        append(&mut log, 1, 100);
+        log.connection.pragma_update(None, "max_page_count", 30).unwrap();
+        let frames = [frame(2, 100_000), frame(3, 200_000)];
+        assert!(matches!(log.append(&frames, &[answer("k", 1)]), Err(LogError::Full(_))));
+        assert_eq!((numbers(&log, 0), log.answer("k").unwrap(), log.next_frame()), (vec![1], None, 2));
+        log.connection.pragma_update(None, "max_page_count", 1000).unwrap();
+        log.append(&frames, &[]).unwrap();
+        assert_eq!(numbers(&log, 0), [1, 2, 3]);
+    }
+
+    #[test]
+    fn frames_out_of_order_are_refused() {
+        let mut log = EventLog::open(&DataDir::memory(), Durability::Memory).unwrap();
+        assert_eq!(log.append(&[frame(2, 1)], &[]).unwrap_err().to_string(), "frame 2 cannot be appended where 1 is next");
+    }
+
+    #[test]
+    fn a_newer_file_is_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        log.connection.pragma_update(None, "user_version", 7).unwrap();
+        drop(log);
+        let error = EventLog::open(&dir, Durability::Fsync).unwrap_err().to_string();
+        assert!(error.contains("events.db has schema version 7, this version of anomaly knows up to 1"), "{error}");
+    }
+
+    #[test]
+    fn the_write_ahead_log_stays_bounded_under_a_reader_and_what_is_truncated_is_used_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Os).unwrap();
+        let mut reader = log.reader().unwrap();
+        for i in 1..200 {
+            append(&mut log, 1, 1 << 20);
+            reader.read(i, 1).unwrap();
+            while log.truncate_before(i).unwrap() {}
+        }
+        assert!(log.place.wal_bytes() < 3 * WAL_LIMIT, "{}", log.place.wal_bytes());
+        assert!(log.reusable() < 64 << 20, "{}", log.reusable());
+        log.close().unwrap();
+        assert_eq!(fs::metadata(temp.path().join("events.db-wal")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn answers_are_kept_for_a_day_whatever_becomes_of_their_frames() {
+        let mut log = EventLog::open(&DataDir::memory(), Durability::Memory).unwrap();
+        let day = 24 * 3600;
+        log.append(&[frame(1, 1)], &[answer("old", 10), answer("new", 11)]).unwrap();
+        log.truncate_before(2).unwrap();
+        log.prune_answers(Timestamp::from_seconds(day + 11)).unwrap();
+        assert_eq!((log.answer("old").unwrap(), log.answer("new").unwrap().is_some()), (None, true));
+    }
+
+    #[test]
+    fn uploads_go_on_where_they_stood_and_are_kept_for_a_day_after_their_end() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        let row = |id: &str, key: Option<&str>| UploadRow {
+            id: id.into(),
+            key: key.map(str::to_owned),
+            fingerprint: 1 << 63,
+            created: Timestamp::from_seconds(5),
+            files: "[]".into(),
+            state: UploadState::Running,
+            ended: None,
+        };
+        let mut progress = FileProgress { upload: "a".into(), next_sample: 4, about: "{}".into(), ..FileProgress::default() };
+        log.append(&[], &[Side::Upload(row("a", Some("k"))), Side::Upload(row("b", None)), Side::Upload(row("c", None))]).unwrap();
+        log.append(&[frame(1, 1)], &[Side::Progress(progress.clone())]).unwrap();
+        progress.next_sample = 9;
+        progress.finished = true;
+        progress.report.accepted = 7;
+        log.append(&[frame(2, 1)], &[Side::Progress(progress.clone())]).unwrap();
+        let ended = Side::UploadEnded { id: "b".into(), state: UploadState::Interrupted, at: Timestamp::from_seconds(6) };
+        log.append(&[], &[ended]).unwrap();
+        let (_copy, dir) = killed(temp.path());
+        let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+        assert_eq!(log.upload_by_key("k").unwrap(), Some((row("a", Some("k")), vec![progress])));
+        assert_eq!(log.unfinished_uploads().unwrap().into_iter().map(|(row, _)| row.id).collect::<Vec<_>>(), ["a", "c"]);
+        let b = log.upload("b").unwrap().unwrap().0;
+        assert_eq!((b.state, b.ended), (UploadState::Interrupted, Some(Timestamp::from_seconds(6))));
+        log.prune_answers(Timestamp::from_seconds(24 * 3600 + 7)).unwrap();
+        assert_eq!((log.upload("b").unwrap(), log.upload("a").unwrap().is_some()), (None, true));
+    }
+
+    #[test]
+    #[ignore = "bench"]
+    fn bench() {
+        use std::io::Write;
+        use std::time::Instant;
+        for size in [1usize, 100, 1000, 10_000] {
+            let rounds = [3000, 3000, 2000, 600][[1, 100, 1000, 10_000].iter().position(|&s| s == size).unwrap()];
+            for round in 0..2 {
+                let temp = tempfile::tempdir_in("/tmp").unwrap();
+                let bytes = vec![7u8; size * 40 + 30];
+                let mut file = fs::File::create(temp.path().join("plain")).unwrap();
+                let start = Instant::now();
+                for _ in 0..rounds {
+                    file.write_all(&bytes).unwrap();
+                    file.sync_data().unwrap();
+                }
+                let plain = (rounds * size) as f64 / start.elapsed().as_secs_f64();
+                let dir = DataDir::open(temp.path().join("d")).unwrap();
+                let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
+                let mut times = Vec::new();
+                let start = Instant::now();
+                for number in 1..=rounds as u64 {
+                    let t = Instant::now();
+                    log.append(&[SealedFrame { number, rows: size as u32, bytes: bytes.clone() }], &[]).unwrap();
+                    times.push(t.elapsed().as_micros());
+                }
+                let ours = (rounds * size) as f64 / start.elapsed().as_secs_f64();
+                times.sort_unstable();
+                println!(
+                    "{size:6} round {round}: plain {plain:12.0}/s ours {ours:12.0}/s {:.0} % p50 {} p99 {} max {} us wal {} MiB",
+                    100. * ours / plain, times[rounds / 2], times[rounds * 99 / 100], times[rounds - 1], log.place.wal_bytes() >> 20
+                );
+            }
+        }
+    }
+}

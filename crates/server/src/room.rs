@@ -1,0 +1,79 @@
+//! Whether the disk has room for more, asked at most once a second, and the reserve freed where it has not.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::disk::{Disk, Room};
+
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The disk, shared by the stages that write to it.
+#[derive(Debug)]
+pub struct DiskWatch {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    disk: Disk,
+    asked: Option<Instant>,
+    room: Room,
+}
+
+impl DiskWatch {
+    /// Watches a disk.
+    pub fn new(disk: Disk) -> Self {
+        Self { state: Mutex::new(State { disk, asked: None, room: Room::Enough }) }
+    }
+
+    /// Whether more may be accepted; `reusable` bytes are free within the databases.
+    pub fn room(&self, reusable: impl FnOnce() -> u64) -> Room {
+        let mut state = self.lock();
+        if state.asked.is_none_or(|asked| asked.elapsed() >= PAUSE) {
+            state.ask(reusable());
+        }
+        state.room.clone()
+    }
+
+    /// Why nothing is accepted, as far as it was asked last.
+    pub fn low(&self) -> Option<String> {
+        match &self.lock().room {
+            Room::Low(why) => Some(why.clone()),
+            Room::Enough => None,
+        }
+    }
+
+    /// A write has found the disk full: the reserve is freed for commits, checkpoints and deletions, and nothing is accepted
+    /// until it could be taken back.
+    pub fn release(&self) {
+        let mut state = self.lock();
+        if !state.disk.held() {
+            return;
+        }
+        match state.disk.release() {
+            Ok(()) => warn!("the disk is full: the reserve is freed, and nothing is accepted until there is room again"),
+            Err(fault) => warn!("the disk is full, and the reserve cannot be freed: {fault}"),
+        }
+        state.ask(0);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn ask(&mut self, reusable: u64) {
+        self.asked = Some(Instant::now());
+        let was_low = self.room != Room::Enough;
+        let room = self.disk.restore().and_then(|_| self.disk.room(reusable));
+        self.room = room.unwrap_or_else(|fault| Room::Low(format!("the disk cannot be asked for its room: {fault}")));
+        match (&self.room, was_low) {
+            (Room::Low(why), false) => warn!("nothing is accepted: {why}"),
+            (Room::Enough, true) => info!("the disk has room again: events are accepted"),
+            _ => {}
+        }
+    }
+}

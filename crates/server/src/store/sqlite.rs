@@ -1,0 +1,278 @@
+//! The embedded store in `anomaly.db`: its one writer.
+
+use anomaly_engine::frame::Position;
+use anomaly_engine::{SeriesHash, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+pub use super::reader::StoreReader;
+use super::schema::{ANOMALY, STEPS};
+use super::{AnomalyRow, Change, Commit, StoreError, Stored, UploadJudged};
+use crate::data_dir::DataDir;
+use crate::log::sqlite::Durability;
+use crate::sqlite::{self, Mode, Options, Place, WalKeeper};
+
+const FILE: &str = "anomaly.db";
+const WAL_LIMIT: u64 = 16 << 20;
+/// At most so many anomalies are deleted at once, so that no commit waits for long.
+const RETAIN_STEP: i64 = 1000;
+/// What one change writes, about: a page in each of its tables and indexes.
+const CHANGE_BYTES: u64 = 8 * 4096;
+
+/// The store, and the only connection that writes to it.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    place: Place,
+    position: Position,
+    wal: WalKeeper,
+}
+
+impl Store {
+    /// Opens the store, creating it where there is none. Commits are synced whatever the durability, save in memory.
+    ///
+    /// # Errors
+    /// A file of a newer version, or one that cannot be opened.
+    pub fn open(dir: &DataDir, durability: Durability) -> Result<Self, StoreError> {
+        let place = if durability == Durability::Memory { dir.memory_database(FILE) } else { dir.database(FILE) };
+        let options = Options { page_size: 4096, synchronous: "FULL", incremental_vacuum: false };
+        let connection = place.writer(options, STEPS)?;
+        let position = connection.query_row("SELECT frame, row FROM meta", [], |row| {
+            Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? })
+        })?;
+        Ok(Self { connection, position, wal: WalKeeper::new(place.clone(), WAL_LIMIT), place })
+    }
+
+    /// P: the outputs of all rows up to here are in the store, and none behind.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Stores what happened up to `commit.upto` and makes that P, all or nothing, durable when it returns. Outputs at or below
+    /// P are the caller's to discard. Returns the anomalies that are new, with their numbers.
+    ///
+    /// # Errors
+    /// Fatal (the process must stop), full, or SQLite's own; nothing of it is in the store.
+    pub fn commit(&mut self, commit: &Commit) -> Result<Vec<Stored>, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let mut stored: Vec<(SeriesHash, Stored)> = Vec::new();
+        for change in &commit.changes {
+            match change {
+                Change::Anomaly(row) => {
+                    if let Some(seq) = insert(&transaction, row, commit.at)? {
+                        stored.push((row.series, Stored { seq, metric: row.metric.clone(), body: row.body.clone() }));
+                    }
+                }
+                Change::Forget(series) => {
+                    forget(&transaction, *series)?;
+                    stored.retain(|(of, _)| of != series);
+                }
+                Change::Judged(judged) => add_judged(&transaction, judged, commit.at)?,
+            }
+        }
+        let position = self.position.max(commit.upto);
+        transaction
+            .prepare_cached("UPDATE meta SET frame = ?1, row = ?2")?
+            .execute(params![position.frame as i64, position.row])?;
+        transaction.commit()?;
+        self.position = position;
+        self.wal.wrote(&self.connection, 4096 + commit.changes.len() as u64 * CHANGE_BYTES)?;
+        Ok(stored.into_iter().map(|(_, stored)| stored).collect())
+    }
+
+    /// A handle that reads.
+    pub fn reader(&self) -> StoreReader {
+        StoreReader::new(self.place.clone())
+    }
+
+    /// Deletes some of what was detected before `before`, oldest first; whether there is more. Call it again for that, between
+    /// commits. An incident goes with its last anomaly.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn retain(&mut self, before: Timestamp) -> Result<bool, StoreError> {
+        let transaction = self.connection.transaction()?;
+        let deleted = retain(&transaction, before)?;
+        transaction.prepare_cached("DELETE FROM upload_judged WHERE at < ?1")?.execute([before.nanos()])?;
+        transaction.commit()?;
+        self.wal.wrote(&self.connection, deleted as u64 * CHANGE_BYTES)?;
+        Ok(deleted == RETAIN_STEP)
+    }
+
+    /// Bytes of the file that deletions have freed for what comes.
+    pub fn reusable(&self) -> u64 {
+        sqlite::sizes(&self.connection).map_or(0, |(_, free)| free)
+    }
+
+    /// Bytes in use, the write-ahead log included.
+    pub fn bytes(&self) -> u64 {
+        sqlite::sizes(&self.connection).map_or(0, |(used, _)| used) + self.place.wal_bytes()
+    }
+
+    /// Makes the disk full at so many pages.
+    #[cfg(test)]
+    pub(super) fn limit_pages(&self, pages: u32) {
+        self.connection.pragma_update(None, "max_page_count", pages).expect("a pragma");
+    }
+
+    /// Copies the write-ahead log into the database and empties it. For a clean stop.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn close(self) -> Result<(), StoreError> {
+        if !self.place.in_memory() {
+            sqlite::checkpoint(&self.connection, Mode::Truncate)?;
+        }
+        Ok(())
+    }
+}
+
+/// The anomaly's number, unless it is stored already.
+fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rusqlite::Result<Option<u64>> {
+    if transaction.prepare_cached("SELECT 1 FROM anomalies WHERE id = ?1")?.exists([&row.id])? {
+        return Ok(None);
+    }
+    let series = match series_number(transaction, row.series)? {
+        Some(number) => number,
+        None => transaction
+            .prepare_cached("INSERT INTO series (hash, name, metric, labels) VALUES (?1, ?2, ?3, ?4)")?
+            .insert(params![row.series.to_be_bytes(), row.name, row.metric, row.labels])?,
+    };
+    // SQLite would make NULL of NaN, and refuse it.
+    let [strength, height] = [row.strength, row.height].map(|x| if x.is_nan() { 0.0 } else { x });
+    let seq = transaction.prepare_cached("INSERT INTO outbox (record, kind) VALUES (?1, ?2)")?.insert(params![row.id, ANOMALY])?;
+    let incident: i64 = transaction
+        .prepare_cached(
+            "INSERT INTO incidents (id, series, first, start, end, count, critical, peak, strength)
+                VALUES (?1, ?2, ?3, ?3, ?3, 1, ?4, ?5, ?6)
+            ON CONFLICT (id) DO UPDATE SET start = min(start, excluded.start), end = max(end, excluded.end), count = count + 1,
+                critical = max(critical, excluded.critical), strength = max(strength, excluded.strength),
+                peak = CASE WHEN excluded.strength > strength THEN excluded.peak ELSE peak END
+            RETURNING num",
+        )?
+        .query_row(params![row.incident, series, row.timestamp.nanos(), row.critical, seq, strength], |row| row.get(0))?;
+    transaction.prepare_cached("INSERT INTO anomalies VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(params![
+        seq,
+        row.id,
+        series,
+        row.timestamp.nanos(),
+        row.critical,
+        strength,
+        height,
+        incident,
+        at.nanos()
+    ])?;
+    transaction.prepare_cached("INSERT INTO bodies VALUES (?1, ?2)")?.execute(params![seq, row.body])?;
+    Ok(Some(seq as u64))
+}
+
+fn forget(transaction: &Transaction<'_>, series: SeriesHash) -> rusqlite::Result<()> {
+    let Some(number) = series_number(transaction, series)? else { return Ok(()) };
+    for sql in [
+        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM anomalies WHERE series = ?1)",
+        "DELETE FROM bodies WHERE seq IN (SELECT seq FROM anomalies WHERE series = ?1)",
+        "DELETE FROM anomalies WHERE series = ?1",
+        "DELETE FROM incidents WHERE series = ?1",
+        "DELETE FROM series WHERE num = ?1",
+    ] {
+        transaction.prepare_cached(sql)?.execute([number])?;
+    }
+    Ok(())
+}
+
+fn add_judged(transaction: &Transaction<'_>, judged: &UploadJudged, at: Timestamp) -> rusqlite::Result<()> {
+    let mut sum = upload_judged(transaction, &judged.upload, judged.file)?
+        .unwrap_or_else(|| UploadJudged { upload: judged.upload.clone(), file: judged.file, ..UploadJudged::default() });
+    sum.rows += judged.rows;
+    sum.late += judged.late;
+    sum.anomalies += judged.anomalies;
+    for warning in &judged.warnings {
+        if !sum.warnings.contains(warning) {
+            sum.warnings.push(warning.clone());
+        }
+    }
+    let warnings = serde_json::to_string(&sum.warnings).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let (rows, late, anomalies) = (sum.rows as i64, sum.late as i64, sum.anomalies as i64);
+    let sql = "INSERT OR REPLACE INTO upload_judged VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    transaction.prepare_cached(sql)?.execute(params![sum.upload, sum.file, rows, late, anomalies, warnings, at.nanos()])?;
+    Ok(())
+}
+
+/// What was judged of a file of an upload so far.
+pub(super) fn upload_judged(connection: &Connection, upload: &str, file: u32) -> rusqlite::Result<Option<UploadJudged>> {
+    let sql = "SELECT rows, late, anomalies, warnings FROM upload_judged WHERE upload = ?1 AND file = ?2";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(UploadJudged {
+            upload: upload.to_owned(),
+            file,
+            rows: row.get::<_, i64>(0)? as u64,
+            late: row.get::<_, i64>(1)? as u64,
+            anomalies: row.get::<_, i64>(2)? as u64,
+            warnings: serde_json::from_str(&row.get::<_, String>(3)?).unwrap_or_default(),
+        })
+    };
+    connection.prepare_cached(sql)?.query_row(params![upload, file], read).optional()
+}
+
+/// The number under which the store knows a series.
+pub(super) fn series_number(connection: &Connection, series: SeriesHash) -> rusqlite::Result<Option<i64>> {
+    connection.prepare_cached("SELECT num FROM series WHERE hash = ?1")?.query_row([series.to_be_bytes()], |row| row.get(0)).optional()
+}
+
+/// How many anomalies one step of retention deleted.
+fn retain(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<i64> {
+    let (mut last, mut n) = (0, 0);
+    let (mut incidents, mut series) = (Vec::new(), Vec::new());
+    {
+        let sql = "SELECT seq, incident, series, detected_at FROM anomalies ORDER BY seq LIMIT ?1";
+        let mut statement = transaction.prepare_cached(sql)?;
+        let mut rows = statement.query([RETAIN_STEP])?;
+        while let Some(row) = rows.next()? {
+            if row.get::<_, i64>(3)? >= before.nanos() {
+                break;
+            }
+            last = row.get(0)?;
+            n += 1;
+            incidents.push(row.get::<_, i64>(1)?);
+            series.push(row.get::<_, i64>(2)?);
+        }
+    }
+    if n == 0 {
+        return Ok(0);
+    }
+    for sql in ["DELETE FROM anomalies WHERE seq <= ?1", "DELETE FROM bodies WHERE seq <= ?1", "DELETE FROM outbox WHERE seq <= ?1"] {
+        transaction.prepare_cached(sql)?.execute([last])?;
+    }
+    transaction.prepare_cached("UPDATE meta SET oldest = ?1 + 1")?.execute([last])?;
+    incidents.sort_unstable();
+    for same in incidents.chunk_by(|a, b| a == b) {
+        shrink_incident(transaction, same[0], same.len() as i64, last)?;
+    }
+    series.sort_unstable();
+    series.dedup();
+    let sql = "DELETE FROM series WHERE num = ?1 AND NOT EXISTS (SELECT 1 FROM anomalies WHERE series = ?1)";
+    for number in series {
+        transaction.prepare_cached(sql)?.execute([number])?;
+    }
+    Ok(n)
+}
+
+/// Takes deleted anomalies, those up to number `last`, out of their incident.
+fn shrink_incident(transaction: &Transaction<'_>, incident: i64, deleted: i64, last: i64) -> rusqlite::Result<()> {
+    let left: (i64, i64) = transaction
+        .prepare_cached("UPDATE incidents SET count = count - ?2 WHERE num = ?1 RETURNING count, peak")?
+        .query_row([incident, deleted], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    if left.0 <= 0 {
+        transaction.prepare_cached("DELETE FROM incidents WHERE num = ?1")?.execute([incident])?;
+        return Ok(());
+    }
+    let sql = "UPDATE incidents SET start = (SELECT min(timestamp) FROM anomalies WHERE incident = ?1),
+        end = (SELECT max(timestamp) FROM anomalies WHERE incident = ?1) WHERE num = ?1";
+    transaction.prepare_cached(sql)?.execute([incident])?;
+    if left.1 <= last {
+        let sql = "UPDATE incidents SET critical = (SELECT max(critical) FROM anomalies WHERE incident = ?1),
+            (peak, strength) = (SELECT seq, strength FROM anomalies WHERE incident = ?1 ORDER BY strength DESC, seq LIMIT 1)
+            WHERE num = ?1";
+        transaction.prepare_cached(sql)?.execute([incident])?;
+    }
+    Ok(())
+}
