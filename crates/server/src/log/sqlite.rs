@@ -52,6 +52,17 @@ pub enum Durability {
     Memory,
 }
 
+impl Durability {
+    /// As it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// A frame that has its number and its checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedFrame {

@@ -142,7 +142,7 @@ impl Run<'_> {
             zone: self.config.timezone.clone(),
             interval: self.options.interval,
             require_timestamps: true,
-            max_event_bytes: usize::try_from(self.config.limits.max_event_bytes).unwrap_or(usize::MAX),
+            max_event_bytes: self.config.limits.max_event_bytes,
         };
         let mut reader = match FileReader::open(input, &options) {
             Ok(reader) => reader,
