@@ -53,6 +53,17 @@ pub enum Durability {
     Memory,
 }
 
+impl Durability {
+    /// As it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+            Self::Memory => "memory",
+        }
+    }
+}
+
 /// What was found at open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opened {

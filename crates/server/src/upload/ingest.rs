@@ -78,7 +78,7 @@ impl Ingest<'_> {
         let arrival = Arrival { time: self.upload.created, max_future: self.config.max_future };
         let options = FileOptions {
             zone: TimeZone::get(&file.zone).unwrap_or(TimeZone::UTC),
-            max_event_bytes: self.config.limits.max_event_bytes as usize,
+            max_event_bytes: self.config.limits.max_event_bytes,
             ..FileOptions::new(&file.name, arrival)
         };
         let limit = self.config.limits.max_file_bytes;
