@@ -53,7 +53,10 @@ impl Decimal {
     #[inline]
     pub(super) fn scan_cell(cell: &[u8], decimal_comma: bool) -> Option<Self> {
         let mut scan = Scan::new(cell);
-        let negative = scan.take(b'-') || (scan.take(b'+') && false);
+        let negative = scan.take(b'-');
+        if !negative {
+            scan.take(b'+');
+        }
         let whole = scan.whole_digits();
         let point = scan.take(b'.') || (decimal_comma && scan.take(b','));
         let fraction = if point { scan.fraction_digits() } else { 0 };

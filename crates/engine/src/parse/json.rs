@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::decimal::Decimal;
-use super::lexer::{Lexer, Syntax};
+use super::lexer::{Lexer, Syntax, Text};
 use super::time::{Forms, WrittenTime, epoch_seconds, parse_text};
 use super::{MAX_LEVELS, check_metric, check_name, reject, shown};
 use crate::rejection::{Code, Rejected};
@@ -27,20 +27,20 @@ pub(super) struct Draft<'a> {
 #[derive(Debug)]
 pub(super) struct EventReader<'a> {
     forms: Forms,
-    labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    labels: Vec<(Text<'a>, Text<'a>)>,
     /// The keys of all open objects that are not known fields.
     keys: Vec<Cow<'a, str>>,
     /// Whether each open level is an object, and where its keys begin.
     open: Vec<(bool, usize)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Token<'a> {
     Absent,
     Null,
     True,
     False,
-    Text(Cow<'a, str>),
+    Text(Text<'a>),
     Number(Decimal, &'a str),
     Array,
     /// Its text, and whether it holds white space between its tokens.
@@ -59,7 +59,7 @@ impl Token<'_> {
             Self::Null => "null".into(),
             Self::True => "true".into(),
             Self::False => "false".into(),
-            Self::Text(text) => format!("the text {}", shown(text)),
+            Self::Text(text) => format!("the text {}", shown(&text.unescape())),
             Self::Number(_, text) => format!("the number {}", shown(text).trim_matches('"')),
             Self::Array => "an array".into(),
             Self::Object(..) => "an object".into(),
@@ -82,6 +82,21 @@ struct Fields<'a> {
     fault: Option<Rejected>,
 }
 
+impl Fields<'_> {
+    const NONE: Self = Self {
+        timestamp: Token::Absent,
+        time: Token::Absent,
+        ts: Token::Absent,
+        metric: Token::Absent,
+        name: Token::Absent,
+        value: Token::Absent,
+        labels: Token::Absent,
+        meta: Token::Absent,
+        id: Token::Absent,
+        fault: None,
+    };
+}
+
 impl<'a> EventReader<'a> {
     pub(super) fn new(forms: Forms) -> Self {
         Self { forms, labels: Vec::new(), keys: Vec::new(), open: Vec::new() }
@@ -93,51 +108,56 @@ impl<'a> EventReader<'a> {
     /// Text that is no JSON ([`Code::InvalidJson`]), no event, or what `take` refuses.
     #[inline]
     pub(super) fn read(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
-        let fields = self.whole(text).map_err(|syntax| not_json(text, syntax))??;
-        self.event(fields, take)
+        let mut fields = Fields::NONE;
+        let mut lexer = Lexer::new(text);
+        let syntax = match self.value_of_event(&mut lexer, &mut fields) {
+            Ok(()) if lexer.at == text.len() => return self.event(fields, take),
+            Ok(()) => lexer.fault("nothing more"),
+            Err(syntax) => syntax,
+        };
+        Err(not_json(text, syntax))
     }
 
-    /// The fields of a text that is one object and nothing else; inside, a value that is no object.
+    /// Reads the JSON value at `at` and returns where it and the white space behind it end; the event goes to `take`.
+    pub(super) fn read_at(
+        &mut self,
+        text: &'a str,
+        at: usize,
+        take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>,
+    ) -> Result<(usize, Result<(), Rejected>), Syntax> {
+        let mut fields = Fields::NONE;
+        let mut lexer = Lexer { text, at };
+        self.value_of_event(&mut lexer, &mut fields)?;
+        Ok((lexer.at, self.event(fields, take)))
+    }
+
+    /// Reads a value and the white space around it into `fields`; one that is no object is a fault there.
     #[inline]
-    fn whole(&mut self, text: &'a str) -> Result<Result<Fields<'a>, Rejected>, Syntax> {
-        let mut lexer = Lexer::new(text);
+    fn value_of_event(&mut self, lexer: &mut Lexer<'a>, fields: &mut Fields<'a>) -> Result<(), Syntax> {
         lexer.space();
         self.labels.clear();
         self.keys.clear();
         self.open.clear();
-        let fields = if lexer.take(b'{') {
-            Ok(self.fields(&mut lexer)?)
+        if lexer.take(b'{') {
+            self.fields(lexer, fields)?;
         } else {
-            let mut fault = None;
-            let token = self.value(&mut lexer, "", 0, &mut fault)?;
-            let message = format!("{} is not an event: it must be an object", token.kind());
-            Err(fault.unwrap_or_else(|| reject("", Code::InvalidType, message)))
-        };
+            let token = self.value(lexer, "", 0, &mut fields.fault)?;
+            let message = || format!("{} is not an event: it must be an object", token.kind());
+            fields.fault.get_or_insert_with(|| reject("", Code::InvalidType, message()));
+        }
         lexer.space();
-        if lexer.at < text.len() { Err(lexer.fault("nothing more")) } else { Ok(fields) }
+        Ok(())
     }
 
-    fn fields(&mut self, lexer: &mut Lexer<'a>) -> Result<Fields<'a>, Syntax> {
-        use Token::Absent;
-        let mut fields = Fields {
-            timestamp: Absent,
-            time: Absent,
-            ts: Absent,
-            metric: Absent,
-            name: Absent,
-            value: Absent,
-            labels: Absent,
-            meta: Absent,
-            id: Absent,
-            fault: None,
-        };
+    #[inline]
+    fn fields(&mut self, lexer: &mut Lexer<'a>, fields: &mut Fields<'a>) -> Result<(), Syntax> {
         lexer.space();
         if lexer.take(b'}') {
-            return Ok(fields);
+            return Ok(());
         }
         loop {
             lexer.space();
-            let key = lexer.string()?;
+            let key = lexer.string()?.unescape();
             lexer.space();
             if !lexer.take(b':') {
                 return Err(lexer.fault("a colon"));
@@ -162,7 +182,7 @@ impl<'a> EventReader<'a> {
                     continue;
                 }
             };
-            let again = !matches!(slot, Absent);
+            let again = !matches!(slot, Token::Absent);
             *slot = if field == "labels" && !again && lexer.peek() == Some(b'{') {
                 self.labels(lexer, &mut fields.fault)?
             } else {
@@ -180,11 +200,11 @@ impl<'a> EventReader<'a> {
         {
             fields.fault.get_or_insert_with(|| given_twice(&key, &key));
         }
-        Ok(fields)
+        Ok(())
     }
 
     /// A value inside `level` open levels; what is wrong with its meaning goes to `fault`.
-    #[inline]
+    #[inline(always)]
     fn value(&mut self, lexer: &mut Lexer<'a>, field: &str, level: usize, fault: &mut Option<Rejected>) -> Result<Token<'a>, Syntax> {
         Ok(match lexer.peek() {
             Some(b'"') => Token::Text(lexer.string()?),
@@ -234,7 +254,7 @@ impl<'a> EventReader<'a> {
             if at_key {
                 let key = lexer.string()?;
                 if fault.is_none() {
-                    self.keys.push(key);
+                    self.keys.push(key.unescape());
                 }
                 spaces |= lexer.space();
                 if !lexer.take(b':') {
@@ -297,7 +317,9 @@ impl<'a> EventReader<'a> {
             if fault.is_none() {
                 match value {
                     Token::Text(text) => *fault = self.label(key, text),
-                    other => *fault = Some(invalid_labels(format!("the label {} must be text, not {}", shown(&key), other.kind()))),
+                    other => {
+                        *fault = Some(invalid_labels(format!("the label {} must be text, not {}", shown(&key.unescape()), other.kind())))
+                    }
                 }
             }
             if end_of_object(lexer)? {
@@ -308,15 +330,16 @@ impl<'a> EventReader<'a> {
     }
 
     #[inline]
-    fn label(&mut self, key: Cow<'a, str>, text: Cow<'a, str>) -> Option<Rejected> {
-        if let Err(rejected) = check_name(&key, "labels", Code::InvalidLabels, "the label's name") {
+    fn label(&mut self, key: Text<'a>, text: Text<'a>) -> Option<Rejected> {
+        let name = key.unescape();
+        if let Err(rejected) = check_name(&name, "labels", Code::InvalidLabels, "the label's name") {
             return Some(rejected);
         }
-        if self.labels.iter().any(|(known, _)| *known == key) {
-            return Some(given_twice("labels", &key));
+        if self.labels.iter().any(|(known, _)| known.unescape() == name) {
+            return Some(given_twice("labels", &name));
         }
         if self.labels.len() == MAX_LABELS {
-            return Some(invalid_labels(format!("more than {MAX_LABELS} labels, {} is one too many", shown(&key))));
+            return Some(invalid_labels(format!("more than {MAX_LABELS} labels, {} is one too many", shown(&name))));
         }
         self.labels.push((key, text));
         None
@@ -327,7 +350,7 @@ impl<'a> EventReader<'a> {
         if let Some(fault) = fields.fault {
             return Err(fault);
         }
-        let metric = text_field(if matches!(fields.metric, Token::Absent) { &fields.name } else { &fields.metric })?;
+        let metric = &*metric_field(if matches!(fields.metric, Token::Absent) { fields.name } else { fields.metric })?;
         check_metric(metric)?;
         let value = value_field(&fields.value)?;
         let time = self.time_field(&fields)?;
@@ -344,21 +367,29 @@ impl<'a> EventReader<'a> {
             }
             other => return Err(reject("meta", Code::InvalidMeta, format!("meta must be an object, not {}", other.kind()))),
         };
-        let id = match &fields.id {
+        let id = match fields.id {
             Token::Absent | Token::Null => None,
-            Token::Text(id) => check_name(id, "id", Code::InvalidId, "the id").map(|()| Some(&**id))?,
+            Token::Text(id) => Some(id.unescape()),
             other => return Err(reject("id", Code::InvalidId, format!("the id must be text, not {}", other.kind()))),
         };
-        let draft = Draft { metric, labels: &[], time, value, id, meta };
+        if let Some(id) = &id {
+            check_name(id, "id", Code::InvalidId, "the id")?;
+        }
+        let draft = Draft { metric, labels: &[], time, value, id: id.as_deref(), meta };
         if self.labels.is_empty() { take(&draft) } else { self.with_labels(&draft, take) }
     }
 
     fn with_labels(&self, draft: &Draft<'_>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        let n = self.labels.len();
+        let mut meanings = [const { (Cow::Borrowed(""), Cow::Borrowed("")) }; MAX_LABELS];
         let mut pairs = [("", ""); MAX_LABELS];
-        for (pair, (name, value)) in pairs.iter_mut().zip(&self.labels) {
+        for (meaning, (name, value)) in meanings.iter_mut().zip(&self.labels) {
+            *meaning = (name.unescape(), value.unescape());
+        }
+        for (pair, (name, value)) in pairs.iter_mut().zip(&meanings[..n]) {
             *pair = (name, value);
         }
-        take(&Draft { labels: &pairs[..self.labels.len()], ..*draft })
+        take(&Draft { labels: &pairs[..n], ..*draft })
     }
 
     #[inline]
@@ -378,16 +409,16 @@ impl<'a> EventReader<'a> {
         match token {
             Token::Absent | Token::Null => Ok(WrittenTime::Absent),
             Token::Number(decimal, text) => epoch_seconds(*decimal, text).map(WrittenTime::Instant),
-            Token::Text(text) => parse_text(text, self.forms),
+            Token::Text(text) => parse_text(&text.unescape(), self.forms),
             other => Err(reject("timestamp", Code::InvalidType, format!("a timestamp must be a number or text, not {}", other.kind()))),
         }
     }
 }
 
 #[inline]
-fn text_field<'t>(token: &'t Token<'_>) -> Result<&'t str, Rejected> {
+fn metric_field(token: Token<'_>) -> Result<Cow<'_, str>, Rejected> {
     match token {
-        Token::Text(text) => Ok(text),
+        Token::Text(text) => Ok(text.unescape()),
         Token::Absent => Err(reject("metric", Code::MissingField, "metric is missing".into())),
         other => Err(reject("metric", Code::InvalidType, format!("metric must be text, not {}", other.kind()))),
     }
@@ -401,7 +432,9 @@ fn value_field(token: &Token<'_>) -> Result<f64, Rejected> {
             _ => Err(reject("value", Code::InvalidValue, format!("{} is beyond the range of a double", shown(text).trim_matches('"')))),
         },
         Token::Absent => Err(reject("value", Code::MissingField, "value is missing".into())),
-        Token::Text(text) => Err(reject("value", Code::InvalidType, format!("{} is text, value must be a number", shown(text)))),
+        Token::Text(text) => {
+            Err(reject("value", Code::InvalidType, format!("{} is text, value must be a number", shown(&text.unescape()))))
+        }
         other => Err(reject("value", Code::InvalidType, format!("value must be a number, not {}", other.kind()))),
     }
 }
@@ -462,7 +495,7 @@ fn invalid_labels(message: String) -> Rejected {
 }
 
 #[cold]
-fn not_json(text: &str, syntax: Syntax) -> Rejected {
+pub(super) fn not_json(text: &str, syntax: Syntax) -> Rejected {
     let found = match text.get(syntax.at..).and_then(|rest| rest.chars().next()) {
         Some(c) => format!("found {}", shown(&c.to_string())),
         None => "found the end".into(),

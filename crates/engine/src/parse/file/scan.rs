@@ -17,7 +17,7 @@ use crate::rejection::Rejected;
 /// How much of a file is looked at to tell what it is.
 const HEAD: usize = 256 << 10;
 /// How many rows tell which columns of a wide table hold numbers.
-const SAMPLE: usize = 1000;
+const SAMPLE: usize = 200;
 /// How many rows without a header are tried before a file is given up.
 const TRIED: usize = 20;
 
