@@ -398,3 +398,35 @@ impl ExactWindow {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::WindowKind;
+    use super::*;
+
+    proptest! {
+        /// Counted, not timed: what a query did shows in which sums it replaced.
+        #[test]
+        fn a_query_in_order_costs_amortised_constant(steps in prop::collection::vec(prop_oneof![20 => 0i64..20, 1 => 0i64..5000, 1 => Just(0)], 1..4000), span in 1i64..20_000, lateness in 0i64..50_000) {
+            let shape = WindowShape { kind: WindowKind::Exact, span, lateness, max_samples: 100_000 };
+            let mut window = ExactWindow::new(shape);
+            let (mut time, mut work) = (0, 0usize);
+            for step in &steps {
+                time += step;
+                let (split, from, front) = (window.split, window.stacked_from, window.front_block);
+                window.moments(Bounds { after: time - span, upto: time });
+                if (window.split, window.stacked_from) != (split, from) {
+                    work += BLOCK + (window.split - window.stacked_from) as usize;
+                }
+                if window.front_block != front {
+                    work += BLOCK;
+                }
+                window.insert(time, 1.0, |_, _| {});
+            }
+            // A block of 32 samples is flipped once, fills the front once, and is the one behind the split once.
+            prop_assert!(work <= 3 * steps.len() + 4 * BLOCK, "{work} for {}", steps.len());
+        }
+    }
+}
