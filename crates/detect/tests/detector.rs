@@ -17,7 +17,7 @@ struct Series {
 
 impl Series {
     fn new(params: Params, kind: WindowKind, span: i64, lateness: i64, max_samples: u32) -> Self {
-        params.validate().unwrap();
+        assert_eq!(params.validate(), Ok(()));
         let shape = shape(kind, span, lateness, max_samples);
         let window = Window::new(shape);
         Self { params, detector: Detector::new(&params, &window), window, model: Model::new(shape) }
@@ -37,7 +37,7 @@ impl Series {
     /// Takes one value a second; returns the judgement on the last.
     fn take_all(&mut self, values: &[f64]) -> Judgement {
         let start = if self.model.samples.is_empty() { 0 } else { self.model.newest() + SECOND };
-        values.iter().enumerate().map(|(i, &value)| self.take(start + i as i64 * SECOND, value)).last().unwrap()
+        values.iter().enumerate().map(|(i, &value)| self.take(start + i as i64 * SECOND, value)).last().expect("at least one value")
     }
 }
 
@@ -245,7 +245,7 @@ proptest! {
                 let z = (value - mean) / variance.sqrt();
                 prop_assert!((judgement.z_score.unwrap() - z).abs() < 1e-9 * z.abs().max(1.0));
                 prop_assert_eq!(judgement.verdict == Verdict::Anomaly, z.abs() >= 3.0);
-                prop_assert!((judgement.score() - (1.0 - (-z.abs() / 3.0).exp2())).abs() < 1e-12);
+                prop_assert!((judgement.score() - (1.0 - libm::exp2(-z.abs() / 3.0))).abs() < 1e-12);
             }
         }
     }

@@ -125,11 +125,11 @@ proptest! {
     }
 
     #[test]
-    fn a_spike_that_has_passed_leaves_no_trace(kind in prop_oneof![Just(WindowKind::Exact), Just(WindowKind::Panes)], power in 0.0f64..15.0, sign in any::<bool>(), at in 0usize..700, values in prop::collection::vec(-2.0f64..2.0, 1500)) {
+    fn a_spike_that_has_passed_leaves_no_trace(kind in prop_oneof![Just(WindowKind::Exact), Just(WindowKind::Panes)], power in 0i32..=15, sign in any::<bool>(), at in 0usize..700, values in prop::collection::vec(-2.0f64..2.0, 1500)) {
         let shape = shape(kind, 300, 60, 100_000);
         let (mut window, mut model) = (Window::new(shape), Model::new(shape));
         let tolerance = if kind == WindowKind::Panes { 2e-6 } else { 1e-9 };
-        let spike = 10f64.powf(power) * if sign { 1.0 } else { -1.0 };
+        let spike = 10f64.powi(power) * if sign { 1.0 } else { -1.0 };
         for (i, &value) in values.iter().enumerate() {
             let time = i as i64 * SECOND;
             let bounds = model.bounds(time);
