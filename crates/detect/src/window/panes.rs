@@ -90,7 +90,10 @@ impl PaneWindow {
             self.head = self.sum_head(from);
             self.head_from = from;
         }
-        self.head.merge(self.current())
+        match self.recent.back() {
+            Some(current) => self.head.merge(*current),
+            None => Moments::EMPTY,
+        }
     }
 
     pub(super) fn peek(&self, bounds: Bounds) -> Moments {
@@ -98,8 +101,16 @@ impl PaneWindow {
         self.sum(from, upto.min(self.pane))
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, time: i64, value: f64) -> bool {
         let pane = self.pane_of(time, self.pane);
+        if pane == self.pane
+            && let Some(current) = self.recent.back_mut()
+        {
+            current.push(value);
+            self.newest = self.newest.max(time);
+            return true;
+        }
         self.insert_moments(pane, time, Moments::one(value))
     }
 
@@ -141,7 +152,6 @@ impl PaneWindow {
         self.pane + 1 - self.recent.len() as i64
     }
 
-    #[inline]
     fn insert_moments(&mut self, pane: i64, time: i64, moments: Moments) -> bool {
         if self.recent.is_empty() {
             self.start(pane);
