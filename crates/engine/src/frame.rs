@@ -183,6 +183,11 @@ impl Batch {
         self.builder.byte_len()
     }
 
+    /// The id that the first row's event brought, if it brought one.
+    pub fn first_id(&self) -> Option<&str> {
+        take_row(&mut &self.builder.rows[..]).ok()?.id
+    }
+
     /// The hash of each series in the batch, once.
     pub fn series(&self) -> &[SeriesHash] {
         &self.builder.hashes
@@ -528,9 +533,10 @@ mod tests {
         let mut batch = two_series();
         let a = SeriesKey::new("a", &[("x", "1")]).hash();
         let error = Rejected { line: 0, field: "metric".into(), code: Code::SeriesLimit, message: "full".into() };
+        assert_eq!(batch.first_id(), None);
         assert!(batch.refuse(|_| None).is_empty());
         let refused = batch.refuse(|hash| (hash == a).then(|| error.clone()));
         assert_eq!(refused.iter().map(|r| r.line).collect::<Vec<_>>(), [1, 4]);
-        assert_eq!((batch.len(), batch.series().len(), batch.key(0).name()), (1, 1, "b".into()));
+        assert_eq!((batch.len(), batch.series().len(), batch.key(0).name(), batch.first_id()), (1, 1, "b".into(), Some("i")));
     }
 }

@@ -139,6 +139,7 @@ impl Committer {
         batch.upto = frame;
         batch.n_series = Some(n_series);
         batch.arrived.extend(arrived);
+        let severities: Vec<_> = outputs.anomalies.iter().map(|anomaly| (anomaly.position, anomaly.severity)).collect();
         // A series that was forgotten between two of its anomalies loses the first only: both lists are merged by position.
         let mut forgotten = outputs.forgotten.drain(..).peekable();
         let mut anomalies = outputs.anomalies.drain(..).peekable();
@@ -172,7 +173,12 @@ impl Committer {
             }
             batch.changes.extend(self.tallies.add(outcome).map(Change::Judged));
         }
-        batch.points.extend(outputs.points.iter().map(|point| (point.series, Point::from_engine(point))));
+        // Both lists are in the order of positions.
+        let mut severities = severities.into_iter().peekable();
+        batch.points.extend(outputs.points.iter().map(|point| {
+            let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
+            (point.series, Point::from_engine(point, severity))
+        }));
         if !outputs.idle.is_empty() {
             self.log.idle(std::mem::take(&mut outputs.idle));
         }
@@ -205,7 +211,10 @@ impl Committer {
         batch.criticals.into_iter().for_each(|critical| self.stats.anomaly(critical));
         let now = clock::now();
         batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));
-        batch.flushes.into_iter().for_each(|reply| drop(reply.send(())));
+        for reply in batch.flushes {
+            // Whoever asked may have given up.
+            let _ = reply.send(());
+        }
         if let Some(before) = batch.retain {
             self.retain(before);
         }

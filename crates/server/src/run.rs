@@ -32,7 +32,7 @@ use crate::stats::{self, Component, Stats};
 use crate::store::sqlite::Store;
 use crate::upload::Uploads;
 use crate::upload::tally::Tallies;
-use crate::{api, clock, points, serve};
+use crate::{api, clock, logging, points, serve};
 
 /// How long a stop may take; what is not done by then is done again at the next start.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -50,10 +50,10 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
     let (fatal, mut failed) = Fatal::new();
     let stages = Stages::start(config, fatal).await?;
-    info!("listening on http://{address}");
+    logging::started(&stages.app.config, address);
     let router = api::router(stages.app.clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve::serve(listener, router, async move {
+    let server = tokio::spawn(serve::serve(listener, router, serve::Limits::default(), async move {
         let _ = stopped.await;
     }));
     let reason = tokio::select! {
@@ -171,7 +171,17 @@ impl Stages {
         stats.set_series(known.len() as u64);
 
         let admission = Admission::new(known, config.max_series, memory);
-        let writer = Writer { log, admission, feed: Arc::clone(&feed), backlog: Arc::clone(&backlog), room, fatal };
+        let writer = Writer {
+            log,
+            admission,
+            feed,
+            backlog,
+            disk,
+            stats: Arc::clone(&stats),
+            rejected,
+            fatal,
+            truncate_to: None,
+        };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || end == 0 {
             let at = log_handle.configure(config.engine.to_text()).await?;

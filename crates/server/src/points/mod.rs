@@ -7,6 +7,7 @@ mod chunk;
 mod owner;
 mod sample;
 mod storage;
+mod verdict;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
