@@ -14,7 +14,7 @@ use crate::data_dir::DataDir;
 use crate::sqlite::{self, Mode, Options, Place, WalKeeper};
 
 const FILE: &str = "events.db";
-/// Larger pages mean fewer writes for a large frame, and more bytes for a small one; 8 KiB was best over both (measured).
+/// Larger pages mean fewer writes for a large frame, and more bytes for a small one: twice SQLite's default is between.
 const PAGE_SIZE: u32 = 8192;
 /// The write-ahead log is copied into the database when it has grown by this.
 const WAL_LIMIT: u64 = 32 << 20;
