@@ -14,7 +14,7 @@ use crate::data_dir::DataDir;
 use crate::sqlite::{self, Mode, Options, Place, WalKeeper};
 
 const FILE: &str = "events.db";
-/// Larger pages mean fewer writes for a large frame, and more bytes for a small one; 8 KiB was best over both (measured).
+/// Larger pages mean fewer writes for a large frame, and more bytes for a small one: twice SQLite's default is between.
 const PAGE_SIZE: u32 = 8192;
 /// The write-ahead log is copied into the database when it has grown by this.
 const WAL_LIMIT: u64 = 32 << 20;
@@ -23,9 +23,10 @@ const ANSWERS_KEPT: i64 = 24 * 3600 * NANOS;
 /// At most so much is truncated at once, so that no append waits for long.
 const TRUNCATE_FRAMES: usize = 256;
 const TRUNCATE_BYTES: u64 = 8 << 20;
-/// A database with so much room inside that hardly holds anything is written anew at open.
-const VACUUM_FREE: u64 = 256 << 20;
-const VACUUM_USED: u64 = 16 << 20;
+/// So much of what truncation frees is kept in the file for frames to come, and as much as these take; the rest is given back.
+const SPARE_BYTES: u64 = 256 << 20;
+/// So much is given back at once.
+const GIVE_BACK_BYTES: u64 = 8 << 20;
 
 /// `meta.next` is the least number of the next frame: it rises when numbers are skipped and when the log is truncated, and not
 /// with an append, which would write one page more. `skipped` are numbers that never were frames.
@@ -97,7 +98,7 @@ impl EventLog {
             Some(path) => wal_tail::look(&path).map_err(|source| LogError::Io { path, source })?,
             None => wal_tail::Dropped::default(),
         };
-        let options = Options { page_size: PAGE_SIZE, synchronous: synchronous(durability), incremental_vacuum: false };
+        let options = Options { page_size: PAGE_SIZE, synchronous: synchronous(durability), incremental_vacuum: true };
         let steps = [&format!("{SCHEMA}{}", uploads::SCHEMA)[..]];
         let connection = place.writer(options, &steps)?;
         let (mark, marked) = match dir.path().filter(|_| !memory) {
@@ -114,7 +115,6 @@ impl EventLog {
         let wal = WalKeeper::new(place.clone(), WAL_LIMIT);
         let mut log = Self { connection, place, durability, next, wal, mark, opened: Opened::default(), broken: false };
         log.opened.lost = log.look_for_losses(dropped, marked)?;
-        log.vacuum_if_hollow()?;
         Ok(log)
     }
 
@@ -136,10 +136,14 @@ impl EventLog {
         if least <= self.next {
             return Ok(());
         }
-        let transaction = self.connection.transaction()?;
-        transaction.execute("INSERT INTO skipped VALUES (?1, ?2)", [self.next as i64, least as i64])?;
-        transaction.execute("UPDATE meta SET next = ?1", [least as i64])?;
-        transaction.commit()?;
+        self.check()?;
+        let next = self.next;
+        let skipped = self.connection.transaction().and_then(|transaction| {
+            transaction.execute("INSERT INTO skipped VALUES (?1, ?2)", [next as i64, least as i64])?;
+            transaction.execute("UPDATE meta SET next = ?1", [least as i64])?;
+            transaction.commit()
+        });
+        self.noting(skipped)?;
         self.next = least;
         Ok(())
     }
@@ -167,7 +171,8 @@ impl EventLog {
         self.noting(copied)
     }
 
-    /// Deletes some of the frames below `frame`, synced; whether there are more. Call it again for those, between appends.
+    /// Deletes some of the frames below `frame`, synced, or gives some of their room back; whether there is more to do. Call it
+    /// again for that, between appends.
     ///
     /// # Errors
     /// As for an append.
@@ -183,7 +188,22 @@ impl EventLog {
         let (more, bytes) = self.noting(truncated)?;
         let copied = self.wal.wrote(&self.connection, bytes);
         self.noting(copied)?;
-        Ok(more)
+        if more {
+            return Ok(true);
+        }
+        let (used, free) = sqlite::sizes(&self.connection)?;
+        if free > used.max(SPARE_BYTES) { self.give_back() } else { Ok(false) }
+    }
+
+    /// Gives the disk back some of what truncation has freed within the file; whether there is more. For a full disk, on which
+    /// the file would keep its size otherwise.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn give_back(&mut self) -> Result<bool, LogError> {
+        self.check()?;
+        let given = sqlite::give_back(&self.connection, &mut self.wal, GIVE_BACK_BYTES);
+        self.noting(given)
     }
 
     /// A connection of its own that reads frames.
@@ -309,19 +329,6 @@ impl EventLog {
         Ok((!lost.is_empty()).then(|| format!("the event log is damaged: {}", lost.join("; "))))
     }
 
-    /// Gives the disk back what a backlog had taken, where what is left is quick to copy.
-    fn vacuum_if_hollow(&self) -> Result<(), LogError> {
-        let (used, free) = sqlite::sizes(&self.connection)?;
-        if free >= VACUUM_FREE && used <= VACUUM_USED && !self.place.in_memory() {
-            match self.connection.execute_batch("VACUUM").map_err(LogError::from) {
-                Err(fatal @ LogError::Fatal(_)) => return Err(fatal),
-                Err(error) => tracing::warn!(%error, "events.db could not be made smaller"),
-                Ok(()) => _ = sqlite::checkpoint(&self.connection, Mode::Truncate)?,
-            }
-        }
-        Ok(())
-    }
-
     fn check(&self) -> Result<(), LogError> {
         if self.broken {
             let said = Some("an error before this one was fatal".to_owned());
@@ -331,7 +338,12 @@ impl EventLog {
     }
 
     fn noting<T>(&mut self, result: rusqlite::Result<T>) -> Result<T, LogError> {
-        let result = result.map_err(LogError::from);
+        let mut result = result.map_err(LogError::from);
+        if matches!(result, Err(LogError::Full(_)))
+            && let Err(error) = self.wal.found_no_room(&self.connection)
+        {
+            result = Err(error.into());
+        }
         self.broken |= matches!(result, Err(LogError::Fatal(_)));
         result
     }

@@ -61,9 +61,15 @@ impl Encoder {
             self.words.push(words);
             before = [point.value, point.mean, point.stddev];
         }
+        let n = points.len();
         for column in 0..COLUMNS {
-            for byte in (0..8).rev() {
-                out.extend(self.words.iter().map(|words| (words[column] >> (8 * byte)) as u8));
+            let start = out.len();
+            out.resize(start + 8 * n, 0);
+            let bytes = &mut out[start..];
+            for (i, words) in self.words.iter().enumerate() {
+                for (row, byte) in words[column].to_be_bytes().into_iter().enumerate() {
+                    bytes[row * n + i] = byte;
+                }
             }
         }
         let compressed = (points.len() >= COMPRESSED_FROM).then(|| self.compressor.as_mut()?.compress(&self.columns).ok()).flatten();

@@ -10,13 +10,15 @@ use super::chunk::decode;
 use super::owner::Recent;
 use super::sample::{Sampler, sorted};
 use crate::data_dir::DataDir;
-use crate::sqlite::{self, Failure, Mode, OpenError, Options, Place, WalKeeper};
+use crate::sqlite::{self, Failure, OpenError, Options, Place, WalKeeper};
 
 const FILE: &str = "points.db";
 const WAL_LIMIT: u64 = 16 << 20;
 const KEPT_CONNECTIONS: usize = 4;
 /// How many chunks are deleted at once.
 const DROP_STEP: i64 = 32;
+/// So much is given back to the disk at once.
+const GIVE_BACK_BYTES: u64 = 16 << 20;
 /// How many chunks are looked into on each side of an instant.
 const CHUNKS_AROUND: i64 = 64;
 
@@ -108,14 +110,7 @@ impl Storage {
     pub(super) fn shrink_to(&mut self, max_bytes: u64) -> rusqlite::Result<()> {
         self.max_bytes = max_bytes;
         self.drop_oldest()?;
-        if !self.place.in_memory() {
-            // It frees a page a step.
-            let mut vacuum = self.connection.prepare("PRAGMA incremental_vacuum")?;
-            let mut steps = vacuum.query([])?;
-            while steps.next()?.is_some() {}
-            drop(steps);
-            sqlite::checkpoint(&self.connection, Mode::Truncate)?;
-        }
+        while sqlite::give_back(&self.connection, &mut self.wal, GIVE_BACK_BYTES)? {}
         Ok(())
     }
 
