@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use crate::disk::{Disk, Room};
+use crate::points::PointsHandle;
 use crate::stats::{Component, Stats};
 
 const PAUSE: Duration = Duration::from_secs(1);
@@ -14,6 +15,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct DiskWatch {
     state: Mutex<State>,
+    points: PointsHandle,
     stats: Arc<Stats>,
 }
 
@@ -25,17 +27,17 @@ struct State {
 }
 
 impl DiskWatch {
-    /// Watches a disk, and tells `stats` when it has no room.
-    pub fn new(disk: Disk, stats: Arc<Stats>) -> Self {
+    /// Watches a disk, and tells `stats` when it has no room; `points` go before anything is refused.
+    pub fn new(disk: Disk, points: PointsHandle, stats: Arc<Stats>) -> Self {
         stats.component("disk", Component::Ok);
-        Self { state: Mutex::new(State { disk, asked: None, room: Room::Enough }), stats }
+        Self { state: Mutex::new(State { disk, asked: None, room: Room::Enough }), points, stats }
     }
 
     /// Whether more may be accepted; `reusable` bytes are free within the databases.
     pub fn room(&self, reusable: impl FnOnce() -> u64) -> Room {
         let mut state = self.lock();
         if state.asked.is_none_or(|asked| asked.elapsed() >= PAUSE) {
-            state.ask(reusable(), &self.stats);
+            state.ask(reusable(), &self.points, &self.stats);
         }
         state.room.clone()
     }
@@ -51,7 +53,7 @@ impl DiskWatch {
             Ok(()) => warn!("the disk is full: the reserve is freed, and nothing is accepted until there is room again"),
             Err(fault) => warn!("the disk is full, and the reserve cannot be freed: {fault}"),
         }
-        state.ask(0, &self.stats);
+        state.ask(0, &self.points, &self.stats);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -60,10 +62,10 @@ impl DiskWatch {
 }
 
 impl State {
-    fn ask(&mut self, reusable: u64, stats: &Stats) {
+    fn ask(&mut self, reusable: u64, points: &PointsHandle, stats: &Stats) {
         self.asked = Some(Instant::now());
         let was_low = self.room != Room::Enough;
-        let room = self.disk.restore().and_then(|_| self.disk.room(reusable));
+        let room = self.disk.restore().and_then(|_| self.look(reusable, points));
         self.room = room.unwrap_or_else(|fault| Room::Low(format!("the disk cannot be asked for its room: {fault}")));
         match (&self.room, was_low) {
             (Room::Low(why), false) => {
@@ -76,5 +78,15 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// Beyond `DISK_MAX_BYTES` the oldest points go first, and only without any it is too little room.
+    fn look(&self, reusable: u64, points: &PointsHandle) -> std::io::Result<Room> {
+        let excess = self.disk.excess(reusable)?;
+        if excess > 0 && points.bytes() > 0 {
+            points.shrink_to(points.bytes().saturating_sub(excess));
+            return Ok(Room::Enough);
+        }
+        self.disk.room(reusable)
     }
 }

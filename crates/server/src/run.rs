@@ -103,10 +103,10 @@ impl Stages {
         let dir = Arc::new(if in_memory { DataDir::memory() } else { DataDir::open(&config.data_dir)? });
         let stats = Arc::new(Stats::new(config.queue_capacity));
         let disk = Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?;
-        let disk = Arc::new(DiskWatch::new(disk, Arc::clone(&stats)));
         let mut log = EventLog::open(&dir, config.durability)?;
         let store = Store::open(&dir, config.durability)?;
         let (points, points_thread) = points::start(&dir, config.points_max_bytes);
+        let disk = Arc::new(DiskWatch::new(disk, points.clone(), Arc::clone(&stats)));
         let store_reader = store.reader();
         let end = log.next_frame() - 1;
         let stored = store.position().frame;

@@ -440,13 +440,27 @@ impl Writer {
         let Some(frame) = self.truncate_to else { return };
         match self.log.truncate_before(frame) {
             Ok(true) => {}
-            Ok(false) => self.truncate_to = None,
+            Ok(false) => {
+                self.truncate_to = None;
+                self.give_back();
+            }
             Err(fault) => {
                 self.truncate_to = None;
                 if matches!(fault, LogError::Full(_)) {
                     self.disk.release();
                 }
                 warn!("the log could not be truncated before frame {frame}, the next checkpoint tries again: {fault}");
+            }
+        }
+    }
+
+    /// On a disk without room, gives back what the truncation has freed within the file.
+    fn give_back(&mut self) {
+        while self.disk.room(|| self.log.reusable()) != Room::Enough {
+            match self.log.give_back() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => return warn!("the log could not be made smaller: {fault}"),
             }
         }
     }
