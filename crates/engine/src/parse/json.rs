@@ -324,13 +324,10 @@ impl<'a> EventReader<'a> {
             lexer.space();
             let value = self.value(lexer, "labels", 2)?;
             if self.fault.is_none() {
-                match value {
-                    Token::Text(text) => self.fault = self.label(key, text),
-                    other => {
-                        self.fault =
-                            Some(invalid_labels(format!("the label {} must be text, not {}", shown(&key.unescape()), other.kind())))
-                    }
-                }
+                self.fault = match value {
+                    Token::Text(text) => self.label(key, text),
+                    other => Some(invalid_labels(format!("the label {} must be text, not {}", shown(&key.unescape()), other.kind()))),
+                };
             }
             if end_of_object(lexer)? {
                 break;
