@@ -168,10 +168,7 @@ impl Series {
     }
 
     /// Reads a series whose settings `settings_of` tells.
-    pub(crate) fn decode<'s>(
-        from: &mut &[u8],
-        settings_of: impl FnOnce(&SeriesKey) -> (usize, &'s Settings),
-    ) -> Result<Self, DecodeError> {
+    pub(crate) fn decode<'s>(from: &mut &[u8], settings_of: impl FnOnce(&SeriesKey) -> (usize, &'s Settings)) -> Result<Self, DecodeError> {
         let key = SeriesKey::from_bytes(take_bytes(from)?)?;
         let (rule, settings) = settings_of(&key);
         let ordinal = take_varint(from)?;

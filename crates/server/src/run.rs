@@ -44,9 +44,8 @@ const RETENTION_PAUSE: Duration = Duration::from_secs(3600);
 /// # Errors
 /// What keeps it from starting: a port or a data directory in use, files of a newer version.
 pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
-    let listener = TcpListener::bind((config.host, config.port))
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
+    let listener =
+        TcpListener::bind((config.host, config.port)).await.with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let (fatal, mut failed) = Fatal::new();
     let stages = Stages::start(config, fatal).await?;
@@ -171,17 +170,7 @@ impl Stages {
         stats.set_series(known.len() as u64);
 
         let admission = Admission::new(known, config.max_series, memory);
-        let writer = Writer {
-            log,
-            admission,
-            feed,
-            backlog,
-            disk,
-            stats: Arc::clone(&stats),
-            rejected,
-            fatal,
-            truncate_to: None,
-        };
+        let writer = Writer { log, admission, feed, backlog, disk, stats: Arc::clone(&stats), rejected, fatal, truncate_to: None };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || end == 0 {
             let at = log_handle.configure(config.engine.to_text()).await?;

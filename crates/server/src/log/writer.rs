@@ -312,7 +312,12 @@ impl Writer {
                         let row = group.frame.push(&Record::Events(batch));
                         if let Some(key) = key {
                             let at = clock::now();
-                            group.notes.push(Side::Answer { key: key.key.clone(), fingerprint: key.fingerprint, report: report.clone(), at });
+                            group.notes.push(Side::Answer {
+                                key: key.key.clone(),
+                                fingerprint: key.fingerprint,
+                                report: report.clone(),
+                                at,
+                            });
                             group.keys.push(key.key);
                         }
                         group.notes.extend(notes);
@@ -386,11 +391,8 @@ impl Writer {
             group.notes.push(Side::Count { name: REJECTED, by: rejected - self.rejected });
         }
         let rows = group.frame.rows();
-        let frames: Vec<SealedFrame> = if rows == 0 {
-            Vec::new()
-        } else {
-            vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }]
-        };
+        let frames: Vec<SealedFrame> =
+            if rows == 0 { Vec::new() } else { vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }] };
         match self.log.append(&frames, &group.notes) {
             Ok(()) => {
                 self.rejected = rejected;
