@@ -70,6 +70,12 @@ impl BatchBuilder {
         Self { made_ids: true, ..Self::default() }
     }
 
+    /// Makes room for the events of a text of `bytes` bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.rows.reserve(bytes / 2);
+        self.lines.reserve(bytes / 64);
+    }
+
     /// Adds an event; `line` is where it stood, for an error that the log's writer may still raise.
     pub fn push(&mut self, event: &Event<'_>, line: u64) {
         let series = self.series(event.metric, event.labels);

@@ -24,10 +24,10 @@ impl World {
         Self { engine, arrival: 1_000_000, number: 0, out: Outputs::default(), source: None }
     }
 
-    fn frame(&mut self, record: Record) {
+    fn frame(&mut self, record: &Record) {
         self.number += 1;
         let mut frame = FrameBuilder::new(Timestamp::from_seconds(self.arrival));
-        frame.push(&record);
+        frame.push(record);
         let bytes = frame.seal(self.number);
         self.out.clear();
         self.engine.apply(&Frame::open(self.number, &bytes).unwrap(), &mut self.out).unwrap();
@@ -36,7 +36,7 @@ impl World {
     fn line(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[0] {
-            "!forget" => self.frame(Record::Forget(SeriesKey::new(words[1], &[]))),
+            "!forget" => self.frame(&Record::Forget(SeriesKey::new(words[1], &[]))),
             "!pause" => self.arrival += words[1].parse::<i64>().unwrap(),
             "!source" => self.source = Some((words[1].into(), words[2].parse().unwrap())),
             series => {
@@ -55,7 +55,7 @@ impl World {
                     Some((name, first)) => Origin { name, first: Some(first) },
                     None => Origin::http(),
                 };
-                self.frame(Record::Events(batch.finish(origin)));
+                self.frame(&Record::Events(batch.finish(origin)));
                 return self.said();
             }
         }
@@ -254,11 +254,11 @@ fn an_event_without_id_is_named_after_its_position() {
 fn a_new_threshold_keeps_the_samples() {
     let mut world = World::new(EngineConfig::default());
     world.calm("m", 0);
-    world.frame(Record::Configure(EngineConfig { threshold: 30.0, ..EngineConfig::default() }.to_text()));
+    world.frame(&Record::Configure(EngineConfig { threshold: 30.0, ..EngineConfig::default() }.to_text()));
     assert_eq!(world.line("m 10 60"), "ok");
-    world.frame(Record::Configure(EngineConfig { detector: DetectorKind::Percentile, ..EngineConfig::default() }.to_text()));
+    world.frame(&Record::Configure(EngineConfig { detector: DetectorKind::Percentile, ..EngineConfig::default() }.to_text()));
     assert_eq!(world.line("m 11 60"), "few", "percentiles need 100 samples");
-    world.frame(Record::Configure(EngineConfig { window_seconds: 3.0, ..EngineConfig::default() }.to_text()));
+    world.frame(&Record::Configure(EngineConfig { window_seconds: 3.0, ..EngineConfig::default() }.to_text()));
     assert_eq!(world.line("m 12 60"), "few", "a shorter window");
 }
 

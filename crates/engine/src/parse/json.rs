@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::decimal::Decimal;
 use super::lexer::{Lexer, Syntax, Text};
+use super::plain::{Plain, PlainTime};
 use super::time::{Forms, WrittenTime, epoch_seconds, parse_text};
 use super::{MAX_LEVELS, check_metric, check_name, reject, shown};
 use crate::rejection::{Code, Rejected};
@@ -128,6 +129,33 @@ impl<'a> EventReader<'a> {
     /// Text that is no JSON ([`Code::InvalidJson`]), no event, or what `take` refuses.
     #[inline]
     pub(super) fn read(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        match Plain::read(text) {
+            Some(plain) => self.plain_event(&plain, take),
+            None => self.read_generally(text, take),
+        }
+    }
+
+    /// An event in plain form: its grammar is right, its fields are checked as any other's.
+    #[inline]
+    fn plain_event(&self, plain: &Plain<'_>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        check_metric(plain.metric)?;
+        let value = finite(plain.value)?;
+        let time = match plain.timestamp {
+            None => WrittenTime::Absent,
+            Some(PlainTime::Seconds(decimal, written)) => WrittenTime::Instant(epoch_seconds(decimal, written)?),
+            Some(PlainTime::Text(text)) => parse_text(text, self.forms)?,
+        };
+        for (name, _) in plain.labels() {
+            check_name(name, "labels", Code::InvalidLabels, "the label's name")?;
+        }
+        if let Some(id) = plain.id {
+            check_name(id, "id", Code::InvalidId, "the id")?;
+        }
+        take(&Draft { metric: plain.metric, labels: plain.labels(), time, value, id: plain.id, meta: plain.meta })
+    }
+
+    /// Reads any text; the only reader that knows errors of grammar.
+    fn read_generally(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
         let mut lexer = Lexer::new(text);
         let syntax = match self.value_of_event(&mut lexer) {
             Ok(()) if lexer.at == text.len() => return self.event(take),
@@ -443,15 +471,20 @@ fn metric_field(token: Token<'_>) -> Result<Cow<'_, str>, Rejected> {
 #[inline]
 fn value_field(token: Token<'_>) -> Result<f64, Rejected> {
     match token {
-        Token::Number(decimal, text) => match decimal.to_f64(text.as_bytes()) {
-            value if value.is_finite() => Ok(value),
-            _ => Err(reject("value", Code::InvalidValue, format!("{} is beyond the range of a double", shown(text).trim_matches('"')))),
-        },
+        Token::Number(decimal, text) => finite((decimal, text)),
         Token::Absent => Err(reject("value", Code::MissingField, "value is missing".into())),
         Token::Text(text) => {
             Err(reject("value", Code::InvalidType, format!("{} is text, value must be a number", shown(&text.unescape()))))
         }
         other => Err(reject("value", Code::InvalidType, format!("value must be a number, not {}", other.kind()))),
+    }
+}
+
+#[inline]
+fn finite((decimal, written): (Decimal, &str)) -> Result<f64, Rejected> {
+    match decimal.to_f64(written.as_bytes()) {
+        value if value.is_finite() => Ok(value),
+        _ => Err(reject("value", Code::InvalidValue, format!("{} is beyond the range of a double", shown(written).trim_matches('"')))),
     }
 }
 
