@@ -306,7 +306,7 @@ impl Writer {
                 match self.check(&mut append, group) {
                     Ok(refused) => {
                         let mut notes = notes;
-                        withdraw(&mut notes, refused);
+                        withdraw(&mut notes, &refused);
                         let Append { batch, report, key, .. } = *append;
                         group.events += batch.len() as u64;
                         let row = group.frame.push(&Record::Events(batch));
@@ -475,10 +475,10 @@ impl Writer {
 }
 
 /// The progress that is noted beside rows counts what became of them.
-fn withdraw(notes: &mut [Side], refused: Vec<Rejected>) {
+fn withdraw(notes: &mut [Side], refused: &[Rejected]) {
     for note in notes {
         if let Side::Progress(progress) = note {
-            progress.report.withdraw(refused.clone());
+            progress.report.withdraw(refused.to_vec());
             refused.iter().for_each(|rejected| progress.refused.reject(rejected.clone()));
         }
     }
