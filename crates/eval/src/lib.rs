@@ -5,12 +5,14 @@
 
 mod fleet;
 mod measure;
+mod peer;
 mod pipeline;
 mod report;
 mod rng;
 
 pub use fleet::{Fleet, Named, Sample};
 pub use measure::{Contestant, cheapest, cpu_time, timed};
+pub use peer::peer;
 pub use pipeline::{Pipeline, exact, panes};
 pub use report::{Need, Row, grouped};
 pub use rng::Rng;

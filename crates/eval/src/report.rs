@@ -41,7 +41,8 @@ impl Row {
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { goal, what, measured, beside, ratio, need } = self;
-        write!(f, "| {goal} | {what} | {measured} | {beside} | {} | {need} | {} |", short(*ratio), need.verdict(*ratio))
+        let ratio_text = if ratio.is_finite() { short(*ratio) } else { String::new() };
+        write!(f, "| {goal} | {what} | {measured} | {beside} | {ratio_text} | {need} | {} |", need.verdict(*ratio))
     }
 }
 
