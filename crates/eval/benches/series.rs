@@ -95,7 +95,7 @@ fn fed<'a>(n_series: u32, filling: i64, measured: i64, mut take: impl FnMut(&Nam
 /// The structure that one would write first.
 struct Scalar {
     settings: Settings,
-    series: HashMap<Box<[u8]>, (Window, Detector)>,
+    series: HashMap<Vec<u8>, (Window, Detector)>,
 }
 
 impl Scalar {

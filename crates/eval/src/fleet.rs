@@ -110,9 +110,10 @@ impl Named {
 
     /// The events in order.
     pub fn events(&self) -> impl Iterator<Item = Event<'_>> {
-        let metrics = (0..).step_by(Self::BYTES).map(|start| &self.names[start..start + Self::BYTES]);
-        let event = |(metric, &Sample { time, value, .. })| Event { metric, labels: &[], timestamp: time, value, id: None, meta: None };
-        metrics.zip(&self.samples).map(event)
+        self.samples.iter().enumerate().map(|(i, &Sample { time, value, .. })| {
+            let metric = &self.names[i * Self::BYTES..(i + 1) * Self::BYTES];
+            Event { metric, labels: &[], timestamp: time, value, id: None, meta: None }
+        })
     }
 
     /// The time of the last.
