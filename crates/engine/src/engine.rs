@@ -124,8 +124,7 @@ impl Engine {
     fn take(&mut self, batch: &BatchRef<'_>, first: Position, out: &mut Outputs) {
         let redelivered = self.redelivered(batch);
         let of_a_file = batch.origin.starts_with("upload:") || batch.origin.starts_with("file:");
-        let delivery =
-            Delivery { batch, first, arrival: self.clock, redelivered, mine: None, keep_points: self.keep_points, of_a_file };
+        let delivery = Delivery { batch, first, arrival: self.clock, redelivered, mine: None, keep_points: self.keep_points, of_a_file };
         let mut parts = self.deliver(&delivery);
         let merged = parts.len() > 1;
         let mut outcome =
@@ -162,9 +161,8 @@ impl Engine {
         if n == 1 {
             return vec![run(&mut self.shards[0], None)];
         }
-        let owners: Vec<Vec<bool>> = (0..n)
-            .map(|i| delivery.batch.series.iter().map(|series| shard_of(series.hash, n) == i).collect())
-            .collect();
+        let owners: Vec<Vec<bool>> =
+            (0..n).map(|i| delivery.batch.series.iter().map(|series| shard_of(series.hash, n) == i).collect()).collect();
         let owned = self.shards.iter_mut().zip(&owners);
         if delivery.batch.n_rows < PARALLEL_ROWS {
             return owned.map(|(shard, mine)| run(shard, Some(mine))).collect();

@@ -70,6 +70,12 @@ impl BatchBuilder {
         Self { made_ids: true, ..Self::default() }
     }
 
+    /// Makes room for the events of a text of `bytes` bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.rows.reserve(bytes / 2);
+        self.lines.reserve(bytes / 64);
+    }
+
     /// Adds an event; `line` is where it stood, for an error that the log's writer may still raise.
     pub fn push(&mut self, event: &Event<'_>, line: u64) {
         let series = self.series(event.metric, event.labels);
@@ -181,6 +187,11 @@ impl Batch {
     /// Bytes that the batch will take in a frame, about.
     pub fn byte_len(&self) -> usize {
         self.builder.byte_len()
+    }
+
+    /// The id that the first row's event brought, if it brought one.
+    pub fn first_id(&self) -> Option<&str> {
+        take_row(&mut &self.builder.rows[..]).ok()?.id
     }
 
     /// The hash of each series in the batch, once.
@@ -528,9 +539,10 @@ mod tests {
         let mut batch = two_series();
         let a = SeriesKey::new("a", &[("x", "1")]).hash();
         let error = Rejected { line: 0, field: "metric".into(), code: Code::SeriesLimit, message: "full".into() };
+        assert_eq!(batch.first_id(), None);
         assert!(batch.refuse(|_| None).is_empty());
         let refused = batch.refuse(|hash| (hash == a).then(|| error.clone()));
         assert_eq!(refused.iter().map(|r| r.line).collect::<Vec<_>>(), [1, 4]);
-        assert_eq!((batch.len(), batch.series().len(), batch.key(0).name()), (1, 1, "b".into()));
+        assert_eq!((batch.len(), batch.series().len(), batch.key(0).name(), batch.first_id()), (1, 1, "b".into(), Some("i")));
     }
 }

@@ -1,11 +1,18 @@
 //! One recorded log, replayed in every way in which it might be: the same anomalies, ids and order each time.
 
+#![allow(clippy::unwrap_used, reason = "a test says by its line what failed")]
+
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record};
 use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
 
 /// What happened, before it was cut into frames.
 enum Happening {
-    Event { series: usize, seconds: f64, value: f64, id: Option<String> },
+    Event {
+        series: usize,
+        seconds: f64,
+        value: f64,
+        id: Option<String>,
+    },
     Forget(usize),
     Configure(EngineConfig),
     /// So many seconds pass.

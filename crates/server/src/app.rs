@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::backlog::Backlog;
 use crate::config::Config;
 use crate::engine_thread::EngineHandle;
 use crate::live::Live;
 use crate::log::writer::LogHandle;
 use crate::points::PointsHandle;
-use crate::room::DiskWatch;
 use crate::stats::Stats;
 use crate::store::sqlite::StoreReader;
 use crate::upload::Uploads;
@@ -32,10 +30,4 @@ pub struct App {
     pub uploads: Uploads,
     /// Counters and rates.
     pub stats: Arc<Stats>,
-    /// Events that wait for detection.
-    pub backlog: Arc<Backlog>,
-    /// Whether the disk has room.
-    pub disk: Arc<DiskWatch>,
-    /// What was found missing at start; empty when nothing was.
-    pub lost: Arc<Vec<String>>,
 }

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::log::AppendError;
+use crate::stats::Stats;
 
 /// Counts what is durable and not yet judged and committed.
 #[derive(Debug)]
@@ -13,12 +14,13 @@ pub struct Backlog {
     capacity: u64,
     /// Events of each frame that is not committed.
     frames: Mutex<VecDeque<(u64, u64)>>,
+    stats: Arc<Stats>,
 }
 
 impl Backlog {
-    /// An empty backlog that may hold `capacity` events.
-    pub fn new(capacity: u64) -> Self {
-        Self { queued: AtomicU64::new(0), capacity, frames: Mutex::new(VecDeque::new()) }
+    /// An empty backlog that may hold `capacity` events and tells `stats` how many it holds.
+    pub fn new(capacity: u64, stats: Arc<Stats>) -> Self {
+        Self { queued: AtomicU64::new(0), capacity, frames: Mutex::new(VecDeque::new()), stats }
     }
 
     /// Events that wait.
@@ -43,8 +45,11 @@ impl Backlog {
     /// A frame with so many events is durable.
     pub fn appended(&self, frame: u64, events: u64) {
         if events > 0 {
-            self.frames.lock().unwrap_or_else(PoisonError::into_inner).push_back((frame, events));
-            self.queued.fetch_add(events, Ordering::AcqRel);
+            // Held until the count is told, so that what is told last is how it stands.
+            let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+            frames.push_back((frame, events));
+            let queued = self.queued.fetch_add(events, Ordering::AcqRel) + events;
+            self.stats.queue(queued);
         }
     }
 
@@ -58,7 +63,10 @@ impl Backlog {
             done += events;
             frames.pop_front();
         }
-        self.queued.fetch_sub(done, Ordering::AcqRel);
+        if done > 0 {
+            let queued = self.queued.fetch_sub(done, Ordering::AcqRel) - done;
+            self.stats.queue(queued);
+        }
     }
 }
 
@@ -68,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_taken_whole_while_the_queue_is_below_its_capacity() {
-        let backlog = Backlog::new(10);
+        let backlog = Backlog::new(10, Arc::new(Stats::new(10)));
         backlog.appended(1, 9);
         assert!(backlog.check(0).is_ok());
         backlog.appended(2, 50);

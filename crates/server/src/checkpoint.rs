@@ -35,7 +35,10 @@ enum ToFile {
     Begin,
     Chunk(Vec<u8>),
     /// All chunks are there: no recovery from it needs the log up to frame `lowest`.
-    Finish { lowest: u64, done: Option<SyncSender<()>> },
+    Finish {
+        lowest: u64,
+        done: Option<SyncSender<()>>,
+    },
     Abandon,
 }
 
@@ -45,14 +48,14 @@ impl Checkpoints {
         Self { files: None, logged: 0, cursor: None, held: None }
     }
 
-    /// Checkpoints in a data directory, whose newest does without the log up to frame `last`. Returns the writing thread too,
+    /// Checkpoints in a data directory. Returns the writing thread too,
     /// which ends when this is dropped.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(dir: Arc<DataDir>, commits: SyncSender<ToCommit>, log: LogHints, last: Option<u64>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(dir: Arc<DataDir>, commits: SyncSender<ToCommit>, log: LogHints) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(2);
-        let files = Files { dir, commits, log, last, writer: None };
+        let files = Files { dir, commits, log, writer: None };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
         Ok((Self { files: Some(sender), logged: 0, cursor: None, held: None }, thread))
     }
@@ -144,8 +147,6 @@ struct Files {
     dir: Arc<DataDir>,
     commits: SyncSender<ToCommit>,
     log: LogHints,
-    /// The frame up to which the newest checkpoint does without the log.
-    last: Option<u64>,
     writer: Option<CheckpointWriter>,
 }
 
@@ -175,11 +176,10 @@ impl Files {
                 if self.commits.send(ToCommit::Flush(reply)).is_err() || flushed.recv().is_err() {
                     return Ok(());
                 }
-                writer.finish(&lowest.to_le_bytes())?;
-                info!(frame = lowest, "checkpoint written");
-                // The one before is still kept, and needs the log from its own end on.
-                if let Some(previous) = self.last.replace(lowest) {
-                    self.log.truncate_before(previous + 1);
+                let finished = writer.finish(&[], lowest + 1)?;
+                info!(frame = lowest, bytes = finished.bytes, "checkpoint written");
+                if let Some(frame) = finished.truncate_before {
+                    self.log.truncate_before(frame);
                 }
                 drop(done);
             }

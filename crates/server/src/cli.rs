@@ -89,11 +89,11 @@ Exit code: 0, or with --exit-code 1 if anomalies were found; 2 on error.";
 /// What `detect` may be told.
 #[derive(Debug, Default, Args)]
 pub struct Detect {
-    /// CSV, JSON, NDJSON or TXT, told by content; gzip and zstd are unpacked. `-` is standard input
+    /// CSV, JSON, NDJSON or TXT, by content; also packed with gzip or zstd; - is standard input
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// How to write what was found [default: table; csv with --all-points]
-    #[arg(long, value_enum)]
+    /// table, json (one object a line) or csv [default: table; csv with --all-points]
+    #[arg(long, value_enum, hide_possible_values = true)]
     pub format: Option<Format>,
     /// Write every row in input order, whether or not it fired
     #[arg(long)]
@@ -113,7 +113,7 @@ pub struct Detect {
     /// Zone of times that name none, such as Europe/Berlin [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub timezone: Option<String>,
-    /// Rows have no time: take them as so far apart (1s, 5m); without it such rows are rejected
+    /// Take rows without a time as so far apart (1s, 5m); else they are rejected
     #[arg(long, value_name = "SECONDS", value_parser = interval)]
     pub interval: Option<i64>,
     /// Exit with 1 if anomalies were found

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anomaly_engine::frame::Position;
-use anomaly_engine::{Anomaly, Outputs, Severity, Timestamp, Totals, hash_text, push_labels};
+use anomaly_engine::{Anomaly, Outputs, Severity, Timestamp, hash_text, push_labels};
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -49,8 +49,6 @@ pub struct Judged {
     pub arrived: Option<Timestamp>,
     /// What they brought forth.
     pub outputs: Outputs,
-    /// What the engine has counted in all.
-    pub totals: Totals,
     /// Series known now.
     pub n_series: usize,
 }
@@ -76,6 +74,8 @@ pub struct Committer {
     pub tallies: Tallies,
     /// Told of idle series.
     pub log: LogHints,
+    /// The last frame of the log at start: what it holds is counted in the totals that the engine restores.
+    pub counted: u64,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
 }
@@ -99,7 +99,7 @@ struct Batch {
     arrived: Vec<Timestamp>,
     flushes: Vec<SyncSender<()>>,
     retain: Option<Timestamp>,
-    latest: Option<(Totals, usize)>,
+    n_series: Option<usize>,
     criticals: Vec<bool>,
 }
 
@@ -135,10 +135,11 @@ impl Committer {
             ToCommit::Flush(reply) => return batch.flushes.push(reply),
             ToCommit::Retain(before) => return batch.retain = Some(before),
         };
-        let Judged { frame, arrived, mut outputs, totals, n_series } = judged;
+        let Judged { frame, arrived, mut outputs, n_series } = judged;
         batch.upto = frame;
-        batch.latest = Some((totals, n_series));
+        batch.n_series = Some(n_series);
         batch.arrived.extend(arrived);
+        let severities: Vec<_> = outputs.anomalies.iter().map(|anomaly| (anomaly.position, anomaly.severity)).collect();
         // A series that was forgotten between two of its anomalies loses the first only: both lists are merged by position.
         let mut forgotten = outputs.forgotten.drain(..).peekable();
         let mut anomalies = outputs.anomalies.drain(..).peekable();
@@ -163,10 +164,21 @@ impl Committer {
         }
         drop((forgotten, anomalies));
         for outcome in &outputs.batches {
-            self.stats.judged(outcome);
+            // What a recovery replays was counted before, and comes back as totals.
+            if frame > self.counted {
+                self.stats.judged(u64::from(outcome.rows - outcome.redelivered));
+                self.stats.late(u64::from(outcome.late));
+                self.stats.duplicates(u64::from(outcome.duplicates));
+                self.stats.redelivered(u64::from(outcome.redelivered));
+            }
             batch.changes.extend(self.tallies.add(outcome).map(Change::Judged));
         }
-        batch.points.extend(outputs.points.iter().map(|point| (point.series, Point::from_engine(point))));
+        // Both lists are in the order of positions.
+        let mut severities = severities.into_iter().peekable();
+        batch.points.extend(outputs.points.iter().map(|point| {
+            let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
+            (point.series, Point::from_engine(point, severity))
+        }));
         if !outputs.idle.is_empty() {
             self.log.idle(std::mem::take(&mut outputs.idle));
         }
@@ -193,13 +205,16 @@ impl Committer {
         self.live.publish(stored);
         self.backlog.committed(frame);
         self.reached.send_replace(frame);
-        if let Some((totals, n_series)) = batch.latest {
-            self.stats.engine(&totals, n_series);
+        if let Some(n_series) = batch.n_series {
+            self.stats.set_series(n_series as u64);
         }
         batch.criticals.into_iter().for_each(|critical| self.stats.anomaly(critical));
         let now = clock::now();
         batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));
-        batch.flushes.into_iter().for_each(|reply| drop(reply.send(())));
+        for reply in batch.flushes {
+            // Whoever asked may have given up.
+            let _ = reply.send(());
+        }
         if let Some(before) = batch.retain {
             self.retain(before);
         }

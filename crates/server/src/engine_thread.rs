@@ -214,13 +214,7 @@ impl EngineStage {
             self.checkpoint.logged(bytes.len());
         }
         self.memory.set_used(self.engine.state_bytes() as u64);
-        let judged = Judged {
-            frame: self.engine.applied(),
-            arrived,
-            outputs,
-            totals: self.engine.totals(),
-            n_series: self.engine.series_len(),
-        };
+        let judged = Judged { frame: self.engine.applied(), arrived, outputs, n_series: self.engine.series_len() };
         self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())
     }
 }

@@ -22,7 +22,7 @@ pub mod live;
 pub mod log;
 pub mod logging;
 pub mod points;
-mod problem;
+pub mod problem;
 pub mod room;
 pub mod run;
 pub mod serve;

@@ -75,9 +75,9 @@ pub fn started(config: &Config, address: SocketAddr) {
     let version = env!("CARGO_PKG_VERSION");
     if config.durability == Durability::Memory {
         tracing::warn!("DURABILITY=memory: nothing is written to disk, all is gone at exit");
-        tracing::info!(%url, durability, window_seconds, threshold, version, "anomaly is ready");
+        tracing::info!(%url, %durability, window_seconds, threshold, %version, "anomaly is ready");
     } else {
-        tracing::info!(%url, data_dir = %config.data_dir.display(), durability, window_seconds, threshold, version, "anomaly is ready");
+        tracing::info!(%url, data_dir = %config.data_dir.display(), %durability, window_seconds, threshold, %version, "anomaly is ready");
     }
 }
 

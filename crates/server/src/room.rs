@@ -1,11 +1,13 @@
 //! Whether the disk has room for more, asked at most once a second, and the reserve freed where it has not.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
 use crate::disk::{Disk, Room};
+use crate::points::PointsHandle;
+use crate::stats::{Component, Stats};
 
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -13,6 +15,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct DiskWatch {
     state: Mutex<State>,
+    points: PointsHandle,
+    stats: Arc<Stats>,
 }
 
 #[derive(Debug)]
@@ -23,26 +27,19 @@ struct State {
 }
 
 impl DiskWatch {
-    /// Watches a disk.
-    pub fn new(disk: Disk) -> Self {
-        Self { state: Mutex::new(State { disk, asked: None, room: Room::Enough }) }
+    /// Watches a disk, and tells `stats` when it has no room; `points` go before anything is refused.
+    pub fn new(disk: Disk, points: PointsHandle, stats: Arc<Stats>) -> Self {
+        stats.component("disk", Component::Ok);
+        Self { state: Mutex::new(State { disk, asked: None, room: Room::Enough }), points, stats }
     }
 
     /// Whether more may be accepted; `reusable` bytes are free within the databases.
     pub fn room(&self, reusable: impl FnOnce() -> u64) -> Room {
         let mut state = self.lock();
         if state.asked.is_none_or(|asked| asked.elapsed() >= PAUSE) {
-            state.ask(reusable());
+            state.ask(reusable(), &self.points, &self.stats);
         }
         state.room.clone()
-    }
-
-    /// Why nothing is accepted, as far as it was asked last.
-    pub fn low(&self) -> Option<String> {
-        match &self.lock().room {
-            Room::Low(why) => Some(why.clone()),
-            Room::Enough => None,
-        }
     }
 
     /// A write has found the disk full: the reserve is freed for commits, checkpoints and deletions, and nothing is accepted
@@ -56,7 +53,7 @@ impl DiskWatch {
             Ok(()) => warn!("the disk is full: the reserve is freed, and nothing is accepted until there is room again"),
             Err(fault) => warn!("the disk is full, and the reserve cannot be freed: {fault}"),
         }
-        state.ask(0);
+        state.ask(0, &self.points, &self.stats);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -65,15 +62,31 @@ impl DiskWatch {
 }
 
 impl State {
-    fn ask(&mut self, reusable: u64) {
+    fn ask(&mut self, reusable: u64, points: &PointsHandle, stats: &Stats) {
         self.asked = Some(Instant::now());
         let was_low = self.room != Room::Enough;
-        let room = self.disk.restore().and_then(|_| self.disk.room(reusable));
+        let room = self.disk.restore().and_then(|_| self.look(reusable, points));
         self.room = room.unwrap_or_else(|fault| Room::Low(format!("the disk cannot be asked for its room: {fault}")));
         match (&self.room, was_low) {
-            (Room::Low(why), false) => warn!("nothing is accepted: {why}"),
-            (Room::Enough, true) => info!("the disk has room again: events are accepted"),
+            (Room::Low(why), false) => {
+                warn!("nothing is accepted: {why}");
+                stats.component("disk", Component::Degraded(why.clone()));
+            }
+            (Room::Enough, true) => {
+                info!("the disk has room again: events are accepted");
+                stats.component("disk", Component::Ok);
+            }
             _ => {}
         }
+    }
+
+    /// Beyond `DISK_MAX_BYTES` the oldest points go first, and only without any it is too little room.
+    fn look(&self, reusable: u64, points: &PointsHandle) -> std::io::Result<Room> {
+        let excess = self.disk.excess(reusable)?;
+        if excess > 0 && points.bytes() > 0 {
+            points.shrink_to(points.bytes().saturating_sub(excess));
+            return Ok(Room::Enough);
+        }
+        self.disk.room(reusable)
     }
 }

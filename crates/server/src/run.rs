@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anomaly_engine::frame::Position;
-use anomaly_engine::{DecodeError, Engine, ScanCursor};
+use anomaly_engine::{DecodeError, Engine, ScanCursor, SeriesHash, Totals};
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
@@ -26,13 +26,13 @@ use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::sqlite::{Durability, EventLog};
-use crate::log::writer::{self, LogHints, Writer};
+use crate::log::writer::{self, LogHints, REJECTED, Writer};
 use crate::room::DiskWatch;
-use crate::stats::Stats;
+use crate::stats::{self, Component, Stats};
 use crate::store::sqlite::Store;
 use crate::upload::Uploads;
 use crate::upload::tally::Tallies;
-use crate::{api, clock, points, serve};
+use crate::{api, clock, logging, points, serve};
 
 /// How long a stop may take; what is not done by then is done again at the next start.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -44,16 +44,15 @@ const RETENTION_PAUSE: Duration = Duration::from_secs(3600);
 /// # Errors
 /// What keeps it from starting: a port or a data directory in use, files of a newer version.
 pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
-    let listener = TcpListener::bind((config.host, config.port))
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
+    let listener =
+        TcpListener::bind((config.host, config.port)).await.with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let (fatal, mut failed) = Fatal::new();
     let stages = Stages::start(config, fatal).await?;
-    info!("listening on http://{address}");
+    logging::started(&stages.app.config, address);
     let router = api::router(stages.app.clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve::serve(listener, router, async move {
+    let server = tokio::spawn(serve::serve(listener, router, serve::Limits::default(), async move {
         let _ = stopped.await;
     }));
     let reason = tokio::select! {
@@ -101,15 +100,17 @@ impl Stages {
     pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Self> {
         let in_memory = config.durability == Durability::Memory;
         let dir = Arc::new(if in_memory { DataDir::memory() } else { DataDir::open(&config.data_dir)? });
-        let disk = Arc::new(DiskWatch::new(Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?));
+        let stats = Arc::new(Stats::new(config.queue_capacity));
+        let disk = Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?;
         let mut log = EventLog::open(&dir, config.durability)?;
         let store = Store::open(&dir, config.durability)?;
-        let (points, points_thread) = points::start(&dir, config.points_max_bytes)?;
+        let (points, points_thread) = points::start(&dir, config.points_max_bytes);
+        let disk = Arc::new(DiskWatch::new(disk, points.clone(), Arc::clone(&stats)));
         let store_reader = store.reader();
         let end = log.next_frame() - 1;
         let stored = store.position().frame;
-        let (engine, checkpoint) = recover(&dir, &config)?;
-        let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored)].into_iter().flatten().collect::<Vec<_>>();
+        let (engine, damaged) = recover(&dir, &config)?;
+        let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored)].into_iter().flatten().chain(damaged).collect::<Vec<_>>();
         for what in &lost {
             error!("{what}");
         }
@@ -118,9 +119,8 @@ impl Stages {
         let recovered_config = engine.config().clone();
         info!(series = engine.series_len(), "replaying frames {} to {end} of the log", engine.applied() + 1);
 
-        let stats = Arc::new(Stats::default());
         let memory = Memory::new(config.memory_max_bytes);
-        let backlog = Arc::new(Backlog::new(config.queue_capacity));
+        let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
         let feed = Arc::new(EngineFeed::new(end));
         let (reached, reached_reader) = watch::channel(engine.applied());
         let live = Live::default();
@@ -135,13 +135,14 @@ impl Stages {
             disk: Arc::clone(&disk),
             tallies: Tallies::default(),
             log: log_handle.hints(),
+            counted: end,
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
         let (checkpoint, checkpoints) = if in_memory {
             (Checkpoints::none(), None)
         } else {
-            let (checkpoint, thread) = Checkpoints::start(Arc::clone(&dir), commits.clone(), log_handle.hints(), checkpoint)?;
+            let (checkpoint, thread) = Checkpoints::start(Arc::clone(&dir), commits.clone(), log_handle.hints())?;
             (checkpoint, Some(thread))
         };
         let stage = EngineStage {
@@ -157,22 +158,37 @@ impl Stages {
         let engine_thread = engine_thread::start(stage)?;
         let engine = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
         engine.reached(Position { frame: end, row: u32::MAX }).await;
-        let known = known_series(&engine).await.context("the log could not be replayed")?;
+        let (known, totals) = recovered(&engine).await.context("the log could not be replayed")?;
+        let rejected = log.counter(REJECTED)?;
+        stats.restore(stats::Totals {
+            events: totals.events,
+            rejected,
+            late: totals.late,
+            duplicates: totals.duplicates,
+            redelivered: totals.redelivered,
+        });
+        stats.set_series(known.len() as u64);
 
         let admission = Admission::new(known, config.max_series, memory);
-        let writer = Writer { log, admission, feed: Arc::clone(&feed), backlog: Arc::clone(&backlog), room, fatal };
+        let writer = Writer { log, admission, feed, backlog, disk, stats: Arc::clone(&stats), rejected, fatal, truncate_to: None };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || end == 0 {
             let at = log_handle.configure(config.engine.to_text()).await?;
             engine.reached(at).await;
             engine.set_config(config.engine.clone());
         }
+        for name in ["log", "engine", "store", "points"] {
+            stats.component(name, Component::Ok);
+        }
+        if !lost.is_empty() {
+            stats.component("log", Component::Degraded(lost.join("; ")));
+        }
         let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
         drop(commits);
         let config = Arc::new(config);
-        let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone())?;
+        let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
-        let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats, backlog, disk, lost: Arc::new(lost) };
+        let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats };
         Ok(Self { app, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
     }
 
@@ -197,19 +213,20 @@ impl Stages {
     }
 }
 
-/// The engine of the newest checkpoint and the frame it stands for, or a new one.
-fn recover(dir: &DataDir, config: &Config) -> anyhow::Result<(Engine, Option<u64>)> {
-    let (mut engine, frame) = match checkpoint_files::load_newest(dir)? {
-        None => (Engine::new(config.engine.clone(), config.shards), None),
-        Some(loaded) => {
-            let engine = Engine::restore::<RecoveryError>(loaded.chunks.map(|chunk| chunk.map_err(RecoveryError::from)), config.shards)
+/// The engine of the newest checkpoint, or a new one; and what was found damaged.
+fn recover(dir: &DataDir, config: &Config) -> anyhow::Result<(Engine, Vec<String>)> {
+    let (mut engine, damaged) = match checkpoint_files::load_newest(dir)? {
+        None => (Engine::new(config.engine.clone(), config.shards), Vec::new()),
+        Some(mut loaded) => {
+            let damaged = std::mem::take(&mut loaded.damaged);
+            let chunks = loaded.chunks().map(|chunk| chunk.map_err(RecoveryError::from));
+            let engine = Engine::restore::<RecoveryError>(chunks, config.shards)
                 .context("the checkpoint cannot be read; a newer version of anomaly may have written it")?;
-            let frame = engine.applied();
-            (engine, Some(frame))
+            (engine, damaged)
         }
     };
     engine.keep_points(true);
-    Ok((engine, frame))
+    Ok((engine, damaged))
 }
 
 /// Why a checkpoint cannot be restored.
@@ -229,8 +246,8 @@ fn lost_frames(engine: &Engine, end: u64, stored: u64) -> Option<String> {
     })
 }
 
-/// The hashes of all series, taken in pieces.
-async fn known_series(engine: &EngineHandle) -> Option<Vec<anomaly_engine::SeriesHash>> {
+/// The hashes of all series, and what was counted, as the recovery left them.
+async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
     engine
         .ask(|stage| {
             let mut known = Vec::with_capacity(stage.engine.series_len());
@@ -238,7 +255,7 @@ async fn known_series(engine: &EngineHandle) -> Option<Vec<anomaly_engine::Serie
             while let Some(from) = cursor {
                 cursor = stage.engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
             }
-            known
+            (known, stage.engine.totals())
         })
         .await
 }

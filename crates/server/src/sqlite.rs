@@ -1,6 +1,7 @@
 //! What log, store and points share of SQLite: opening, schema steps, checkpoints whose result is looked at.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -17,7 +18,7 @@ pub(crate) enum Place {
     Memory(String),
 }
 
-/// What a database is opened with; page size and `auto_vacuum` only count when it is new.
+/// What a database is opened with; page size and incremental vacuum only count when it is new.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
     pub(crate) page_size: u32,
@@ -56,6 +57,13 @@ impl Place {
         self.wal_path().and_then(|path| path.metadata().ok()).map_or(0, |meta| meta.len())
     }
 
+    /// Size of the file system; `None` in memory.
+    fn file_system_bytes(&self) -> Option<u64> {
+        let Self::File(path) = self else { return None };
+        let stat = rustix::fs::statvfs(path.parent()?).ok()?;
+        Some(stat.f_blocks * stat.f_frsize)
+    }
+
     /// The write-ahead log's file.
     pub(crate) fn wal_path(&self) -> Option<PathBuf> {
         let Self::File(path) = self else { return None };
@@ -82,10 +90,10 @@ impl Place {
             if options.incremental_vacuum && found == 0 {
                 connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
             }
-            let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+            let mode = to_wal(&connection)?;
             if mode != "wal" {
                 let said = format!("{} cannot be put into WAL mode: it stays in mode {mode}", self.name());
-                return Err(OpenError::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CANTOPEN), Some(said))));
+                return Err(failed(ffi::SQLITE_CANTOPEN, said).into());
             }
             connection.pragma_update(None, "synchronous", options.synchronous)?;
             match checkpoint(&connection, Mode::Truncate) {
@@ -99,7 +107,16 @@ impl Place {
             transaction.pragma_update(None, "user_version", i as i64 + 1)?;
             transaction.commit()?;
         }
+        self.sync_folder()?;
         Ok(connection)
+    }
+
+    /// Makes the files' names durable: SQLite does so too, and ignores what comes of it.
+    fn sync_folder(&self) -> rusqlite::Result<()> {
+        let Self::File(path) = self else { return Ok(()) };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|error| failed(ffi::SQLITE_IOERR_DIR_FSYNC, format!("{}: {error}", folder.display())))
     }
 
     /// A connection that reads.
@@ -113,17 +130,30 @@ impl Place {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match self {
             Self::File(path) => Connection::open_with_flags(path, flags)?,
-            Self::Memory(name) => {
-                Connection::open_with_flags(format!("file:/{name}?vfs=memdb"), flags | OpenFlags::SQLITE_OPEN_URI)?
-            }
+            Self::Memory(name) => Connection::open_with_flags(format!("file:/{name}?vfs=memdb"), flags | OpenFlags::SQLITE_OPEN_URI)?,
         };
         connection.busy_timeout(BUSY)?;
         // Its checkpoint at close, as its automatic one, would swallow errors.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=OFF; PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY;")?;
+        connection
+            .execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=OFF; PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY;")?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     }
+}
+
+/// Puts a database into WAL mode, and returns the mode in which it then is.
+fn to_wal(connection: &Connection) -> rusqlite::Result<String> {
+    let mut statement = connection.prepare("PRAGMA journal_mode=WAL")?;
+    let mut rows = statement.query([])?;
+    let mode = rows.next()?.map_or_else(|| Ok(String::new()), |row| row.get(0))?;
+    // The change is committed after its only row: not looking for another one would swallow the error.
+    while rows.next()?.is_some() {}
+    Ok(mode)
+}
+
+fn failed(code: i32, said: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(ffi::Error::new(code), Some(said))
 }
 
 /// How much a checkpoint insists on.
@@ -144,9 +174,8 @@ pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Resul
         Mode::Restart => "PRAGMA wal_checkpoint(RESTART)",
         Mode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
-    let (busy, in_log, copied) = connection
-        .prepare_cached(sql)?
-        .query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
+    let (busy, in_log, copied) =
+        connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))?;
     Ok(busy == 0 && in_log == copied)
 }
 
@@ -159,8 +188,28 @@ pub(crate) struct WalKeeper {
 }
 
 impl WalKeeper {
+    /// `limit` is lowered on a small disk: what is not copied yet must fit into the reserve that is freed when it is full, of
+    /// which it may take an eighth.
     pub(crate) fn new(place: Place, limit: u64) -> Self {
+        let limit = place.file_system_bytes().map_or(limit, |bytes| limit.min(bytes / 20 / 8));
         Self { place, limit, written: 0 }
+    }
+
+    /// Called when a transaction found no room. What it had written of the log's file before is given back, where the rest can
+    /// be copied; a disk that is full for that too is no further error.
+    pub(crate) fn found_no_room(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        match self.empty(connection) {
+            Err(error) if failure(&error) == Failure::Full => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Copies all of the log and empties its file.
+    pub(crate) fn empty(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if !self.place.in_memory() && checkpoint(connection, Mode::Truncate)? {
+            self.written = 0;
+        }
+        Ok(())
     }
 
     /// Called after a commit that wrote about `bytes`. A full disk is no error here, the commit itself is durable: it is
@@ -190,6 +239,25 @@ pub(crate) fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
     let get = |name| -> rusqlite::Result<i64> { connection.pragma_query_value(None, name, |row| row.get(0)) };
     let (page, pages, free) = (get("page_size")?, get("page_count")?, get("freelist_count")?);
     Ok(((page * (pages - free)).max(0) as u64, (page * free).max(0) as u64))
+}
+
+/// Gives the disk back up to `bytes` of what deletions have freed within the file; whether there is more.
+pub(crate) fn give_back(connection: &Connection, wal: &mut WalKeeper, bytes: u64) -> rusqlite::Result<bool> {
+    if wal.place.in_memory() {
+        return Ok(false);
+    }
+    // On a full disk what is not copied yet goes first, and makes room.
+    wal.empty(connection)?;
+    let page: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    {
+        // A step frees a page.
+        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({})", bytes / page as u64))?;
+        let mut steps = vacuum.query([])?;
+        while steps.next()?.is_some() {}
+    }
+    // The file becomes smaller when its write-ahead log is copied.
+    wal.empty(connection)?;
+    Ok(sizes(connection)?.1 > 0)
 }
 
 /// What an error of SQLite means for its owner.

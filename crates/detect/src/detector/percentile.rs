@@ -17,7 +17,7 @@ const REL_FLOOR: f64 = 1e-3;
 
 /// So many samples put one beyond each percentile; an end of 0 or 100 is the smallest or largest value, which one sample has.
 pub(crate) fn meaningful_count(low: f64, high: f64) -> u32 {
-    [low, 100.0 - high].into_iter().filter(|&tail| tail > 0.0).map(|tail| count_for(tail)).max().unwrap_or(1)
+    [low, 100.0 - high].into_iter().filter(|&tail| tail > 0.0).map(count_for).max().unwrap_or(1)
 }
 
 fn count_for(tail: f64) -> u32 {
@@ -59,6 +59,11 @@ impl PercentileState {
     }
 
     pub(super) fn observe(&mut self, window: &mut Window, time: i64, value: f64) {
+        if window.kind() == WindowKind::Panes {
+            // Not supported: never enough samples, rather than some of them.
+            window.insert(time, value);
+            return;
+        }
         let Self { values, bounds } = self;
         if bounds.holds(time) {
             values.insert(value);

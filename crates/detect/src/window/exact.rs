@@ -41,14 +41,14 @@ pub(super) struct ExactWindow {
     pub(super) cut: (i64, i64),
     /// Where the last bounds in order began: the first sample after `edge_after`, if `edge_block` is one.
     edge_after: i64,
-    edge_block: u32,
+    pub(super) edge_block: u32,
     edge_index: u32,
-    front_block: u32,
+    pub(super) front_block: u32,
     pub(super) stacked_from: u32,
     pub(super) split: u32,
     /// Samples at the start of the first block that `max_samples` has cut; while there are any, `len` is `max_samples`.
     pub(super) hidden: u32,
-    max_samples: u32,
+    pub(super) max_samples: u32,
     pub(super) len: u32,
     /// Samples for which the blocks have room.
     pub(super) room: u32,
@@ -88,6 +88,16 @@ impl ExactWindow {
         self.room as usize * size_of::<Sample>()
             + self.blocks.capacity() * size_of::<Block>()
             + self.front.capacity() * size_of::<Moments>()
+    }
+
+    /// See [`super::Window::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> i64 {
+        let newest = self.newest().unwrap_or(0);
+        let edge = self.blocks.get(self.edge_block as usize);
+        let oldest = edge.and_then(|block| block.samples.get(self.edge_index as usize)).map_or(0, |sample| sample.time);
+        let front = self.front.get(self.edge_index as usize).map_or(0, |front| front.mean().to_bits() as i64);
+        newest ^ oldest ^ front
     }
 
     pub(super) fn is_truncated(&self, bounds: Bounds) -> bool {
@@ -268,77 +278,9 @@ impl ExactWindow {
     }
 
     /// Room for one more block, and for a quarter as many at most (a deque by itself doubles).
-    fn reserve_block(&mut self) {
+    pub(super) fn reserve_block(&mut self) {
         if self.blocks.len() == self.blocks.capacity() {
             self.blocks.reserve_exact(1 + self.blocks.len() / 4);
-        }
-    }
-
-    /// Inserts a sample that is older than the newest; false where it would be the first to be cut.
-    fn insert_late(&mut self, sample: Sample) -> bool {
-        let mut b = self.blocks.partition_point(|block| block.first_time() <= sample.time).saturating_sub(1);
-        if b == 0 {
-            self.remove_hidden();
-        }
-        let mut i = self.blocks[b].position(sample.time);
-        if (b, i) == (0, 0) && self.len == self.max_samples {
-            self.note_cut(sample.time);
-            return false;
-        }
-        let touched = b;
-        let mut upto = b;
-        if self.blocks[b].samples.len() == BLOCK {
-            self.cut_block(b);
-            upto = b + 1;
-            if i > self.blocks[b].samples.len() {
-                i -= self.blocks[b].samples.len();
-                b += 1;
-            }
-        }
-        let block = &mut self.blocks[b];
-        let before = block.samples.capacity();
-        block.grow(true);
-        self.room += (block.samples.capacity() - before) as u32;
-        block.samples.insert(i, sample);
-        self.resum(touched, upto, sample.value);
-        true
-    }
-
-    /// Cuts a full block in two.
-    fn cut_block(&mut self, b: usize) {
-        let before = self.blocks[b].samples.capacity();
-        let later = self.blocks[b].cut();
-        self.room = self.room + (self.blocks[b].samples.capacity() + later.samples.capacity()) as u32 - before as u32;
-        self.reserve_block();
-        self.blocks.insert(b + 1, later);
-        for index in [&mut self.split, &mut self.stacked_from] {
-            *index += u32::from(*index as usize > b);
-        }
-        if self.front_block != NONE && self.front_block as usize > b {
-            self.front_block += 1;
-        }
-    }
-
-    /// Brings the sums up to date where `value` came into one of the blocks from `touched` to `upto`.
-    fn resum(&mut self, touched: usize, upto: usize, value: f64) {
-        if touched <= self.edge_block as usize {
-            self.edge_block = NONE;
-        }
-        let last = self.blocks.len() - 1;
-        for block in self.blocks.range_mut(touched..=upto) {
-            block.sum();
-        }
-        if touched < self.split as usize {
-            self.sum_suffixes(upto);
-            self.front_block = NONE;
-        } else {
-            self.tail.push(value);
-            if upto > touched {
-                self.blocks[upto].run = self.blocks[touched].run.merge(self.blocks[touched].own);
-            }
-            for block in self.blocks.range_mut((upto + 1).min(last + 1)..) {
-                block.run.push(value);
-            }
         }
     }
 
@@ -382,19 +324,51 @@ impl ExactWindow {
         from_tail
     }
 
-    fn note_cut(&mut self, time: i64) {
+    pub(super) fn note_cut(&mut self, time: i64) {
         self.cut = (self.cut.0.min(time), self.cut.1.max(time));
     }
 
     /// Removes the hidden samples from the first block. Its own sum is that of what is left; sums that it was part of are not
     /// asked for while the bounds can only begin in it.
-    fn remove_hidden(&mut self) {
+    pub(super) fn remove_hidden(&mut self) {
         if self.hidden > 0 {
             self.blocks[0].samples.drain(..self.hidden as usize);
             self.blocks[0].sum();
             self.hidden = 0;
             self.front_block = NONE;
             self.edge_block = NONE;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::WindowKind;
+    use super::*;
+
+    proptest! {
+        /// Counted, not timed: what a query did shows in which sums it replaced.
+        #[test]
+        fn a_query_in_order_costs_amortised_constant(steps in prop::collection::vec(prop_oneof![20 => 0i64..20, 1 => 0i64..5000, 1 => Just(0)], 1..4000), span in 1i64..20_000, lateness in 0i64..50_000) {
+            let shape = WindowShape { kind: WindowKind::Exact, span, lateness, max_samples: 100_000 };
+            let mut window = ExactWindow::new(shape);
+            let (mut time, mut work) = (0, 0usize);
+            for step in &steps {
+                time += step;
+                let (split, from, front) = (window.split, window.stacked_from, window.front_block);
+                window.moments(Bounds { after: time - span, upto: time });
+                if (window.split, window.stacked_from) != (split, from) {
+                    work += BLOCK + (window.split - window.stacked_from) as usize;
+                }
+                if window.front_block != front {
+                    work += BLOCK;
+                }
+                window.insert(time, 1.0, |_, _| {});
+            }
+            // A block of 32 samples is flipped once, fills the front once, and is the one behind the split once.
+            prop_assert!(work <= 3 * steps.len() + 4 * BLOCK, "{work} for {}", steps.len());
         }
     }
 }

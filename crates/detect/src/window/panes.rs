@@ -64,6 +64,14 @@ impl PaneWindow {
         }
     }
 
+    /// See [`super::Window::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> i64 {
+        let recent = self.recent.back().map_or(0, |moments| moments.mean().to_bits() as i64);
+        let old = self.old.front().map_or(0, |slot| i64::from(slot.count));
+        self.newest ^ recent ^ old
+    }
+
     pub(super) fn newest(&self) -> Option<i64> {
         (!self.recent.is_empty()).then_some(self.newest)
     }
@@ -90,7 +98,10 @@ impl PaneWindow {
             self.head = self.sum_head(from);
             self.head_from = from;
         }
-        self.head.merge(self.current())
+        match self.recent.back() {
+            Some(current) => self.head.merge(*current),
+            None => Moments::EMPTY,
+        }
     }
 
     pub(super) fn peek(&self, bounds: Bounds) -> Moments {
@@ -98,8 +109,16 @@ impl PaneWindow {
         self.sum(from, upto.min(self.pane))
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, time: i64, value: f64) -> bool {
         let pane = self.pane_of(time, self.pane);
+        if pane == self.pane
+            && let Some(current) = self.recent.back_mut()
+        {
+            current.push(value);
+            self.newest = self.newest.max(time);
+            return true;
+        }
         self.insert_moments(pane, time, Moments::one(value))
     }
 
@@ -126,7 +145,10 @@ impl PaneWindow {
     /// The pane of `time`, without a division where it is the one expected.
     #[inline]
     fn pane_of(&self, time: i64, expected: i64) -> i64 {
-        let inside = expected.checked_mul(self.width).and_then(|start| time.checked_sub(start)).is_some_and(|since| (0..self.width).contains(&since));
+        let inside = expected
+            .checked_mul(self.width)
+            .and_then(|start| time.checked_sub(start))
+            .is_some_and(|since| (0..self.width).contains(&since));
         if inside { expected } else { time.div_euclid(self.width) }
     }
 
@@ -138,7 +160,6 @@ impl PaneWindow {
         self.pane + 1 - self.recent.len() as i64
     }
 
-    #[inline]
     fn insert_moments(&mut self, pane: i64, time: i64, moments: Moments) -> bool {
         if self.recent.is_empty() {
             self.start(pane);
@@ -189,6 +210,7 @@ impl PaneWindow {
             return self.start(pane);
         }
         while self.pane < pane {
+            self.make_room();
             let current = self.current();
             self.tail = self.tail.merge(current);
             if self.head_from != i64::MIN {
@@ -205,15 +227,19 @@ impl PaneWindow {
         }
     }
 
-    /// Takes a pane in that `recent` has just given up.
-    fn make_old(&mut self, moments: Moments) {
-        if self.old.len() == OLD {
+    /// Drops the oldest pane where the next one to get old finds no room. It must not be part of `tail` then.
+    fn make_room(&mut self) {
+        if self.old.len() == OLD && self.recent.len() > self.late as usize {
             if self.stacked == 0 {
                 self.flip();
             }
             self.old.pop_front();
             self.stacked -= 1;
         }
+    }
+
+    /// Takes a pane in that `recent` has just given up.
+    fn make_old(&mut self, moments: Moments) {
         if self.old.len() == self.old.capacity() {
             self.old.reserve_exact(self.old.len().max(4).min(OLD - self.old.len()));
         }

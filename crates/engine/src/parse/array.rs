@@ -8,6 +8,9 @@ use super::lexer::plain_len;
 /// The most levels that the scanner can follow, one bit each. Beyond, the array is refused whatever it holds.
 const MAX_SCANNED_LEVELS: usize = 1 << 23;
 
+/// The words of JSON without their first letters.
+const WORDS: &[u8] = b"rue alse ull ";
+
 /// What a step has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -68,8 +71,9 @@ enum State {
     Exponent,
     ExponentSign,
     ExponentDigits,
+    /// A letter of [`WORDS`] is to come, and what follows it up to the next space.
     Word {
-        rest: &'static [u8],
+        at: u8,
     },
     Done,
     Broken,
@@ -96,8 +100,10 @@ impl ArrayScanner {
     /// At the byte at which this stops being JSON.
     pub(super) fn step(&mut self, piece: &[u8], at: &mut usize) -> Result<Step, Broken> {
         while *at < piece.len() {
-            if let State::Text { .. } = self.state {
-                *at += plain_len(&piece[*at..]);
+            match self.state {
+                State::Text { .. } => *at += plain_len(&piece[*at..]),
+                State::Whole | State::Fraction => *at += piece[*at..].iter().take_while(|b| b.is_ascii_digit()).count(),
+                _ => {}
             }
             let Some(&byte) = piece.get(*at) else { break };
             let (before, depth) = (self.state, self.depth);
@@ -163,11 +169,11 @@ impl ArrayScanner {
                 self.state = Behind;
                 return Some(false);
             }
-            (Word { rest }, _) if rest[0] == byte => {
-                if rest.len() == 1 {
+            (Word { at }, _) if WORDS[usize::from(at)] == byte => {
+                if WORDS[usize::from(at) + 1] == b' ' {
                     Behind
                 } else {
-                    Word { rest: &rest[1..] }
+                    Word { at: at + 1 }
                 }
             }
             _ => return None,
@@ -184,9 +190,9 @@ impl ArrayScanner {
             b'-' => State::Minus,
             b'0' => State::Zero,
             b'1'..=b'9' => State::Whole,
-            b't' => State::Word { rest: b"rue" },
-            b'f' => State::Word { rest: b"alse" },
-            b'n' => State::Word { rest: b"ull" },
+            b't' => State::Word { at: 0 },
+            b'f' => State::Word { at: 4 },
+            b'n' => State::Word { at: 9 },
             _ => return None,
         })
     }

@@ -1,9 +1,11 @@
 //! Bodies of requests: one event, NDJSON, or a JSON array.
 
+use std::ops::Range;
+
 use memchr::memchr;
 
 use super::array::{ArrayScanner, Broken, Step};
-use super::json::{Draft, EventReader};
+use super::json::{Draft, EventReader, not_json};
 use super::time::{Arrival, Forms, WrittenTime};
 use super::{MAX_EVENT_BYTES, reject};
 use crate::event::Event;
@@ -74,6 +76,7 @@ pub fn parse_event(body: &[u8], context: &Context, into: &mut BatchBuilder) -> R
 /// An array that is not JSON as a whole; nothing is pushed then.
 pub fn parse_batch(body: &[u8], context: &Context, into: &mut BatchBuilder) -> Result<Report, NotJson> {
     let body = without_bom(body);
+    into.reserve(body.len());
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'[') => array(body, context, into),
         Some(b'{') if is_one_event_on_many_lines(body) => {
@@ -146,39 +149,54 @@ fn lines(body: &[u8], context: &Context, into: &mut BatchBuilder) -> Report {
 }
 
 fn array(body: &[u8], context: &Context, into: &mut BatchBuilder) -> Result<Report, NotJson> {
-    let mut element = 0;
-    let mut at = 0;
+    let (mut element, mut at, mut start) = (0, 0, 0);
+    let mut too_large = Vec::new();
     let mut scanner = ArrayScanner::new();
     let text = std::str::from_utf8(body).map_err(|error| NotJson { element, byte: error.valid_up_to() + 1 })?;
     loop {
         match scanner.step(body, &mut at) {
-            Ok(Step::Begin) => element += 1,
+            Ok(Step::Begin) => {
+                element += 1;
+                start = at - 1;
+            }
+            Ok(Step::End) if at - start > context.max_event_bytes => too_large.push(start..at),
             Ok(Step::End) => {}
-            Ok(Step::More) if scanner.is_done() => break,
+            Ok(Step::More) if scanner.is_done() => return Ok(elements(text, &too_large, context, into)),
             Ok(Step::More) | Err(Broken) => return Err(NotJson { element, byte: at + 1 }),
         }
     }
-    Ok(elements(text, context, into))
 }
 
-/// The elements of an array that is known to be valid.
-fn elements(text: &str, context: &Context, into: &mut BatchBuilder) -> Report {
+/// The elements of an array that is known to be valid, and which of them are too large to be read.
+fn elements(text: &str, too_large: &[Range<usize>], context: &Context, into: &mut BatchBuilder) -> Report {
     let mut report = Report::default();
     let mut reader = EventReader::new(Forms::Strict);
-    let mut scanner = ArrayScanner::new();
-    let (mut at, mut start, mut element) = (0, 0, 0);
-    while let Ok(step) = scanner.step(text.as_bytes(), &mut at) {
-        match step {
-            Step::Begin => {
-                start = at - 1;
-                element += 1;
-            }
-            Step::End if at - start > context.max_event_bytes => count(Err(context.too_large(at - start)), element, &mut report),
-            Step::End => count(reader.read(&text[start..at], |draft| context.push(draft, element, into)), element, &mut report),
-            Step::More => break,
+    let mut too_large = too_large.iter().peekable();
+    let (mut at, mut element) = (text.find('[').map_or(text.len(), |open| open + 1), 0);
+    loop {
+        at = text.len() - text[at..].trim_start().len();
+        if text[at..].starts_with(']') || at == text.len() {
+            return report;
         }
+        element += 1;
+        if let Some(range) = too_large.next_if(|range| range.start == at) {
+            count(Err(context.too_large(range.len())), element, &mut report);
+            at = text.len() - text[range.end..].trim_start().len();
+        } else {
+            match reader.read_at(text, at, |draft| context.push(draft, element, into)) {
+                Ok((end, result)) => {
+                    count(result, element, &mut report);
+                    at = end;
+                }
+                Err(syntax) => {
+                    // Not reached: the scanner has found the array valid, and a test compares the two.
+                    count(Err(not_json(text, syntax)), element, &mut report);
+                    return report;
+                }
+            }
+        }
+        at += usize::from(text[at..].starts_with(','));
     }
-    report
 }
 
 #[cfg(test)]

@@ -20,6 +20,40 @@ pub(super) struct Lexer<'a> {
     pub(super) at: usize,
 }
 
+/// A string as it stands in the text, known to be valid.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Text<'a> {
+    /// What stands between the quotes.
+    raw: &'a str,
+    is_escaped: bool,
+}
+
+impl<'a> Text<'a> {
+    /// What it means.
+    #[inline]
+    pub(super) fn unescape(self) -> Cow<'a, str> {
+        if self.is_escaped { Cow::Owned(self.unescape_slowly()) } else { Cow::Borrowed(self.raw) }
+    }
+
+    #[cold]
+    fn unescape_slowly(self) -> String {
+        let mut meaning = String::with_capacity(self.raw.len());
+        let mut lexer = Lexer::new(self.raw);
+        while let Some(byte) = lexer.peek() {
+            if byte == b'\\' {
+                lexer.at += 1;
+                // The escapes were validated when the string was read.
+                meaning.extend(lexer.escape().ok());
+            } else {
+                let plain = plain_len(&self.raw.as_bytes()[lexer.at..]).max(1);
+                meaning.push_str(&self.raw[lexer.at..lexer.at + plain]);
+                lexer.at += plain;
+            }
+        }
+        meaning
+    }
+}
+
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
@@ -52,41 +86,34 @@ impl<'a> Lexer<'a> {
     }
 
     /// A string, its opening quote included.
-    #[inline]
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>, Syntax> {
+    #[inline(always)]
+    pub(super) fn string(&mut self) -> Result<Text<'a>, Syntax> {
         if !self.take(b'"') {
             return Err(self.fault("a string"));
         }
         let start = self.at;
         self.at += plain_len(&self.text.as_bytes()[start..]);
-        match self.peek() {
-            Some(b'"') => {
-                self.at += 1;
-                Ok(Cow::Borrowed(&self.text[start..self.at - 1]))
-            }
-            Some(b'\\') => self.escaped_string(start).map(Cow::Owned),
-            _ => Err(self.fault("the end of a string (control characters must be escaped)")),
+        let is_escaped = self.peek() != Some(b'"');
+        if is_escaped {
+            self.rest_of_string()?;
         }
+        self.at += 1;
+        Ok(Text { raw: &self.text[start..self.at - 1], is_escaped })
     }
 
+    /// Goes on from the first escape of a string to its closing quote.
     #[cold]
-    fn escaped_string(&mut self, start: usize) -> Result<String, Syntax> {
-        let mut owned = String::from(&self.text[start..self.at]);
+    fn rest_of_string(&mut self) -> Result<(), Syntax> {
         loop {
-            let from = self.at;
-            self.at += plain_len(&self.text.as_bytes()[from..]);
-            owned.push_str(&self.text[from..self.at]);
             match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(owned);
-                }
+                Some(b'"') => return Ok(()),
                 Some(b'\\') => {
                     self.at += 1;
-                    owned.push(self.escape()?);
+                    self.escape()?;
                 }
                 _ => return Err(self.fault("the end of a string (control characters must be escaped)")),
             }
+            self.at += plain_len(&self.text.as_bytes()[self.at..]);
         }
     }
 
@@ -139,7 +166,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A number, and its text.
-    #[inline]
+    #[inline(always)]
     pub(super) fn number(&mut self) -> Result<(Decimal, &'a str), Syntax> {
         let start = self.at;
         let (decimal, length) = Decimal::scan_json(&self.text.as_bytes()[start..]).ok_or(self.fault("a value"))?;
@@ -201,7 +228,7 @@ mod tests {
             ("\"abc", None),
             ("\"abc\\", None),
         ] {
-            assert_eq!(Lexer::new(text).string().ok().as_deref(), expected, "{text}");
+            assert_eq!(Lexer::new(text).string().ok().map(Text::unescape).as_deref(), expected, "{text}");
         }
     }
 

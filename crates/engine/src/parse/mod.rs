@@ -10,7 +10,7 @@
 //! | a file as it was sent: packed, UTF-16 | [`unpack`] | `file/unpack.rs` |
 //! | a file's rows: CSV, TXT, JSON, NDJSON | [`FileReader`] | `file/` |
 //!
-//! One JSON event is read by `json.rs` (tokens by `lexer.rs`, numbers by `decimal.rs`); `array.rs` checks the grammar of
+//! One JSON event is read by `json.rs` (tokens by `lexer.rs`, numbers by `decimal.rs`), in its usual form by `plain.rs`; `array.rs` checks the grammar of
 //! arrays of any size in pieces; `time.rs` knows the forms of times and their limits.
 //!
 //! No clock here: the time of arrival is an argument, so the same bytes with the same arrival give the same events.
@@ -21,6 +21,7 @@ mod decimal;
 mod file;
 mod json;
 mod lexer;
+mod plain;
 mod time;
 
 pub use batch::{Context, NotJson, parse_batch, parse_event};
@@ -29,6 +30,7 @@ pub use time::Arrival;
 
 use crate::event::{MAX_NAME_BYTES, is_metric};
 use crate::rejection::{Code, Rejected};
+use crate::timestamp::Timestamp;
 
 /// The most bytes of one event or row: 64 KiB.
 pub const MAX_EVENT_BYTES: usize = 64 << 10;
@@ -74,9 +76,30 @@ fn check_name(name: &str, field: &str, code: Code, what: &str) -> Result<(), Rej
     }
 }
 
+/// Reads a time as a person or a program writes it in a query: epoch seconds or RFC 3339; UTC where no offset stands.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_time(text: &str) -> Result<Timestamp, String> {
+    let written = time::parse_text(text, time::Forms::File { decimal_comma: false }).map_err(|rejected| rejected.message)?;
+    match written {
+        time::WrittenTime::Instant(nanos) => Ok(Timestamp::from_nanos(nanos)),
+        time::WrittenTime::Local(wall) => wall.at_offset(0).map(Timestamp::from_nanos).map_err(|rejected| rejected.message),
+        time::WrittenTime::Absent => Err("the time is empty".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_queries_are_epoch_seconds_or_rfc_3339() {
+        for text in ["1737453600", "1737453600.0", "2025-01-21T10:00:00Z", "2025-01-21T12:00:00+02:00", "2025-01-21 10:00"] {
+            assert_eq!(parse_time(text), Ok(Timestamp::from_seconds(1_737_453_600)), "{text}");
+        }
+        assert!(["", "yesterday", "NaN", "-1"].iter().all(|text| parse_time(text).is_err()));
+    }
 
     #[test]
     fn values_at_fault_are_shown_in_quotes_and_cut() {

@@ -105,19 +105,19 @@ fn epoch(number: Decimal, scale: i32, written: &str) -> Result<i64, Rejected> {
 
 #[cold]
 fn epoch_fault(number: Decimal, scale: i32, written: &str) -> Rejected {
-    let units = number.scaled(scale - 9);
-    if number.is_below_zero() || units < LOOKS_LIKE_MILLISECONDS || units >= 1_000_000_000 * LOOKS_LIKE_MILLISECONDS {
-        return out_of_domain(number.is_below_zero(), &shorten(written));
+    let written = shorten(written);
+    let finer = number.scaled(scale - 9) / LOOKS_LIKE_MILLISECONDS;
+    if number.is_below_zero() || finer == 0 || finer >= 1_000_000_000 {
+        return out_of_domain(number.is_below_zero(), &written);
     }
-    if scale == 6 {
-        return reject("timestamp", Code::MillisecondsTimestamp, format!("{} looks finer than milliseconds", shorten(written)));
-    }
-    let (unit, divisor) = match units / LOOKS_LIKE_MILLISECONDS {
-        ..1_000 => ("milliseconds", "1000"),
-        ..1_000_000 => ("microseconds, which are finer than milliseconds", "1000000"),
-        _ => ("nanoseconds, which are finer than milliseconds", "1000000000"),
+    let message = match finer {
+        _ if scale == 6 => format!("{written} looks finer than milliseconds"),
+        1..1_000 => format!("{written} looks like milliseconds: divide by 1000, timestamps are seconds"),
+        1_000..1_000_000 => {
+            format!("{written} looks like microseconds, finer than milliseconds: divide by 1000000, timestamps are seconds")
+        }
+        _ => format!("{written} looks like nanoseconds, finer than milliseconds: divide by 1000000000, timestamps are seconds"),
     };
-    let message = format!("{} looks like {unit}: divide by {divisor}, timestamps are seconds", shorten(written));
     reject("timestamp", Code::MillisecondsTimestamp, message)
 }
 

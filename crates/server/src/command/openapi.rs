@@ -10,6 +10,6 @@ use crate::api;
 /// # Errors
 /// Nobody reads.
 pub fn print(out: &mut impl Write) -> anyhow::Result<ExitCode> {
-    writeln!(out, "{}", api::openapi().trim_end())?;
+    writeln!(out, "{}", api::openapi().to_pretty_json()?)?;
     Ok(ExitCode::SUCCESS)
 }

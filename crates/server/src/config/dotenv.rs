@@ -1,19 +1,28 @@
 //! Reads `.env` files: `NAME=value`, quotes, comments. Nothing in a value is replaced, so a password may hold a `$`.
 
-/// The names and values of a `.env` file in order, and the lines that are none, each with its number.
-pub(super) fn parse(text: &str) -> (Vec<(String, String)>, Vec<(usize, String)>) {
-    let (mut values, mut faults) = (Vec::new(), Vec::new());
+/// What a `.env` file holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Dotenv {
+    /// Names and values in order.
+    pub(super) values: Vec<(String, String)>,
+    /// Numbers of the lines that are none, and what is wrong with them.
+    pub(super) faults: Vec<(usize, String)>,
+}
+
+/// Reads the text of a file.
+pub(super) fn parse(text: &str) -> Dotenv {
+    let mut dotenv = Dotenv::default();
     for (i, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         match assignment(line) {
-            Ok(pair) => values.push(pair),
-            Err(message) => faults.push((i + 1, message)),
+            Ok(pair) => dotenv.values.push(pair),
+            Err(message) => dotenv.faults.push((i + 1, message)),
         }
     }
-    (values, faults)
+    dotenv
 }
 
 fn assignment(line: &str) -> Result<(String, String), String> {
@@ -58,7 +67,7 @@ fn unquote(value: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::*;
 
     #[test]
     fn values_are_read_with_quotes_and_comments() {
@@ -74,19 +83,19 @@ mod tests {
             ("A=pa$$word", "pa$$word"),
             ("A=a=b", "a=b"),
         ] {
-            assert_eq!(parse(line), (vec![("A".into(), value.into())], vec![]), "{line}");
+            assert_eq!(parse(line), Dotenv { values: vec![("A".into(), value.into())], faults: vec![] }, "{line}");
         }
     }
 
     #[test]
     fn blank_lines_comments_and_carriage_returns_do_not_matter() {
-        let (values, faults) = parse("\u{feff}# settings\r\n\r\nA=1\r\n   # more\r\nB=2\r\n");
+        let Dotenv { values, faults } = parse("\u{feff}# settings\r\n\r\nA=1\r\n   # more\r\nB=2\r\n");
         assert_eq!((values.len(), values[0].1.as_str(), values[1].1.as_str(), faults.len()), (2, "1", "2", 0));
     }
 
     #[test]
     fn a_line_that_is_none_is_told_with_its_number_and_the_others_are_read() {
-        let (values, faults) = parse("A=1\nwhat is this\nB='x\nC=2\nD D=3\nE=\"a\" b");
+        let Dotenv { values, faults } = parse("A=1\nwhat is this\nB='x\nC=2\nD D=3\nE=\"a\" b");
         assert_eq!(values.len(), 2);
         assert_eq!(faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 5, 6]);
     }

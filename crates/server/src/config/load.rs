@@ -4,26 +4,31 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::dotenv::Dotenv;
 use super::file::File;
-use super::settings::{SETTINGS, Setting};
+use super::settings::{Group, SETTINGS, Setting};
 use super::{Config, dotenv, file, later};
 
 /// The file that is read where `--config` names none.
 const DEFAULT_FILE: &str = "anomaly.toml";
+
+/// Gives the value of a name, if it has one.
+pub type Lookup = Box<dyn Fn(&str) -> Option<String>>;
 
 /// Where settings come from. Tests give any environment.
 pub struct Sources {
     /// What the command line sets.
     pub flags: Vec<Flag>,
     /// The environment.
-    pub environment: Box<dyn Fn(&str) -> Option<String>>,
+    pub environment: Lookup,
     /// The text of `.env`.
     pub dotenv: Option<String>,
     /// Name and text of the configuration file.
     pub file: Option<(String, String)>,
     /// Reads the file that `NAME_FILE` names.
     pub read_file: fn(&Path) -> io::Result<String>,
-    /// Whether the process will listen: then an address that others can reach, and names of a later version, are told.
+    /// Whether the process will listen: then faults of what it listens on and stores to, an address that others can reach,
+    /// and names of a later version are told.
     pub serving: bool,
 }
 
@@ -163,12 +168,14 @@ impl Sources {
             match layers.find(setting.name) {
                 Ok(None) => {}
                 Ok(Some((text, origin))) => {
-                    if let Err(message) = (setting.read)(&mut config, &text) {
-                        faults.push(Fault::new(path_of(setting.name, &origin), message));
+                    match (setting.read)(&mut config, &text) {
+                        Err(message) if self.minds(setting) => faults.push(Fault::new(path_of(setting.name, &origin), message)),
+                        _ => {}
                     }
                     set.push((setting.name, text, origin));
                 }
-                Err(fault) => faults.push(fault),
+                Err(fault) if self.minds(setting) => faults.push(fault),
+                Err(_) => {}
             }
         }
         let path = |name: &'static str| {
@@ -191,8 +198,13 @@ impl Sources {
         if faults.is_empty() { Ok(Loaded { config, set, warnings }) } else { Err(Faults(faults)) }
     }
 
+    /// Whether a fault of this setting matters: a process that neither listens nor stores works without those.
+    fn minds(&self, setting: &Setting) -> bool {
+        self.serving || !matches!(setting.group, Group::Storage | Group::Serving)
+    }
+
     fn layers(&self, faults: &mut Vec<Fault>) -> Layers<'_> {
-        let (dotenv, bad_lines) = dotenv::parse(self.dotenv.as_deref().unwrap_or_default());
+        let Dotenv { values: dotenv, faults: bad_lines } = dotenv::parse(self.dotenv.as_deref().unwrap_or_default());
         faults.extend(bad_lines.into_iter().map(|(line, message)| Fault::new(format!(".env: line {line}"), message)));
         let (file_name, text) = self.file.as_ref().map_or((DEFAULT_FILE, ""), |(name, text)| (name, text));
         let mut file = file::parse(text);

@@ -20,12 +20,8 @@ use std::path::PathBuf;
 use anomaly_engine::{EngineConfig, NANOS};
 use jiff::tz::TimeZone;
 
-pub use load::{Fault, Faults, Flag, Loaded, Origin, Sources};
-
-/// One binary byte unit: KiB, MiB, GiB.
-const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
+pub use crate::log::sqlite::Durability;
+pub use load::{Fault, Faults, Flag, Loaded, Lookup, Origin, Sources};
 
 /// All settings of one process. Passed in, never global.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,11 +77,11 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// One event (default 64 KiB).
-    pub max_event_bytes: u64,
+    pub max_event_bytes: usize,
     /// A batch as it is sent (default 16 MiB).
-    pub max_batch_bytes: u64,
+    pub max_batch_bytes: usize,
     /// A batch unpacked (default 64 MiB).
-    pub max_batch_unpacked_bytes: u64,
+    pub max_batch_unpacked_bytes: usize,
     /// A file, packed and unpacked (default 2 GiB).
     pub max_file_bytes: u64,
 }
@@ -95,31 +91,6 @@ pub struct Limits {
 pub enum Backend {
     /// SQLite in the data directory: the only one of this version.
     Embedded,
-}
-
-/// When an event counts as durable and is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// After fsync: survives a power cut.
-    Fsync,
-    /// Once the operating system has it: survives a crash of the process, not of the machine.
-    ///
-    /// This is `synchronous=NORMAL`, which in WAL mode leaves out the sync at commit and nothing else. `OFF` would leave out
-    /// those around the checkpoints of SQLite too, and a power cut there would break the file itself.
-    Os,
-    /// Nothing is written to disk; all is gone at exit.
-    Memory,
-}
-
-impl Durability {
-    /// As it is configured.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Fsync => "fsync",
-            Self::Os => "os",
-            Self::Memory => "memory",
-        }
-    }
 }
 
 /// How log lines are written.
@@ -160,15 +131,15 @@ impl Default for Config {
             memory_max_bytes: machine::half_of_memory(),
             timezone: TimeZone::UTC,
             max_series: 1_000_000,
-            points_max_bytes: 2 * GIB,
+            points_max_bytes: 2 << 30,
             disk_max_bytes: None,
             anomaly_retention_days: 90.0,
             max_future: 60 * NANOS,
             limits: Limits {
-                max_event_bytes: 64 * KIB,
-                max_batch_bytes: 16 * MIB,
-                max_batch_unpacked_bytes: 64 * MIB,
-                max_file_bytes: 2 * GIB,
+                max_event_bytes: 64 << 10,
+                max_batch_bytes: 16 << 20,
+                max_batch_unpacked_bytes: 64 << 20,
+                max_file_bytes: 2 << 30,
             },
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)),
         }
@@ -203,7 +174,7 @@ impl Config {
         ];
         for (name, bytes, other, least) in larger {
             if bytes < least {
-                let (bytes, least) = (value::show_bytes(bytes), value::show_bytes(least));
+                let (bytes, least) = (value::show_bytes(bytes as u64), value::show_bytes(least as u64));
                 faults.push((name, format!("{bytes} is less than {other} ({least}): set it to {least} or more")));
             }
         }

@@ -90,7 +90,7 @@ fn every_fault_is_told_at_once_with_its_place() {
         environment: &[("WINDOW_SECONDS", "x"), ("ANOMALY_THRESHOLD", "-1")],
         dotenv: "what\nDURABILITY=maybe # ?",
         toml: "max_series = 1.5\nwindow_second = 3\n[[rules]]\nthreshold = 4\n[[rules]]\nthreshold = \"high\"\nmetrics = \"a\"",
-        serving: false,
+        serving: true,
     };
     let mut faults = given.faults();
     faults.sort();
@@ -129,9 +129,9 @@ fn a_value_may_stand_in_a_file_of_its_own() {
 
 #[test]
 fn a_file_that_is_missing_or_a_value_given_twice_is_told() {
-    let faults = environment(&[("PORT_FILE", "/nowhere")]).faults();
+    let faults = serving(&[("PORT_FILE", "/nowhere")]).faults();
     assert!(faults[0].starts_with("PORT_FILE: cannot read /nowhere: "), "{faults:?}");
-    let faults = environment(&[("PORT_FILE", "/run/secrets/port"), ("PORT", "1")]).faults();
+    let faults = serving(&[("PORT_FILE", "/run/secrets/port"), ("PORT", "1")]).faults();
     assert_eq!(faults, ["PORT_FILE: PORT is set as well: keep one of them"]);
 }
 
@@ -308,7 +308,8 @@ fn what_asks_for_nothing_is_not_told() {
 #[test]
 fn a_backend_that_this_version_lacks_is_an_error() {
     for (dotenv, got) in [("BACKEND=redis", "redis"), ("BACKEND=kafka", "kafka"), ("BACKEND=x", "x")] {
-        let faults = Given { dotenv, ..Given::default() }.faults();
+        let faults = Given { dotenv, serving: true, ..Given::default() }.faults();
+        assert!(Given { dotenv, ..Given::default() }.load().is_ok(), "offline nothing is stored");
         assert_eq!(faults, [format!(".env: BACKEND: this version has only embedded, got {got:?}: remove BACKEND, or set it to embedded")]);
     }
     assert!(environment(&[("BACKEND", "embedded")]).load().is_ok());

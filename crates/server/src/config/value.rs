@@ -80,6 +80,14 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("must be a size such as 2GiB, 500MB or a number of bytes, got {text:?}"))
 }
 
+/// As [`bytes`], of what is held in memory at once.
+///
+/// # Errors
+/// What is wrong, with the text.
+pub fn bytes_in_memory(text: &str) -> Result<usize, String> {
+    usize::try_from(bytes(text)?).map_err(|_| format!("must be at most {} bytes, got {text:?}", usize::MAX))
+}
+
 /// A size in the largest unit of 1024 that divides it: `2GiB`, `1000` where none does.
 pub fn show_bytes(bytes: u64) -> String {
     let unit = BYTE_UNITS[..4].iter().rev().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));

@@ -81,13 +81,15 @@ impl Admission {
         if refused.is_empty() { Vec::new() } else { batch.refuse(|hash| refused.get(&hash).cloned()) }
     }
 
-    /// What was admitted is in the log now (`durable`), or never will be.
-    pub fn settle(&mut self, durable: bool) {
+    /// What was admitted is in the log now (`durable`), or never will be; returns how many series are new.
+    pub fn settle(&mut self, durable: bool) -> u64 {
+        let admitted = self.fresh.len() as u64;
         for hash in self.fresh.drain(..) {
             if !durable {
                 self.known.remove(&hash);
             }
         }
+        if durable { admitted } else { 0 }
     }
 
     /// Whether a series is known.

@@ -3,7 +3,10 @@
 //! [`sqlite::EventLog`] is the embedded log, [`writer`] the thread that owns it and groups appends into one fsync.
 
 pub mod admission;
+mod error;
 mod mark;
+mod reader;
+mod side;
 pub mod sqlite;
 mod uploads;
 mod wal_tail;

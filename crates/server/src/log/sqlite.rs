@@ -1,19 +1,20 @@
 //! The embedded log: one blob a frame in `events.db`, and what must be durable with a frame beside it.
 
-use std::io;
-use std::path::PathBuf;
-
 use anomaly_engine::{NANOS, Report, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+pub use super::error::LogError;
 use super::mark::Mark;
-use super::uploads::{self, FileProgress, UploadRow, UploadState};
+pub use super::reader::LogReader;
+pub use super::side::{SealedFrame, Side};
+use super::side::{from_json, put};
+use super::uploads::{self, FileProgress, UploadRow};
 use super::wal_tail;
 use crate::data_dir::DataDir;
-use crate::sqlite::{self, Failure, Mode, OpenError, Options, Place, WalKeeper};
+use crate::sqlite::{self, Mode, Options, Place, WalKeeper};
 
 const FILE: &str = "events.db";
-/// Larger pages mean fewer writes for a large frame, and more bytes for a small one; 8 KiB was best over both (measured).
+/// Larger pages mean fewer writes for a large frame, and more bytes for a small one: twice SQLite's default is between.
 const PAGE_SIZE: u32 = 8192;
 /// The write-ahead log is copied into the database when it has grown by this.
 const WAL_LIMIT: u64 = 32 << 20;
@@ -22,9 +23,10 @@ const ANSWERS_KEPT: i64 = 24 * 3600 * NANOS;
 /// At most so much is truncated at once, so that no append waits for long.
 const TRUNCATE_FRAMES: usize = 256;
 const TRUNCATE_BYTES: u64 = 8 << 20;
-/// A database with so much room inside that hardly holds anything is written anew at open.
-const VACUUM_FREE: u64 = 256 << 20;
-const VACUUM_USED: u64 = 16 << 20;
+/// So much of what truncation frees is kept in the file for frames to come, and as much as these take; the rest is given back.
+const SPARE_BYTES: u64 = 256 << 20;
+/// So much is given back at once.
+const GIVE_BACK_BYTES: u64 = 8 << 20;
 
 /// `meta.next` is the least number of the next frame: it rises when numbers are skipped and when the log is truncated, and not
 /// with an append, which would write one page more. `skipped` are numbers that never were frames.
@@ -52,108 +54,13 @@ pub enum Durability {
     Memory,
 }
 
-/// A frame that has its number and its checksum.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedFrame {
-    /// Its number.
-    pub number: u64,
-    /// Rows in it.
-    pub rows: u32,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
-}
-
-/// What is written in the transaction of frames.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Side {
-    /// The answer to an `Idempotency-Key`.
-    Answer {
-        /// As the client sent it.
-        key: String,
-        /// Hash of the request.
-        fingerprint: u64,
-        /// What was answered.
-        report: Report,
-        /// When.
-        at: Timestamp,
-    },
-    /// A new upload, or a changed one.
-    Upload(UploadRow),
-    /// A file of an upload has got on.
-    Progress(FileProgress),
-    /// An upload has come to its end.
-    UploadEnded {
-        /// Its id.
-        id: String,
-        /// How it ended.
-        state: UploadState,
-        /// When.
-        at: Timestamp,
-    },
-    /// A counter that is kept across restarts rises.
-    Count {
-        /// Its name.
-        name: &'static str,
-        /// By how much.
-        by: u64,
-    },
-}
-
-/// Why the log did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    /// What was written may not be on disk, or what is on disk is damaged: the process must stop, nothing is retried.
-    #[error("the event log cannot be relied on any more: {0}")]
-    Fatal(rusqlite::Error),
-    /// No room on disk; nothing was appended, and the log goes on once there is room.
-    #[error("no room on disk for the event log: {0}")]
-    Full(rusqlite::Error),
-    /// SQLite's own words.
-    #[error("the event log failed: {0}")]
-    Sqlite(rusqlite::Error),
-    /// A file beside the database cannot be used.
-    #[error("{} cannot be used: {source}", path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A file of a newer version.
-    #[error("{file} has schema version {found}, this version of anomaly knows up to {known}: use a newer anomaly, or another DATA_DIR")]
-    Newer {
-        /// The file.
-        file: String,
-        /// Its version.
-        found: i64,
-        /// Ours.
-        known: i64,
-    },
-    /// Frames out of order: a fault of ours.
-    #[error("frame {found} cannot be appended where {expected} is next")]
-    Order {
-        /// Its number.
-        found: u64,
-        /// The next one.
-        expected: u64,
-    },
-}
-
-impl From<rusqlite::Error> for LogError {
-    fn from(error: rusqlite::Error) -> Self {
-        match sqlite::failure(&error) {
-            Failure::Fatal => Self::Fatal(error),
-            Failure::Full => Self::Full(error),
-            Failure::Other => Self::Sqlite(error),
-        }
-    }
-}
-
-impl From<OpenError> for LogError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Sqlite(error) => error.into(),
-            OpenError::Newer { file, found, known } => Self::Newer { file, found, known },
+impl Durability {
+    /// As it is configured.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Os => "os",
+            Self::Memory => "memory",
         }
     }
 }
@@ -191,7 +98,7 @@ impl EventLog {
             Some(path) => wal_tail::look(&path).map_err(|source| LogError::Io { path, source })?,
             None => wal_tail::Dropped::default(),
         };
-        let options = Options { page_size: PAGE_SIZE, synchronous: synchronous(durability), incremental_vacuum: false };
+        let options = Options { page_size: PAGE_SIZE, synchronous: synchronous(durability), incremental_vacuum: true };
         let steps = [&format!("{SCHEMA}{}", uploads::SCHEMA)[..]];
         let connection = place.writer(options, &steps)?;
         let (mark, marked) = match dir.path().filter(|_| !memory) {
@@ -201,15 +108,13 @@ impl EventLog {
             }
             None => (None, None),
         };
-        let next = connection.query_row(
-            "SELECT max((SELECT coalesce(max(number), 0) + 1 FROM frames), (SELECT next FROM meta))",
-            [],
-            |row| Ok(row.get::<_, i64>(0)? as u64),
-        )?;
+        let next =
+            connection.query_row("SELECT max((SELECT coalesce(max(number), 0) + 1 FROM frames), (SELECT next FROM meta))", [], |row| {
+                Ok(row.get::<_, i64>(0)? as u64)
+            })?;
         let wal = WalKeeper::new(place.clone(), WAL_LIMIT);
         let mut log = Self { connection, place, durability, next, wal, mark, opened: Opened::default(), broken: false };
         log.opened.lost = log.look_for_losses(dropped, marked)?;
-        log.vacuum_if_hollow()?;
         Ok(log)
     }
 
@@ -231,10 +136,14 @@ impl EventLog {
         if least <= self.next {
             return Ok(());
         }
-        let transaction = self.connection.transaction()?;
-        transaction.execute("INSERT INTO skipped VALUES (?1, ?2)", [self.next as i64, least as i64])?;
-        transaction.execute("UPDATE meta SET next = ?1", [least as i64])?;
-        transaction.commit()?;
+        self.check()?;
+        let next = self.next;
+        let skipped = self.connection.transaction().and_then(|transaction| {
+            transaction.execute("INSERT INTO skipped VALUES (?1, ?2)", [next as i64, least as i64])?;
+            transaction.execute("UPDATE meta SET next = ?1", [least as i64])?;
+            transaction.commit()
+        });
+        self.noting(skipped)?;
         self.next = least;
         Ok(())
     }
@@ -262,7 +171,8 @@ impl EventLog {
         self.noting(copied)
     }
 
-    /// Deletes some of the frames below `frame`, synced; whether there are more. Call it again for those, between appends.
+    /// Deletes some of the frames below `frame`, synced, or gives some of their room back; whether there is more to do. Call it
+    /// again for that, between appends.
     ///
     /// # Errors
     /// As for an append.
@@ -278,7 +188,22 @@ impl EventLog {
         let (more, bytes) = self.noting(truncated)?;
         let copied = self.wal.wrote(&self.connection, bytes);
         self.noting(copied)?;
-        Ok(more)
+        if more {
+            return Ok(true);
+        }
+        let (used, free) = sqlite::sizes(&self.connection)?;
+        if free > used.max(SPARE_BYTES) { self.give_back() } else { Ok(false) }
+    }
+
+    /// Gives the disk back some of what truncation has freed within the file; whether there is more. For a full disk, on which
+    /// the file would keep its size otherwise.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn give_back(&mut self) -> Result<bool, LogError> {
+        self.check()?;
+        let given = sqlite::give_back(&self.connection, &mut self.wal, GIVE_BACK_BYTES);
+        self.noting(given)
     }
 
     /// A connection of its own that reads frames.
@@ -387,7 +312,10 @@ impl EventLog {
             let commits = if dropped.header { String::new() } else { format!(", at least {} appends", dropped.commits) };
             lost.push(format!("{} bytes of events.db-wal are damaged{commits}", dropped.bytes));
         } else if dropped.bytes > 0 && lost.is_empty() {
-            tracing::warn!(bytes = dropped.bytes, "an append that was under way when the process ended is dropped: it was not acknowledged");
+            tracing::warn!(
+                bytes = dropped.bytes,
+                "an append that was under way when the process ended is dropped: it was not acknowledged"
+            );
         }
         let missing: i64 = self.connection.query_row(
             "SELECT coalesce(max(number) - min(number) + 1 - count(*), 0) - (SELECT coalesce(sum(next - first), 0) FROM skipped
@@ -401,19 +329,6 @@ impl EventLog {
         Ok((!lost.is_empty()).then(|| format!("the event log is damaged: {}", lost.join("; "))))
     }
 
-    /// Gives the disk back what a backlog had taken, where what is left is quick to copy.
-    fn vacuum_if_hollow(&self) -> Result<(), LogError> {
-        let (used, free) = sqlite::sizes(&self.connection)?;
-        if free >= VACUUM_FREE && used <= VACUUM_USED && !self.place.in_memory() {
-            match self.connection.execute_batch("VACUUM").map_err(LogError::from) {
-                Err(fatal @ LogError::Fatal(_)) => return Err(fatal),
-                Err(error) => tracing::warn!(%error, "events.db could not be made smaller"),
-                Ok(()) => _ = sqlite::checkpoint(&self.connection, Mode::Truncate)?,
-            }
-        }
-        Ok(())
-    }
-
     fn check(&self) -> Result<(), LogError> {
         if self.broken {
             let said = Some("an error before this one was fatal".to_owned());
@@ -423,64 +338,14 @@ impl EventLog {
     }
 
     fn noting<T>(&mut self, result: rusqlite::Result<T>) -> Result<T, LogError> {
-        let result = result.map_err(LogError::from);
+        let mut result = result.map_err(LogError::from);
+        if matches!(result, Err(LogError::Full(_)))
+            && let Err(error) = self.wal.found_no_room(&self.connection)
+        {
+            result = Err(error.into());
+        }
         self.broken |= matches!(result, Err(LogError::Fatal(_)));
         result
-    }
-}
-
-/// Reads the log on a connection of its own.
-#[derive(Debug)]
-pub struct LogReader {
-    connection: Connection,
-}
-
-impl LogReader {
-    /// Frames from number `from` on, in order, until they make `max_bytes`; at least one, where there is one.
-    ///
-    /// # Errors
-    /// SQLite's own. That a frame is what was appended is known when it is opened.
-    pub fn read(&mut self, from: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>, LogError> {
-        let mut statement = self.connection.prepare_cached("SELECT number, bytes FROM frames WHERE number >= ?1 ORDER BY number")?;
-        let mut rows = statement.query([from as i64])?;
-        let (mut frames, mut bytes) = (Vec::new(), 0);
-        while bytes < max_bytes || frames.is_empty() {
-            let Some(row) = rows.next()? else { break };
-            let frame: Vec<u8> = row.get(1)?;
-            bytes += frame.len();
-            frames.push((row.get::<_, i64>(0)? as u64, frame));
-        }
-        Ok(frames)
-    }
-
-    /// The lowest number that is kept; `None` where the log is empty.
-    ///
-    /// # Errors
-    /// SQLite's own.
-    pub fn first(&self) -> Result<Option<u64>, LogError> {
-        self.number("SELECT min(number) FROM frames")
-    }
-
-    /// The highest number that is kept; `None` where the log is empty.
-    ///
-    /// # Errors
-    /// SQLite's own.
-    pub fn last(&self) -> Result<Option<u64>, LogError> {
-        self.number("SELECT max(number) FROM frames")
-    }
-
-    /// Rows in the frames behind `frame`.
-    ///
-    /// # Errors
-    /// SQLite's own.
-    pub fn rows_after(&self, frame: u64) -> Result<u64, LogError> {
-        let sql = "SELECT coalesce(sum(rows), 0) FROM frames WHERE number > ?1";
-        Ok(self.connection.prepare_cached(sql)?.query_row([frame as i64], |row| row.get::<_, i64>(0))? as u64)
-    }
-
-    fn number(&self, sql: &str) -> Result<Option<u64>, LogError> {
-        let number: Option<i64> = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-        Ok(number.map(|number| number as u64))
     }
 }
 
@@ -504,22 +369,6 @@ fn write(connection: &mut Connection, frames: &[SealedFrame], side: &[Side]) -> 
         put(&transaction, side)?;
     }
     transaction.commit()
-}
-
-fn put(connection: &Connection, side: &Side) -> rusqlite::Result<()> {
-    match side {
-        Side::Answer { key, fingerprint, report, at } => {
-            let sql = "INSERT OR REPLACE INTO answers VALUES (?1, ?2, ?3, ?4)";
-            connection.prepare_cached(sql)?.execute(params![key, *fingerprint as i64, to_json(report)?, at.nanos()]).map(drop)
-        }
-        Side::Upload(row) => uploads::put_upload(connection, row),
-        Side::Progress(row) => uploads::put_progress(connection, row, &to_json(&row.report)?, &to_json(&row.refused)?),
-        Side::UploadEnded { id, state, at } => uploads::end_upload(connection, id, *state, *at),
-        Side::Count { name, by } => {
-            let sql = "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
-            connection.prepare_cached(sql)?.execute(params![name, *by as i64]).map(drop)
-        }
-    }
 }
 
 /// Whether there are more, and about how many bytes that wrote.
@@ -548,19 +397,12 @@ fn truncate(connection: &mut Connection, before: u64, next: u64) -> rusqlite::Re
     Ok((more, n as u64 * 1024 + bytes / 64 + 4 * u64::from(PAGE_SIZE)))
 }
 
-fn to_json(report: &Report) -> rusqlite::Result<String> {
-    serde_json::to_string(report).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
-}
-
-pub(super) fn from_json(text: &str) -> rusqlite::Result<Report> {
-    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
+    use super::super::UploadState;
     use super::*;
 
     fn frame(number: u64, bytes: usize) -> SealedFrame {
@@ -694,7 +536,13 @@ mod tests {
         append(&mut log, 10, 100);
         let size = u64::from(PAGE_SIZE) + 24;
         for (back, with_mark, expected) in [
-            (4, true, Some("4 acknowledged frames, 7 to 10, are missing at its end; 32864 bytes of events.db-wal are damaged, at least 4 appends")),
+            (
+                4,
+                true,
+                Some(
+                    "4 acknowledged frames, 7 to 10, are missing at its end; 32864 bytes of events.db-wal are damaged, at least 4 appends",
+                ),
+            ),
             (4, false, Some("32864 bytes of events.db-wal are damaged, at least 4 appends")),
             (1, true, Some("1 acknowledged frames, 10 to 10, are missing at its end")),
             // It may be one that was under way.
@@ -818,41 +666,5 @@ mod tests {
         assert_eq!((b.state, b.ended), (UploadState::Interrupted, Some(Timestamp::from_seconds(6))));
         log.prune_answers(Timestamp::from_seconds(24 * 3600 + 7)).unwrap();
         assert_eq!((log.upload("b").unwrap(), log.upload("a").unwrap().is_some()), (None, true));
-    }
-
-    #[test]
-    #[ignore = "bench"]
-    fn bench() {
-        use std::io::Write;
-        use std::time::Instant;
-        for size in [1usize, 100, 1000, 10_000] {
-            let rounds = [3000, 3000, 2000, 600][[1, 100, 1000, 10_000].iter().position(|&s| s == size).unwrap()];
-            for round in 0..2 {
-                let temp = tempfile::tempdir_in("/tmp").unwrap();
-                let bytes = vec![7u8; size * 40 + 30];
-                let mut file = fs::File::create(temp.path().join("plain")).unwrap();
-                let start = Instant::now();
-                for _ in 0..rounds {
-                    file.write_all(&bytes).unwrap();
-                    file.sync_data().unwrap();
-                }
-                let plain = (rounds * size) as f64 / start.elapsed().as_secs_f64();
-                let dir = DataDir::open(temp.path().join("d")).unwrap();
-                let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();
-                let mut times = Vec::new();
-                let start = Instant::now();
-                for number in 1..=rounds as u64 {
-                    let t = Instant::now();
-                    log.append(&[SealedFrame { number, rows: size as u32, bytes: bytes.clone() }], &[]).unwrap();
-                    times.push(t.elapsed().as_micros());
-                }
-                let ours = (rounds * size) as f64 / start.elapsed().as_secs_f64();
-                times.sort_unstable();
-                println!(
-                    "{size:6} round {round}: plain {plain:12.0}/s ours {ours:12.0}/s {:.0} % p50 {} p99 {} max {} us wal {} MiB",
-                    100. * ours / plain, times[rounds / 2], times[rounds * 99 / 100], times[rounds - 1], log.place.wal_bytes() >> 20
-                );
-            }
-        }
     }
 }

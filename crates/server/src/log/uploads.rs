@@ -3,7 +3,7 @@
 use anomaly_engine::{Report, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::sqlite::from_json;
+use super::side::from_json;
 
 /// How an upload stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,12 +18,16 @@ use crate::disk::Room;
 use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
 use crate::room::DiskWatch;
+use crate::stats::Stats;
 
 /// Requests that may wait for the writer; then senders wait, and so do their clients.
 const WAITING: usize = 1024;
 /// A group closes at so many rows or bytes; one request is never split.
 const GROUP_ROWS: usize = 50_000;
 const GROUP_BYTES: usize = 8 << 20;
+
+/// The log's counter of rejected rows.
+pub const REJECTED: &str = "rejected";
 
 /// Sends appends to the log's writer.
 #[derive(Clone, Debug)]
@@ -196,6 +200,10 @@ pub struct Writer {
     pub backlog: Arc<Backlog>,
     /// How much room the disk has.
     pub disk: Arc<DiskWatch>,
+    /// Counts everything.
+    pub stats: Arc<Stats>,
+    /// Rejected rows that the log's counter knows of.
+    pub rejected: u64,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
     /// Frames below this one are to be deleted when there is time.
@@ -265,6 +273,12 @@ impl Writer {
             }
         }
         self.feed.close();
+        let rejected = self.stats.totals().rejected - self.rejected;
+        if rejected > 0
+            && let Err(fault) = self.log.append(&[], &[Side::Count { name: REJECTED, by: rejected }])
+        {
+            warn!("the count of rejected rows was not noted: {fault}");
+        }
         if let Err(fault) = self.log.close() {
             warn!("the log was not closed cleanly, which loses nothing: {fault}");
         }
@@ -292,13 +306,18 @@ impl Writer {
                 match self.check(&mut append, group) {
                     Ok(refused) => {
                         let mut notes = notes;
-                        withdraw(&mut notes, refused);
+                        withdraw(&mut notes, &refused);
                         let Append { batch, report, key, .. } = *append;
                         group.events += batch.len() as u64;
                         let row = group.frame.push(&Record::Events(batch));
                         if let Some(key) = key {
                             let at = clock::now();
-                            group.notes.push(Side::Answer { key: key.key.clone(), fingerprint: key.fingerprint, report: report.clone(), at });
+                            group.notes.push(Side::Answer {
+                                key: key.key.clone(),
+                                fingerprint: key.fingerprint,
+                                report: report.clone(),
+                                at,
+                            });
                             group.keys.push(key.key);
                         }
                         group.notes.extend(notes);
@@ -362,19 +381,22 @@ impl Writer {
     }
 
     /// Makes a group durable, then answers. Returns whether the writer may go on.
-    fn write(&mut self, group: Group) -> bool {
+    fn write(&mut self, mut group: Group) -> bool {
         if group.pending.is_empty() {
             return true;
         }
+        // Refusals are in no frame: their count is noted with the next one, so that it outlives a restart.
+        let rejected = self.stats.totals().rejected;
+        if rejected > self.rejected {
+            group.notes.push(Side::Count { name: REJECTED, by: rejected - self.rejected });
+        }
         let rows = group.frame.rows();
-        let frames: Vec<SealedFrame> = if rows == 0 {
-            Vec::new()
-        } else {
-            vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }]
-        };
+        let frames: Vec<SealedFrame> =
+            if rows == 0 { Vec::new() } else { vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }] };
         match self.log.append(&frames, &group.notes) {
             Ok(()) => {
-                self.admission.settle(true);
+                self.rejected = rejected;
+                self.stats.new_series(self.admission.settle(true));
                 self.backlog.appended(group.number, group.events);
                 for frame in frames {
                     self.feed.push(frame.number, Arc::new(frame.bytes));
@@ -420,13 +442,27 @@ impl Writer {
         let Some(frame) = self.truncate_to else { return };
         match self.log.truncate_before(frame) {
             Ok(true) => {}
-            Ok(false) => self.truncate_to = None,
+            Ok(false) => {
+                self.truncate_to = None;
+                self.give_back();
+            }
             Err(fault) => {
                 self.truncate_to = None;
                 if matches!(fault, LogError::Full(_)) {
                     self.disk.release();
                 }
                 warn!("the log could not be truncated before frame {frame}, the next checkpoint tries again: {fault}");
+            }
+        }
+    }
+
+    /// On a disk without room, gives back what the truncation has freed within the file.
+    fn give_back(&mut self) {
+        while self.disk.room(|| self.log.reusable()) != Room::Enough {
+            match self.log.give_back() {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(fault) => return warn!("the log could not be made smaller: {fault}"),
             }
         }
     }
@@ -439,10 +475,10 @@ impl Writer {
 }
 
 /// The progress that is noted beside rows counts what became of them.
-fn withdraw(notes: &mut [Side], refused: Vec<Rejected>) {
+fn withdraw(notes: &mut [Side], refused: &[Rejected]) {
     for note in notes {
         if let Side::Progress(progress) = note {
-            progress.report.withdraw(refused.clone());
+            progress.report.withdraw(refused.to_vec());
             refused.iter().for_each(|rejected| progress.refused.reject(rejected.clone()));
         }
     }

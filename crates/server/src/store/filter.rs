@@ -1,5 +1,6 @@
 //! A filter as SQL over `anomalies`, and the index by which its newest page is found soonest.
 
+use anomaly_engine::Timestamp;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -75,7 +76,7 @@ impl Resolved {
         rest.extend(filter.from.map(|from| ("timestamp >= ?", Value::from(from.nanos()))));
         rest.extend(filter.to.map(|to| ("timestamp <= ?", Value::from(to.nanos()))));
         if index == "NOT INDEXED" && !rest.is_empty() {
-            let (from, to) = (filter.from.map_or(i64::MIN, |from| from.nanos()), filter.to.map_or(i64::MAX, |to| to.nanos()));
+            let (from, to) = (filter.from.map_or(i64::MIN, Timestamp::nanos), filter.to.map_or(i64::MAX, Timestamp::nanos));
             let sql = "SELECT count(*) FROM (SELECT 1 FROM anomalies WHERE timestamp BETWEEN ?1 AND ?2 LIMIT ?3)";
             let n: i64 = connection.prepare_cached(sql)?.query_row([from, to, FEW_IN_RANGE + 1], |row| row.get(0))?;
             if n <= FEW_IN_RANGE {

@@ -49,9 +49,8 @@ impl StoreReader {
     /// # Errors
     /// SQLite's own.
     pub fn incident(&self, id: &str) -> Result<Option<(Incident, Vec<Stored>)>, StoreError> {
-        let one = format!(
-            "SELECT {COLUMNS} FROM incidents i JOIN series s ON s.num = i.series JOIN bodies b ON b.seq = i.peak WHERE i.id = ?1"
-        );
+        let one =
+            format!("SELECT {COLUMNS} FROM incidents i JOIN series s ON s.num = i.series JOIN bodies b ON b.seq = i.peak WHERE i.id = ?1");
         let all = "SELECT p.seq, s.metric, b.body FROM
                 (SELECT seq, series FROM anomalies WHERE incident = ?1 ORDER BY seq DESC LIMIT ?2) p
             JOIN series s ON s.num = p.series JOIN bodies b ON b.seq = p.seq ORDER BY p.seq";

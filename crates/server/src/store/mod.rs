@@ -5,9 +5,9 @@ mod incidents;
 mod overview;
 mod reader;
 mod schema;
+pub mod sqlite;
 #[cfg(test)]
 mod tests;
-pub mod sqlite;
 
 use anomaly_engine::frame::Position;
 use anomaly_engine::{SeriesHash, Timestamp};

@@ -32,7 +32,8 @@ impl StoreReader {
                 let lane = Lane { name: row.get(1)?, metric: row.get(2)?, labels: row.get(3)?, cells: vec![None; buckets] };
                 Ok((row.get::<_, i64>(0)?, lane))
             };
-            let found = connection.prepare_cached(lanes)?.query_map(params![from.nanos(), to.nanos(), top as i64], read)?.collect::<Vec<_>>();
+            let found =
+                connection.prepare_cached(lanes)?.query_map(params![from.nanos(), to.nanos(), top as i64], read)?.collect::<Vec<_>>();
             let mut statement = connection.prepare_cached(cells)?;
             let mut out = Vec::with_capacity(found.len());
             for lane in found {

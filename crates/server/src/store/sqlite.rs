@@ -15,6 +15,8 @@ const FILE: &str = "anomaly.db";
 const WAL_LIMIT: u64 = 16 << 20;
 /// At most so many anomalies are deleted at once, so that no commit waits for long.
 const RETAIN_STEP: i64 = 1000;
+/// So much is given back to the disk at once.
+const GIVE_BACK_BYTES: u64 = 4 << 20;
 /// What one change writes, about: a page in each of its tables and indexes.
 const CHANGE_BYTES: u64 = 8 * 4096;
 
@@ -34,11 +36,10 @@ impl Store {
     /// A file of a newer version, or one that cannot be opened.
     pub fn open(dir: &DataDir, durability: Durability) -> Result<Self, StoreError> {
         let place = if durability == Durability::Memory { dir.memory_database(FILE) } else { dir.database(FILE) };
-        let options = Options { page_size: 4096, synchronous: "FULL", incremental_vacuum: false };
+        let options = Options { page_size: 4096, synchronous: "FULL", incremental_vacuum: true };
         let connection = place.writer(options, STEPS)?;
-        let position = connection.query_row("SELECT frame, row FROM meta", [], |row| {
-            Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? })
-        })?;
+        let position = connection
+            .query_row("SELECT frame, row FROM meta", [], |row| Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? }))?;
         Ok(Self { connection, position, wal: WalKeeper::new(place.clone(), WAL_LIMIT), place })
     }
 
@@ -53,30 +54,12 @@ impl Store {
     /// # Errors
     /// Fatal (the process must stop), full, or SQLite's own; nothing of it is in the store.
     pub fn commit(&mut self, commit: &Commit) -> Result<Vec<Stored>, StoreError> {
-        let transaction = self.connection.transaction()?;
-        let mut stored: Vec<(SeriesHash, Stored)> = Vec::new();
-        for change in &commit.changes {
-            match change {
-                Change::Anomaly(row) => {
-                    if let Some(seq) = insert(&transaction, row, commit.at)? {
-                        stored.push((row.series, Stored { seq, metric: row.metric.clone(), body: row.body.clone() }));
-                    }
-                }
-                Change::Forget(series) => {
-                    forget(&transaction, *series)?;
-                    stored.retain(|(of, _)| of != series);
-                }
-                Change::Judged(judged) => add_judged(&transaction, judged, commit.at)?,
-            }
-        }
         let position = self.position.max(commit.upto);
-        transaction
-            .prepare_cached("UPDATE meta SET frame = ?1, row = ?2")?
-            .execute(params![position.frame as i64, position.row])?;
-        transaction.commit()?;
+        let committed = write(&mut self.connection, commit, position);
+        let stored = self.noting(committed)?;
         self.position = position;
         self.wal.wrote(&self.connection, 4096 + commit.changes.len() as u64 * CHANGE_BYTES)?;
-        Ok(stored.into_iter().map(|(_, stored)| stored).collect())
+        Ok(stored)
     }
 
     /// A handle that reads.
@@ -90,12 +73,19 @@ impl Store {
     /// # Errors
     /// As for a commit.
     pub fn retain(&mut self, before: Timestamp) -> Result<bool, StoreError> {
-        let transaction = self.connection.transaction()?;
-        let deleted = retain(&transaction, before)?;
-        transaction.prepare_cached("DELETE FROM upload_judged WHERE at < ?1")?.execute([before.nanos()])?;
-        transaction.commit()?;
+        let retained = retain(&mut self.connection, before);
+        let deleted = self.noting(retained)?;
         self.wal.wrote(&self.connection, deleted as u64 * CHANGE_BYTES)?;
         Ok(deleted == RETAIN_STEP)
+    }
+
+    /// Gives the disk back some of what deletions have freed within the file; whether there is more.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn give_back(&mut self) -> Result<bool, StoreError> {
+        let given = sqlite::give_back(&self.connection, &mut self.wal, GIVE_BACK_BYTES);
+        self.noting(given)
     }
 
     /// Bytes of the file that deletions have freed for what comes.
@@ -124,6 +114,37 @@ impl Store {
         }
         Ok(())
     }
+
+    fn noting<T>(&mut self, result: rusqlite::Result<T>) -> Result<T, StoreError> {
+        let result = result.map_err(StoreError::from);
+        if matches!(result, Err(StoreError::Full(_))) {
+            self.wal.found_no_room(&self.connection)?;
+        }
+        result
+    }
+}
+
+fn write(connection: &mut Connection, commit: &Commit, position: Position) -> rusqlite::Result<Vec<Stored>> {
+    let transaction = connection.transaction()?;
+    let mut stored: Vec<(SeriesHash, Stored)> = Vec::new();
+    for change in &commit.changes {
+        match change {
+            Change::Anomaly(row) => {
+                if let Some(seq) = insert(&transaction, row, commit.at)? {
+                    stored.push((row.series, Stored { seq, metric: row.metric.clone(), body: row.body.clone() }));
+                }
+            }
+            Change::Forget(series) => {
+                forget(&transaction, *series)?;
+                stored.retain(|(of, _)| of != series);
+            }
+            Change::Judged(judged) => add_judged(&transaction, judged, commit.at)?,
+        }
+    }
+    let sql = "UPDATE meta SET frame = ?1, row = ?2";
+    transaction.prepare_cached(sql)?.execute(params![position.frame as i64, position.row])?;
+    transaction.commit()?;
+    Ok(stored.into_iter().map(|(_, stored)| stored).collect())
 }
 
 /// The anomaly's number, unless it is stored already.
@@ -131,12 +152,13 @@ fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rus
     if transaction.prepare_cached("SELECT 1 FROM anomalies WHERE id = ?1")?.exists([&row.id])? {
         return Ok(None);
     }
-    let series = match series_number(transaction, row.series)? {
-        Some(number) => number,
-        None => transaction
-            .prepare_cached("INSERT INTO series (hash, name, metric, labels) VALUES (?1, ?2, ?3, ?4)")?
-            .insert(params![row.series.to_be_bytes(), row.name, row.metric, row.labels])?,
-    };
+    let series =
+        match series_number(transaction, row.series)? {
+            Some(number) => number,
+            None => transaction
+                .prepare_cached("INSERT INTO series (hash, name, metric, labels) VALUES (?1, ?2, ?3, ?4)")?
+                .insert(params![row.series.to_be_bytes(), row.name, row.metric, row.labels])?,
+        };
     // SQLite would make NULL of NaN, and refuse it.
     let [strength, height] = [row.strength, row.height].map(|x| if x.is_nan() { 0.0 } else { x });
     let seq = transaction.prepare_cached("INSERT INTO outbox (record, kind) VALUES (?1, ?2)")?.insert(params![row.id, ANOMALY])?;
@@ -180,8 +202,11 @@ fn forget(transaction: &Transaction<'_>, series: SeriesHash) -> rusqlite::Result
 }
 
 fn add_judged(transaction: &Transaction<'_>, judged: &UploadJudged, at: Timestamp) -> rusqlite::Result<()> {
-    let mut sum = upload_judged(transaction, &judged.upload, judged.file)?
-        .unwrap_or_else(|| UploadJudged { upload: judged.upload.clone(), file: judged.file, ..UploadJudged::default() });
+    let mut sum = upload_judged(transaction, &judged.upload, judged.file)?.unwrap_or_else(|| UploadJudged {
+        upload: judged.upload.clone(),
+        file: judged.file,
+        ..UploadJudged::default()
+    });
     sum.rows += judged.rows;
     sum.late += judged.late;
     sum.anomalies += judged.anomalies;
@@ -219,7 +244,15 @@ pub(super) fn series_number(connection: &Connection, series: SeriesHash) -> rusq
 }
 
 /// How many anomalies one step of retention deleted.
-fn retain(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<i64> {
+fn retain(connection: &mut Connection, before: Timestamp) -> rusqlite::Result<i64> {
+    let transaction = connection.transaction()?;
+    transaction.prepare_cached("DELETE FROM upload_judged WHERE at < ?1")?.execute([before.nanos()])?;
+    let deleted = retain_anomalies(&transaction, before)?;
+    transaction.commit()?;
+    Ok(deleted)
+}
+
+fn retain_anomalies(transaction: &Transaction<'_>, before: Timestamp) -> rusqlite::Result<i64> {
     let (mut last, mut n) = (0, 0);
     let (mut incidents, mut series) = (Vec::new(), Vec::new());
     {

@@ -278,7 +278,10 @@ fn retention_counts_from_detection_in_steps_and_numbers_are_not_reused() {
     assert!(!store.retain(at(20)).unwrap());
     assert_eq!(listed(&reader, &Filter::default()), ["z", "y"]);
     let (incident, _) = reader.incident("stays").unwrap().unwrap();
-    assert_eq!((incident.count, incident.start, incident.end, incident.critical, &incident.peak[..]), (2, at(1), at(9), false, "{\"id\":\"z\"}"));
+    assert_eq!(
+        (incident.count, incident.start, incident.end, incident.critical, &incident.peak[..]),
+        (2, at(1), at(9), false, "{\"id\":\"z\"}")
+    );
     assert_eq!((reader.incident("gone").unwrap(), reader.oldest_kept().unwrap()), (None, 1502));
     assert!(!store.retain(at(30)).unwrap());
     assert_eq!((reader.newest().unwrap(), reader.oldest_kept().unwrap()), (1503, 1504));
@@ -324,7 +327,10 @@ fn a_newer_file_is_refused() {
     drop(Store::open(&dir, Durability::Fsync).unwrap());
     rusqlite::Connection::open(temp.path().join("anomaly.db")).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = Store::open(&dir, Durability::Fsync).unwrap_err().to_string();
-    assert!(error.ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 1: use a newer anomaly, or another DATA_DIR"));
+    assert!(
+        error
+            .ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 1: use a newer anomaly, or another DATA_DIR")
+    );
 }
 
 #[test]

@@ -15,9 +15,10 @@ use super::tally::origin;
 use super::view::About;
 use crate::config::Config;
 use crate::log::sqlite::Side;
-use crate::log::{FileProgress, UploadRow, UploadState};
 use crate::log::writer::{LogHandle, Refusal};
 use crate::log::{Append, AppendError, Appended};
+use crate::log::{FileProgress, UploadRow, UploadState};
+use crate::stats::Stats;
 
 /// Rows that are appended at once.
 const BATCH_ROWS: usize = 10_000;
@@ -37,6 +38,7 @@ pub(super) struct SpooledFile {
 pub(super) struct Ingest<'a> {
     pub(super) log: &'a LogHandle,
     pub(super) config: &'a Config,
+    pub(super) stats: &'a Stats,
     pub(super) folder: &'a Path,
     pub(super) upload: &'a UploadRow,
 }
@@ -76,7 +78,7 @@ impl Ingest<'_> {
         let arrival = Arrival { time: self.upload.created, max_future: self.config.max_future };
         let options = FileOptions {
             zone: TimeZone::get(&file.zone).unwrap_or(TimeZone::UTC),
-            max_event_bytes: self.config.limits.max_event_bytes as usize,
+            max_event_bytes: self.config.limits.max_event_bytes,
             ..FileOptions::new(&file.name, arrival)
         };
         let limit = self.config.limits.max_file_bytes;
@@ -86,8 +88,10 @@ impl Ingest<'_> {
             Err(rejected) => return self.end_with(progress, rejected).await,
         };
         while !open.progress.finished {
+            let before = open.progress.report.clone();
             let (back, batch) = blocking(move || next(open)).await?;
             open = back;
+            self.stats.report_rejected(&newly_rejected(&before, &open.progress.report));
             self.append(&mut open.progress, batch).await?;
         }
         Ok(())
@@ -106,6 +110,7 @@ impl Ingest<'_> {
         loop {
             let refused = match self.log.append_with(append, vec![Side::Progress(progress.clone())]).await {
                 Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
+                    self.stats.report(&report);
                     note_refused(progress, report);
                     return Ok(());
                 }
@@ -113,6 +118,7 @@ impl Ingest<'_> {
             };
             append = match refused {
                 Refusal { error: AppendError::Refused(report), .. } => {
+                    self.stats.report_rejected(&report);
                     note_refused(progress, report);
                     return self.note(progress).await;
                 }
@@ -128,6 +134,7 @@ impl Ingest<'_> {
     }
 
     async fn end_with(&self, mut progress: FileProgress, rejected: Rejected) -> Result<(), AppendError> {
+        self.stats.rejected(rejected.code, 1);
         progress.report.reject(rejected);
         progress.finished = true;
         self.note(&progress).await
@@ -180,6 +187,12 @@ fn combined(mut report: Report, refused: &Report) -> Report {
     report.errors.sort_by_key(|rejected| rejected.line);
     report.errors.truncate(LISTED_ERRORS);
     report
+}
+
+/// The rows that were rejected between two states of a report.
+fn newly_rejected(before: &Report, after: &Report) -> Report {
+    let errors = after.errors.iter().skip(before.errors.len()).cloned().collect();
+    Report { accepted: 0, rejected: after.rejected.saturating_sub(before.rejected), errors }
 }
 
 /// The writer refused rows of a batch that is in the log now.

@@ -25,8 +25,9 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::log::AppendError;
 use crate::log::sqlite::Side;
-use crate::log::{UploadRow, UploadState};
 use crate::log::writer::LogHandle;
+use crate::log::{UploadRow, UploadState};
+use crate::stats::Stats;
 use crate::store::sqlite::StoreReader;
 use ingest::{Ingest, SpooledFile};
 
@@ -66,6 +67,7 @@ struct Shared {
     throw_away: bool,
     log: LogHandle,
     store: StoreReader,
+    stats: Arc<Stats>,
     places: Arc<Semaphore>,
     /// Uploads that are being taken, and whether they have ended.
     running: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
@@ -77,7 +79,7 @@ impl Uploads {
     ///
     /// # Errors
     /// The spool folder cannot be made.
-    pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, store: StoreReader) -> io::Result<Self> {
+    pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, store: StoreReader, stats: Arc<Stats>) -> io::Result<Self> {
         let throw_away = dir.path().is_none();
         let root = match dir.path() {
             Some(path) => path.join("spool"),
@@ -90,6 +92,7 @@ impl Uploads {
             throw_away,
             log,
             store,
+            stats,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             running: Mutex::default(),
             stopping: watch::Sender::new(false),
@@ -202,7 +205,7 @@ impl Uploads {
         let _place = shared.places.acquire().await.map_err(|_| AppendError::Closing)?;
         let folder = shared.root.join(&upload.id);
         let (_, progress) = shared.log.upload(upload.id.clone()).await?.unwrap_or_else(|| (upload.clone(), Vec::new()));
-        let ingest = Ingest { log: &shared.log, config: &shared.config, folder: &folder, upload: &upload };
+        let ingest = Ingest { log: &shared.log, config: &shared.config, stats: &shared.stats, folder: &folder, upload: &upload };
         let state = ingest.run(progress).await?;
         let end = Side::UploadEnded { id: upload.id.clone(), state, at: clock::now() };
         shared.log.note(vec![end]).await?;

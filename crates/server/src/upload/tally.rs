@@ -12,6 +12,8 @@ const SERIES: usize = 10_000;
 const FILES: usize = 64;
 /// Warnings of one kind that a report lists.
 const LISTED: usize = 20;
+/// What may be done about an upload that came too late to be judged.
+const UPLOAD_ADVICE: &str = "delete the series, rename it, or use anomaly detect";
 
 /// The name of the source of an upload's file, as the log records it.
 pub fn origin(upload: &str, file: u32) -> String {
@@ -21,7 +23,13 @@ pub fn origin(upload: &str, file: u32) -> String {
 /// Adds up what became of the files that are being judged.
 #[derive(Debug, Default)]
 pub struct Tallies {
-    files: VecDeque<(String, BTreeMap<String, SeriesTally>)>,
+    files: VecDeque<(String, FileTally)>,
+}
+
+/// Adds up what became of the series of one file, whether it was uploaded or is read offline.
+#[derive(Debug, Default)]
+pub struct FileTally {
+    series: BTreeMap<String, SeriesTally>,
 }
 
 #[derive(Debug, Default)]
@@ -37,52 +45,59 @@ impl Tallies {
     /// Takes a batch; if it was of an upload, returns what to add to that file's numbers.
     pub fn add(&mut self, outcome: &BatchOutcome) -> Option<UploadJudged> {
         let (upload, file) = outcome.origin.strip_prefix("upload:")?.rsplit_once('/')?;
-        let series = self.file(&outcome.origin);
-        for seen in &outcome.series {
-            if series.len() >= SERIES && !series.contains_key(&seen.name) {
-                continue;
-            }
-            let tally = series.entry(seen.name.clone()).or_default();
-            tally.rows += u64::from(seen.rows);
-            tally.late += u64::from(seen.late);
-            tally.judged += u64::from(seen.judged);
-            tally.newest = seen.newest;
-            tally.sparse.clone_from(&seen.sparse);
-        }
+        let tally = self.file(&outcome.origin);
+        tally.add(outcome);
         Some(UploadJudged {
             upload: upload.to_owned(),
             file: file.parse().ok()?,
             rows: u64::from(outcome.rows),
             late: u64::from(outcome.late),
             anomalies: u64::from(outcome.anomalies),
-            warnings: warnings(series),
+            warnings: tally.warnings(UPLOAD_ADVICE),
         })
     }
 
-    fn file(&mut self, origin: &str) -> &mut BTreeMap<String, SeriesTally> {
+    fn file(&mut self, origin: &str) -> &mut FileTally {
         let at = self.files.iter().position(|(known, _)| known == origin).unwrap_or_else(|| {
             if self.files.len() == FILES {
                 self.files.pop_front();
             }
-            self.files.push_back((origin.to_owned(), BTreeMap::new()));
+            self.files.push_back((origin.to_owned(), FileTally::default()));
             self.files.len() - 1
         });
         &mut self.files[at].1
     }
 }
 
-/// What the engine has to say of the series of a file, as things stand.
-fn warnings(series: &BTreeMap<String, SeriesTally>) -> Vec<String> {
-    let sparse = series.iter().filter_map(|(name, tally)| tally.sparse.as_ref().map(|text| format!("{name}: {text}")));
-    let late = series.iter().filter(|(_, tally)| tally.late * 2 > tally.rows).map(|(name, tally)| {
-        let until = time_text(tally.newest);
-        format!("not judged: {name} already has samples until {until}; delete the series, rename it, or use anomaly detect")
-    });
-    let few = series.iter().filter(|(_, tally)| tally.judged == 0 && tally.late == 0 && tally.sparse.is_none() && tally.rows > 0);
-    let few = few.map(|(name, tally)| {
-        format!("not judged: {name} has too few samples in its window before each of its {} rows", tally.rows)
-    });
-    [capped(sparse), capped(late), capped(few)].concat()
+impl FileTally {
+    /// Takes a batch of this file.
+    pub fn add(&mut self, outcome: &BatchOutcome) {
+        for seen in &outcome.series {
+            if self.series.len() >= SERIES && !self.series.contains_key(&seen.name) {
+                continue;
+            }
+            let tally = self.series.entry(seen.name.clone()).or_default();
+            tally.rows += u64::from(seen.rows);
+            tally.late += u64::from(seen.late);
+            tally.judged += u64::from(seen.judged);
+            tally.newest = seen.newest;
+            tally.sparse.clone_from(&seen.sparse);
+        }
+    }
+
+    /// What the engine has to say of the file's series, as things stand; `advice` is what may be done about one that came too late.
+    pub fn warnings(&self, advice: &str) -> Vec<String> {
+        let series = &self.series;
+        let sparse = series.iter().filter_map(|(name, tally)| tally.sparse.as_ref().map(|text| format!("{name}: {text}")));
+        let late = series.iter().filter(|(_, tally)| tally.late * 2 > tally.rows).map(|(name, tally)| {
+            let until = time_text(tally.newest);
+            format!("not judged: {name} already has samples until {until}; {advice}")
+        });
+        let few = series.iter().filter(|(_, tally)| tally.judged == 0 && tally.late == 0 && tally.sparse.is_none() && tally.rows > 0);
+        let few =
+            few.map(|(name, tally)| format!("not judged: {name} has too few samples in its window before each of its {} rows", tally.rows));
+        [capped(sparse), capped(late), capped(few)].concat()
+    }
 }
 
 /// The first of many warnings, and how many more there are.
@@ -128,7 +143,8 @@ mod tests {
     #[test]
     fn a_series_that_was_mostly_late_is_told_with_what_to_do() {
         let judged = Tallies::default().add(&outcome("upload:a/0", seen("cpu", 120, 113, 7, None))).unwrap();
-        let expected = "not judged: cpu already has samples until 1970-01-01 00:01:00 UTC; delete the series, rename it, or use anomaly detect";
+        let expected =
+            "not judged: cpu already has samples until 1970-01-01 00:01:00 UTC; delete the series, rename it, or use anomaly detect";
         assert_eq!(judged.warnings, [expected]);
     }
 

@@ -181,10 +181,10 @@ fn time_columns(header: &[String], roles: &[Role<'_>]) -> TimeColumns {
         return TimeColumns::Milliseconds(own);
     }
     let Some(leftmost) = roles.iter().position(|role| matches!(role, Role::Time { .. })) else { return TimeColumns::None };
-    if is(leftmost, "date") || is(leftmost, "time") {
-        if let (Some(date), Some(clock)) = (find("date"), find("time")) {
-            return TimeColumns::DateAndClock(date, clock);
-        }
+    if (is(leftmost, "date") || is(leftmost, "time"))
+        && let (Some(date), Some(clock)) = (find("date"), find("time"))
+    {
+        return TimeColumns::DateAndClock(date, clock);
     }
     match roles[leftmost] {
         Role::Time { milliseconds: true } => TimeColumns::Milliseconds(leftmost),
@@ -245,7 +245,8 @@ pub(super) fn refused(message: String) -> Rejected {
 }
 
 fn lacks(column: &str, header: &[String]) -> Rejected {
-    refused(format!("no column {column:?}: the header has {}", shown(&header.join(", ")).trim_matches('"')))
+    let message = format!("no column {column:?}: the header has {}", shown(&header.join(", ")).trim_matches('"'));
+    Rejected { field: column.to_owned(), ..refused(message) }
 }
 
 #[cfg(test)]

@@ -53,6 +53,9 @@ impl Order {
     }
 }
 
+/// A row's line, and where it lies among the bytes held, or why it cannot be had.
+type HeldRow = (u64, Result<Range<usize>, RowFault>);
+
 /// Reads rows from the last to the first. Memory: one block, and the places of all.
 #[derive(Debug)]
 pub(super) struct Backwards {
@@ -60,16 +63,12 @@ pub(super) struct Backwards {
     /// Where the rows that were read already begin.
     end: u64,
     bytes: Vec<u8>,
-    rows: Vec<(u64, Result<Range<usize>, RowFault>)>,
+    rows: Vec<HeldRow>,
 }
 
 impl Backwards {
-    /// The row before the last one that was returned: its line and where it lies in [`Backwards::bytes`].
-    pub(super) fn next<R: Read + Seek>(
-        &mut self,
-        reader: &mut RowReader<R>,
-        in_array: bool,
-    ) -> io::Result<Option<(u64, Result<Range<usize>, RowFault>)>> {
+    /// The row before the last one that was returned; it lies in [`Backwards::bytes`].
+    pub(super) fn next<R: Read + Seek>(&mut self, reader: &mut RowReader<R>, in_array: bool) -> io::Result<Option<HeldRow>> {
         while self.rows.is_empty() {
             let Some(block) = self.blocks.pop() else { return Ok(None) };
             self.bytes.clear();

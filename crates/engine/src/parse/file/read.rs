@@ -108,6 +108,11 @@ impl<R> FileReader<R> {
         Report { accepted: *accepted, rejected: *rejected, errors: errors.iter().cloned().collect() }
     }
 
+    /// Whether the file is sorted newest first, so that its rows are read from its end.
+    pub fn is_backwards(&self) -> bool {
+        self.backwards.is_some()
+    }
+
     /// Samples accepted so far, those that were skipped included.
     pub fn accepted(&self) -> u64 {
         self.intake.accepted

@@ -51,16 +51,22 @@ impl Table {
         }
         self.write_meta(row);
         let (layout, cells) = (&self.layout, &self.cells);
-        let mut pairs = [("", ""); MAX_LABELS];
-        let mut labels = &pairs[..0];
-        let series_labels = match (&layout.values, &self.series) {
+        let of_series = match (&layout.values, &self.series) {
             (Values::One { metric: MetricColumn::Series(_), .. }, Some((_, key))) => key.labels(),
             _ => Vec::new(),
         };
-        if !layout.labels.is_empty() || !series_labels.is_empty() {
-            let n = collect_labels(&mut pairs, &series_labels, layout, cells, row)?;
-            labels = &pairs[..n];
+        if layout.labels.is_empty() && of_series.is_empty() {
+            return self.samples(row, &[], each);
         }
+        let mut pairs = [("", ""); MAX_LABELS];
+        let n = collect_labels(&mut pairs, &of_series, layout, cells, row)?;
+        self.samples(row, &pairs[..n], each)
+    }
+
+    /// The samples of a row whose labels are known.
+    #[inline]
+    fn samples(&self, row: &str, labels: &[(&str, &str)], each: &mut impl FnMut(Result<&Draft<'_>, Rejected>)) -> Result<(), Rejected> {
+        let (layout, cells) = (&self.layout, &self.cells);
         let meta = (!self.meta.is_empty()).then_some(&*self.meta);
         let id = match layout.id.map(|column| cells.get(row, column)) {
             None | Some("") => None,

@@ -4,14 +4,19 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use anomaly_engine::parse::file::unpack;
+use anomaly_engine::parse::unpack;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// From which size on a file has a bar.
+const SHOWN_BYTES: u64 = 1 << 20;
 
 /// An open input: the file itself, or a temporary one with what was unpacked or came by standard input.
 #[derive(Debug)]
 pub(super) struct Input {
     name: String,
     file: File,
+    /// Where the next byte is read.
+    at: u64,
     bar: ProgressBar,
 }
 
@@ -37,7 +42,7 @@ impl Input {
         let mut start = [0; 4];
         let n = read_up_to(&mut file, &mut start)?;
         file.seek(SeekFrom::Start(0))?;
-        if is_packed(&start[..n]) { Self::spool(file, name, bar) } else { Ok(Self { name, file, bar }) }
+        if is_packed(&start[..n]) { Self::spool(file, name, bar) } else { Ok(Self { name, file, at: 0, bar }) }
     }
 
     /// Unpacks what is packed into a temporary file, which goes with the process.
@@ -50,7 +55,7 @@ impl Input {
         file.seek(SeekFrom::Start(0))?;
         bar.reset();
         bar.set_length(file.metadata()?.len());
-        Ok(Self { name, file, bar })
+        Ok(Self { name, file, at: 0, bar })
     }
 
     /// The name after which a series may be named: the file's, without folders.
@@ -62,14 +67,16 @@ impl Input {
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.file.read(buffer)?;
-        self.bar.inc(n as u64);
+        self.at += n as u64;
+        self.bar.set_position(self.at);
         Ok(n)
     }
 }
 
 impl Seek for Input {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
+        self.at = self.file.seek(to)?;
+        Ok(self.at)
     }
 }
 
@@ -111,9 +118,9 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(n)
 }
 
-/// A bar on standard error; of what has no length, a count of bytes.
+/// A bar on standard error; of what has no length, a count of bytes; none for what is read in a blink.
 fn bar(bytes: u64, progress: bool) -> ProgressBar {
-    if !progress {
+    if !progress || (1..SHOWN_BYTES).contains(&bytes) {
         return ProgressBar::hidden();
     }
     let (bar, template) = if bytes == 0 {

@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef};
-use anomaly_engine::parse::file::{FileOptions, FileReader};
-use anomaly_engine::{Engine, Outputs, Rejected, Timestamp};
+use anomaly_engine::parse::{Arrival, FileError, FileOptions, FileReader, More};
+use anomaly_engine::{Engine, Outputs, Timestamp};
 use anyhow::{Context as _, bail};
 
 use crate::cli::{Detect, Format};
 use crate::config::{Config, Sources};
 use crate::{clock, logging};
 use input::Input;
-use output::{Judged, Output};
+use output::{Backwards, Judged, Output};
 use summary::FileNotes;
 pub use summary::Summary;
 
@@ -40,8 +40,6 @@ pub struct Options {
     pub all_points: bool,
     /// Nanoseconds between rows without a time; `None` rejects them.
     pub interval: Option<i64>,
-    /// Whether somebody named the time zone, rather than left it to UTC.
-    pub zone_given: bool,
     /// Whether the output shows colours.
     pub colour: bool,
     /// Whether to show how far it is, on standard error.
@@ -67,13 +65,12 @@ pub fn from_command_line(detect: &Detect) -> anyhow::Result<ExitCode> {
         format: detect.format,
         all_points: detect.all_points,
         interval: detect.interval,
-        zone_given: loaded.is_set("TIMEZONE"),
         colour: logging::colour(to_terminal),
         // Rows that scroll by show by themselves how far it is.
         progress: io::stderr().is_terminal() && !(to_terminal && detect.all_points),
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let summary = run(&options, loaded.config, &mut out, &mut io::stderr().lock())?;
+    let summary = run(&options, loaded.config, &mut out, &mut io::stderr())?;
     Ok(match summary {
         Summary { failed: 1.., .. } => ExitCode::from(2),
         Summary { anomalies: 1.., .. } if detect.exit_code => ExitCode::from(1),
@@ -95,7 +92,7 @@ pub fn run(options: &Options, config: Config, out: &mut dyn Write, notes: &mut d
     for path in &options.files {
         run.file(path, notes)?;
     }
-    run.out.flush().context("cannot write the output")?;
+    run.output.end(run.out).and_then(|()| run.out.flush()).context("cannot write the output")?;
     writeln!(notes, "{}", run.summary)?;
     Ok(run.summary)
 }
@@ -141,36 +138,34 @@ impl Run<'_> {
         let name = input.name().to_owned();
         let options = FileOptions {
             name: name.clone(),
-            arrival: self.started,
-            max_future: self.config.max_future,
+            arrival: Arrival { time: self.started, max_future: self.config.max_future },
             zone: self.config.timezone.clone(),
-            zone_given: self.options.zone_given,
             interval: self.options.interval,
             require_timestamps: true,
-            max_event_bytes: usize::try_from(self.config.limits.max_event_bytes).unwrap_or(usize::MAX),
+            max_event_bytes: self.config.limits.max_event_bytes,
         };
-        let mut reader = match FileReader::open(input, options) {
+        let mut reader = match FileReader::open(input, &options) {
             Ok(reader) => reader,
-            Err(rejected) => return Ok(Err(sentence(&rejected))),
+            Err(error) => return Ok(Err(sentence(&error))),
         };
         let origin = Origin { name: format!("file:{name}"), first: None };
         let mut notes = FileNotes::default();
         let mut outputs = Outputs::default();
-        let mut backwards = if reader.newest_first() && self.options.all_points { Some(output::Backwards::new()?) } else { None };
+        let mut backwards = if reader.is_backwards() && self.options.all_points { Some(Backwards::new()?) } else { None };
         loop {
             let mut builder = BatchBuilder::new();
             let more = match reader.next_batch(&mut builder, BATCH_ROWS) {
                 Ok(more) => more,
-                Err(rejected) => return Ok(Err(sentence(&rejected))),
+                Err(error) => return Ok(Err(format!("the file could not be read: {error}"))),
             };
             if !builder.is_empty() {
                 let mut frame = FrameBuilder::new(self.started);
                 frame.push(&Record::Events(builder.finish(origin.clone())));
-                self.apply(&frame_bytes(frame, &mut self.frame), &mut outputs, backwards.as_mut())?;
+                self.apply(frame, &mut outputs, backwards.as_mut())?;
                 notes.add(&outputs);
                 self.summary.see(&outputs);
             }
-            if !more {
+            if more == More::End {
                 break;
             }
         }
@@ -181,32 +176,28 @@ impl Run<'_> {
         Ok(Ok(notes))
     }
 
-    /// Applies a frame and writes what it brought forth.
-    fn apply(&mut self, bytes: &[u8], outputs: &mut Outputs, backwards: Option<&mut output::Backwards>) -> anyhow::Result<()> {
-        let frame = Frame::open(self.frame, bytes).context("a frame of this run cannot be read: this is a fault of anomaly")?;
+    /// Applies a frame of one batch and writes what it brought forth.
+    fn apply(&mut self, frame: FrameBuilder, outputs: &mut Outputs, backwards: Option<&mut Backwards>) -> anyhow::Result<()> {
+        self.frame += 1;
+        let bytes = frame.seal(self.frame);
+        let frame = Frame::open(self.frame, &bytes)?;
         outputs.clear();
-        self.engine.apply(&frame, outputs).context("a frame of this run cannot be applied: this is a fault of anomaly")?;
-        for record in frame.records() {
-            let Ok((first, RecordRef::Events(batch))) = record else { continue };
+        self.engine.apply(&frame, outputs)?;
+        if let Some(Ok((first, RecordRef::Events(batch)))) = frame.records().next() {
             let judged = Judged { batch: &batch, first, outputs, config: self.engine.config(), detected_at: clock::now() };
-            let written = match backwards {
-                Some(backwards) => return Ok(backwards.take(&mut self.output, &judged)?),
-                None => self.output.write(&judged, self.out),
-            };
-            return written.context("cannot write the output");
+            match backwards {
+                Some(backwards) => backwards.take(&mut self.output, &judged).context("cannot write a temporary file")?,
+                None => self.output.write(&judged, self.out).context("cannot write the output")?,
+            }
         }
         Ok(())
     }
 }
 
-/// The bytes of a frame under the next number.
-fn frame_bytes(frame: FrameBuilder, number: &mut u64) -> Vec<u8> {
-    *number += 1;
-    frame.seal(*number)
-}
-
 /// Why a file is refused, in one sentence.
-fn sentence(rejected: &Rejected) -> String {
-    let at = if rejected.line > 0 { format!("line {}: ", rejected.line) } else { String::new() };
-    format!("{at}{}", rejected.message)
+fn sentence(error: &FileError) -> String {
+    match error {
+        FileError::Refused(rejected) if rejected.line > 0 => format!("line {}: {error}", rejected.line),
+        _ => error.to_string(),
+    }
 }

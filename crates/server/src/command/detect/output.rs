@@ -7,8 +7,8 @@ use anomaly_engine::frame::{BatchRef, Position, Row};
 use anomaly_engine::{EngineConfig, Outputs, Point, SeriesKey, Settings, Timestamp, write_explained};
 use anyhow::bail;
 
-use super::{Options, csv};
 use super::table::Table;
+use super::{Options, csv};
 use crate::cli::Format;
 use crate::config::Config;
 
@@ -76,11 +76,23 @@ impl Output {
         out.write_all(text.as_bytes())
     }
 
+    /// Writes what was held back, behind all rows.
+    pub(super) fn end(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        let mut text = String::new();
+        if let Self::Table(table) = self {
+            table.finish(&mut |line| {
+                text.push_str(line);
+                text.push('\n');
+            });
+        }
+        out.write_all(text.as_bytes())
+    }
+
     /// Hands over each line that is to be written of a batch, without its end.
     fn lines(&mut self, judged: &Judged<'_>, mut take: impl FnMut(&str)) {
         let mut line = String::new();
         match self {
-            Self::Table(table) => judged.outputs.anomalies.iter().for_each(|anomaly| table.lines(anomaly, &mut take)),
+            Self::Table(table) => judged.outputs.anomalies.iter().for_each(|anomaly| table.push(anomaly, &mut take)),
             Self::Json => {
                 for anomaly in &judged.outputs.anomalies {
                     line.clear();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 
-use anomaly_engine::{Outputs, Report, SeriesHash};
+use anomaly_engine::{Code, Outputs, Report, SeriesHash};
 
 use crate::upload::tally::FileTally;
 
@@ -102,9 +102,9 @@ impl FileNotes {
     }
 
     /// Takes what the parser says at the end.
-    pub(super) fn finish(&mut self, report: &Report, warnings: &[String]) {
-        self.report = report.clone();
-        self.warnings = warnings.to_vec();
+    pub(super) fn finish(&mut self, report: Report, warnings: Vec<String>) {
+        self.report = report;
+        self.warnings = warnings;
         self.warnings.extend(self.tally.warnings(LATE_ADVICE));
     }
 
@@ -120,6 +120,9 @@ impl FileNotes {
         let more = self.report.rejected.saturating_sub(SHOWN_ERRORS as u64);
         if more > 0 {
             writeln!(out, "rejected: {file}: and {} more", thousands(more))?;
+        }
+        if self.report.errors.iter().any(|error| error.code == Code::MissingTimestamp) {
+            writeln!(out, "hint: {file}: with --interval 1s, rows without a time are taken as a second apart")?;
         }
         if self.report.accepted == 0 {
             writeln!(out, "error: {file}: no row was accepted")?;
@@ -137,7 +140,7 @@ fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -154,6 +157,9 @@ mod tests {
         let summary = Summary { anomalies: 3, series: BTreeSet::from([1]), rows: 4032, files: 1, rejected: 2, ..Summary::default() };
         assert_eq!(summary.to_string(), "3 anomalies in 1 series; 4,032 rows from 1 file, 2 rejected, 0 late");
         let summary = Summary { rows: 1, files: 2, failed: 1, duplicates: 1_234_567, ..Summary::default() };
-        assert_eq!(summary.to_string(), "no anomalies; 1 row from 2 files, 0 rejected, 0 late, 1,234,567 duplicates; 1 file could not be read");
+        assert_eq!(
+            summary.to_string(),
+            "no anomalies; 1 row from 2 files, 0 rejected, 0 late, 1,234,567 duplicates; 1 file could not be read"
+        );
     }
 }

@@ -4,50 +4,88 @@ use anomaly_detect::text;
 use anomaly_engine::{Anomaly, Severity, Timestamp};
 use jiff::tz::TimeZone;
 
-/// Width of the series' column at first; it grows with the names.
-const SERIES_WIDTH: usize = 12;
-/// Width of the column of expected values and bands.
-const EXPECTED_WIDTH: usize = 18;
+/// Rows that are held back at first, so that the columns fit them.
+const HELD: usize = 1000;
+/// Headings.
+const HEADINGS: [&str; 5] = ["series", "value", "expected", "z", "severity"];
 
-/// Writes a line an anomaly, with headings before the first.
+/// Writes a line an anomaly, with headings before the first. Memory: at most a thousand rows.
 #[derive(Debug)]
 pub(super) struct Table {
     zone: TimeZone,
     colour: bool,
-    series_width: usize,
-    begun: bool,
+    held: Vec<Row>,
+    /// Of time, series, value, expected and z; they never shrink. All 0 before the headings are written.
+    widths: [usize; 5],
+}
+
+/// The cells of an anomaly.
+#[derive(Debug)]
+struct Row {
+    /// Time, series, value, expected, z.
+    cells: [String; 5],
+    severity: Severity,
 }
 
 impl Table {
     /// A table without rows, its times in `zone`.
     pub(super) fn new(zone: TimeZone, colour: bool) -> Self {
-        Self { zone, colour, series_width: SERIES_WIDTH, begun: false }
+        Self { zone, colour, held: Vec::new(), widths: [0; 5] }
     }
 
-    /// Hands over the line of an anomaly, and before the first one the headings.
-    pub(super) fn lines(&mut self, anomaly: &Anomaly, take: &mut impl FnMut(&str)) {
-        let series = anomaly.key.name();
-        self.series_width = self.series_width.max(series.chars().count());
-        let width = self.series_width;
-        if !self.begun {
-            self.begun = true;
-            let time = format!("time ({})", self.zone.iana_name().unwrap_or("UTC"));
-            let heading = format!("{time:<19}  {:<width$}  {:>10}  {:>EXPECTED_WIDTH$}  {:>7}  severity", "series", "value", "expected", "z");
-            take(&self.painted(&heading, "1"));
-        }
+    /// Takes an anomaly, and hands over the lines that need not be held back any more.
+    pub(super) fn push(&mut self, anomaly: &Anomaly, take: &mut impl FnMut(&str)) {
+        let z = anomaly.judgement.z_score.map_or_else(|| "–".to_owned(), signed);
         let time = time_text(anomaly.timestamp, &self.zone);
-        let value = text::number(anomaly.value);
-        let z = anomaly.judgement.z_score.map_or_else(|| "–".to_owned(), |z| format!("{}{}", if z > 0.0 { "+" } else { "" }, text::zed(z)));
-        let severity = match anomaly.severity {
-            Severity::Critical => self.painted("◆ critical", "31"),
-            Severity::Warning => self.painted("△ warning", "33"),
-        };
-        take(&format!("{time:<19}  {series:<width$}  {value:>10}  {:>EXPECTED_WIDTH$}  {z:>7}  {severity}", expected(anomaly)));
+        let cells = [time, anomaly.key.name(), text::number(anomaly.value), expected(anomaly), z];
+        self.held.push(Row { cells, severity: anomaly.severity });
+        if self.widths[0] > 0 || self.held.len() == HELD {
+            self.finish(take);
+        }
+    }
+
+    /// Hands over every line that was held back.
+    pub(super) fn finish(&mut self, take: &mut impl FnMut(&str)) {
+        if self.held.is_empty() {
+            return;
+        }
+        let headings = (self.widths[0] == 0).then(|| {
+            let [series, value, expected, z, severity] = HEADINGS;
+            let time = format!("time ({})", self.zone.iana_name().unwrap_or("UTC"));
+            ([time.as_str(), series, value, expected, z].map(str::to_owned), severity)
+        });
+        for cells in self.held.iter().map(|row| &row.cells).chain(headings.iter().map(|(cells, _)| cells)) {
+            for (width, cell) in self.widths.iter_mut().zip(cells) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        if let Some((cells, severity)) = headings {
+            take(&self.painted(&self.line(&cells, severity), "1"));
+        }
+        for row in &self.held {
+            let severity = match row.severity {
+                Severity::Critical => self.painted("◆ critical", "31"),
+                Severity::Warning => self.painted("△ warning", "33"),
+            };
+            take(&self.line(&row.cells, &severity));
+        }
+        self.held.clear();
+    }
+
+    /// Words to the left, numbers to the right.
+    fn line(&self, [time, series, value, expected, z]: &[String; 5], severity: &str) -> String {
+        let [a, b, c, d, e] = self.widths;
+        format!("{time:<a$}  {series:<b$}  {value:>c$}  {expected:>d$}  {z:>e$}  {severity}")
     }
 
     fn painted(&self, text: &str, code: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// A z-score with its sign.
+fn signed(z: f64) -> String {
+    format!("{}{}", if z > 0.0 { "+" } else { "" }, text::zed(z))
 }
 
 /// The expected value with its band: `54.5 ± 8.841`, or where the band is not even, `48 … 99`.

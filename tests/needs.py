@@ -1,0 +1,86 @@
+"""What a test or a chaos run may need from its machine, and why it is missing.
+
+`python needs.py` lists what is missing here and which tests that skips.
+"""
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from server import REPO, SHARED
+
+# name -> the tests that it skips
+USED_BY = {
+    "conformance": "test_conformance.py (the contract's own suite)",
+    "nab": "test_nab.py (real series, live = offline = recovered)",
+    "root": "power cuts, full disks: test_durability.py, make chaos",
+    "loop": "power cuts, full disks: test_durability.py, make chaos",
+    "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
+    "readme": "the commands that README.md shows",
+}
+
+
+@cache
+def missing(name: str) -> str | None:
+    """Why `name` cannot be had here; None when it can."""
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "readme": _readme}[name]()
+
+
+def need(*names: str) -> None:
+    """Skips the running test when this machine lacks one of `names`; fails it when REQUIRE lists that name."""
+    import pytest
+    required = {name.strip() for name in os.environ.get("REQUIRE", "").split(",")}
+    for name in names:
+        if reason := missing(name):
+            if name in required:
+                pytest.fail(f"REQUIRE={name}, but {reason}", pytrace=False)
+            pytest.skip(f"needs {name}: {reason}")
+
+
+def _conformance() -> str | None:
+    suite = SHARED / "conformance" / "suite.py"
+    return None if suite.exists() else "no conformance/suite.py in the shared folder (ANOMALY_SHARED)"
+
+
+def _nab() -> str | None:
+    return None if any((SHARED / "nab" / "data").glob("*/*.csv")) else "no nab/data in the shared folder (ANOMALY_SHARED)"
+
+
+def _root() -> str | None:
+    return None if os.geteuid() == 0 else "this user is not root"
+
+
+def _loop() -> str | None:
+    """Mounts a small image and unmounts it: the only answer that can be trusted."""
+    if reason := _root():
+        return reason
+    for tool in ("mkfs.ext4", "mount", "umount"):
+        if not shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
+            return f"{tool} is not installed"
+    from loopfs import LoopFs
+    with tempfile.TemporaryDirectory(prefix="anomaly-loop-") as folder:
+        try:
+            LoopFs(Path(folder), mib=8).close()
+        except (OSError, subprocess.CalledProcessError) as fault:
+            return f"no file can be mounted here: {fault}"
+    return None
+
+
+def _strace() -> str | None:
+    if not shutil.which("strace"):
+        return "strace is not installed"
+    done = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "true"], capture_output=True, text=True)
+    return None if done.returncode == 0 else f"strace cannot inject faults here: {done.stderr.strip()[-200:]}"
+
+
+def _readme() -> str | None:
+    readme = REPO / "README.md"
+    return None if readme.exists() and "```sh test" in readme.read_text() else "README.md has no block marked ```sh test"
+
+
+if __name__ == "__main__":
+    for name, tests in USED_BY.items():
+        if reason := missing(name):
+            print(f"missing {name}: {reason}; skips {tests}")
