@@ -164,9 +164,9 @@ fn config(choices: &mut Choices<'_>) -> EngineConfig {
         min_count: Some(1 + u32::from(choices.byte() % 4)),
         ..Rule::default()
     };
-    let rules = [percentile, panes, strict].into_iter().filter(|rule| {
-        EngineConfig { rules: vec![rule.clone()], ..base.clone() }.faults().is_empty()
-    });
+    let rules = [percentile, panes, strict]
+        .into_iter()
+        .filter(|rule| EngineConfig { rules: vec![rule.clone()], ..base.clone() }.faults().is_empty());
     EngineConfig { rules: rules.collect(), ..base.clone() }
 }
 
@@ -185,11 +185,11 @@ fn frames(mut choices: Choices<'_>, other: &EngineConfig) -> Vec<Vec<u8>> {
             ..224 => {
                 let step = choices.byte();
                 now = match step {
-                    ..64 => now + NANOS,
+                    ..64 => now.saturating_add(NANOS),
                     64..96 => now,
-                    96..128 => now + i64::from(step - 95) * 7 * NANOS,
+                    96..128 => now.saturating_add(i64::from(step - 95) * 7 * NANOS),
                     128..144 => now - i64::from(step - 127) * 6 * NANOS,
-                    144..160 => now + 1,
+                    144..160 => now.saturating_add(1),
                     160..176 => now.saturating_add(1 << (step - 160 + 40)),
                     176..192 => now - 1,
                     _ => (choices.u64() & i64::MAX as u64) as i64,
@@ -198,7 +198,9 @@ fn frames(mut choices: Choices<'_>, other: &EngineConfig) -> Vec<Vec<u8>> {
                 value = match choices.byte() {
                     ..32 => value,
                     n @ 32..160 => f64::from(n) - 90.0,
-                    n @ 160..200 => [0.0, -0.0, f64::MAX, f64::MIN, 5e-324, -5e-324, f64::MIN_POSITIVE, 1e154, 1e-154, 1e16][n as usize % 10],
+                    n @ 160..200 => {
+                        [0.0, -0.0, f64::MAX, f64::MIN, 5e-324, -5e-324, f64::MIN_POSITIVE, 1e154, 1e-154, 1e16][n as usize % 10]
+                    }
                     n @ 200..220 => value * (1.0 + f64::from(n) * f64::EPSILON),
                     220..230 => -value,
                     _ => f64::from_bits(choices.u64()),
@@ -224,7 +226,7 @@ fn frames(mut choices: Choices<'_>, other: &EngineConfig) -> Vec<Vec<u8>> {
             _ => Some(Record::Configure(other.to_text())),
         };
         arrival = match choices.byte() {
-            ..200 => arrival + NANOS / 8,
+            ..200 => arrival.saturating_add(NANOS / 8),
             n @ 200..250 => arrival.saturating_add(1 << (n - 200)),
             _ => arrival - NANOS,
         };
