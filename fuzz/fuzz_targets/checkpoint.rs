@@ -37,10 +37,10 @@ fuzz_target!(|data: &[u8]| {
             while !choices.is_empty() {
                 let n = chunks.len();
                 let at = choices.byte() as usize;
-                match at / 64 {
-                    0 if at % 8 == 0 => chunks.swap(at % n, at / 8 % n),
-                    0 if at % 8 == 1 => chunks.insert(at / 8 % n, chunks[at % n].clone()),
-                    0 if at % 8 == 2 && n > 1 => drop(chunks.remove(at / 8 % n)),
+                match (at / 64, at % 8) {
+                    (0, 0) => chunks.swap(at % n, at / 8 % n),
+                    (0, 1) => chunks.insert(at / 8 % n, chunks[at % n].clone()),
+                    (0, 2) if n > 1 => drop(chunks.remove(at / 8 % n)),
                     _ => _ = mutate(&mut chunks[at % n], &mut choices),
                 }
             }
