@@ -12,6 +12,8 @@ use libfuzzer_sys::fuzz_target;
 
 const METRICS: [&str; 5] = ["a", "b", "p1", "p2", "w"];
 
+type Chunks = Vec<Vec<u8>>;
+
 fuzz_target!(|data: &[u8]| {
     let mut choices = Choices(data);
     let first = config(&mut choices);
@@ -30,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
 
     // The same with other shards, a checkpoint cut while frames go on, and a restart behind it.
     let mut engine = fresh(&first, shards[0]);
-    let (mut sharded, mut writing): (Outputs, Option<(CheckpointCursor, Vec<Vec<u8>>)>) = (Outputs::default(), None);
+    let (mut sharded, mut writing): (_, Option<(CheckpointCursor, Chunks)>) = (Outputs::default(), None);
     let mut whole = None;
     for (i, frame) in frames.iter().enumerate() {
         apply(&mut engine, i as u64 + 1, frame, &mut sharded);
@@ -136,7 +138,7 @@ fn config(choices: &mut Choices<'_>) -> EngineConfig {
         min_count: choices.of(&[5, 1, 2, 3, 0, u32::MAX]),
         ..EngineConfig::default()
     };
-    if choices.byte() % 4 == 0 {
+    if choices.byte().is_multiple_of(4) {
         return base;
     }
     let percentile = Rule {

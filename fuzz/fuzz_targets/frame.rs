@@ -75,7 +75,7 @@ fn build(choices: &mut Choices<'_>) -> FrameBuilder {
             1 => Record::Forget(SeriesKey::new("a", &[("x", "1")])),
             2 => Record::Configure("{\"threshold\":4}".into()),
             _ => {
-                let mut batch = if choices.byte() % 2 == 0 { BatchBuilder::new() } else { BatchBuilder::with_made_ids() };
+                let mut batch = if choices.byte().is_multiple_of(2) { BatchBuilder::new() } else { BatchBuilder::with_made_ids() };
                 for _ in 0..choices.byte() % 8 {
                     let kind = choices.byte();
                     batch.push(
@@ -90,7 +90,7 @@ fn build(choices: &mut Choices<'_>) -> FrameBuilder {
                         1,
                     );
                 }
-                Record::Events(batch.finish(Origin { name: "http".into(), first: (choices.byte() % 2 == 0).then_some(5) }))
+                Record::Events(batch.finish(Origin { name: "http".into(), first: choices.byte().is_multiple_of(2).then_some(5) }))
             }
         };
         let first = frame.rows();
