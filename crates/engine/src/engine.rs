@@ -179,10 +179,10 @@ impl Engine {
             return 0;
         };
         let known = self.sources.get(batch.origin).filter(|(_, at)| !forgets(batch.origin, *at, self.clock)).map(|(taken, _)| *taken);
-        let last = first + u64::from(batch.n_rows) - 1;
+        let last = first.saturating_add(u64::from(batch.n_rows) - 1);
         let taken = known.map_or(last, |taken| taken.max(last));
         self.sources.insert(batch.origin.to_owned(), (taken, self.clock));
-        known.map_or(0, |known| (known + 1).saturating_sub(first).min(u64::from(batch.n_rows)) as u32)
+        known.map_or(0, |known| known.saturating_add(1).saturating_sub(first).min(u64::from(batch.n_rows)) as u32)
     }
 
     /// From time to time lets go of idle series and old sources. What is let go would count as forgotten anyway, so the

@@ -264,3 +264,18 @@ fn a_checkpoint_that_is_damaged_or_cut_is_refused() {
     cut[1].truncate(half);
     assert!(restore(cut).is_err(), "a chunk that ends early");
 }
+
+#[test]
+fn chunks_of_any_size_come_to_an_end() {
+    let frames = frames(&recorded(), 1000);
+    let mut engine = Engine::new(config(3.0), 2);
+    apply(&mut engine, 1, &frames[0], &mut Outputs::default());
+    for max_bytes in [0, 1, 300] {
+        let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+        while engine.next_chunk(&mut cursor, max_bytes, &mut chunk).unwrap().is_some() {
+            chunks.push(Ok::<_, DecodeError>(chunk.clone()));
+            assert!(chunks.len() < 100, "chunks of {max_bytes} bytes do not end");
+        }
+        assert_eq!(Engine::restore(chunks, 1).unwrap().digest(), engine.digest());
+    }
+}

@@ -11,8 +11,10 @@ use anomaly_eval::{Fleet, Need, Pipeline, Row, exact, panes};
 
 const BATCH: usize = 10_000;
 
-/// (name in the table, configuration, series, seconds between samples, samples that a window keeps)
-const CASES: [(&str, fn() -> EngineConfig, u32, i64, i64); 4] = [
+/// Name in the table, configuration, series, seconds between samples, samples that a window keeps.
+type Case = (&'static str, fn() -> EngineConfig, u32, i64, i64);
+
+const CASES: [Case; 4] = [
     // 72 panes of five seconds: 300 s of span and 60 s of lateness.
     ("panes", panes, 100_000, 5, 73),
     ("panes", panes, 1_000_000, 5, 73),

@@ -141,7 +141,10 @@ impl Sample {
     pub fn ndjson(self, out: &mut String) {
         let Self { series, value, .. } = self;
         let (time, region, rack) = (self.seconds(), series % 4, series % 1000);
-        let _ = writeln!(out, r#"{{"timestamp":{time},"metric":"eu-west-{region}.rack-{rack:03}.host-{series:08}.cpu_user","value":{value:.3}}}"#);
+        let _ = writeln!(
+            out,
+            r#"{{"timestamp":{time},"metric":"eu-west-{region}.rack-{rack:03}.host-{series:08}.cpu_user","value":{value:.3}}}"#
+        );
     }
 
     /// A line of NDJSON of 97 bytes with a label.

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use tempfile::TempDir;
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
@@ -63,8 +64,8 @@ pub struct Uploads {
 struct Shared {
     config: Arc<Config>,
     root: PathBuf,
-    /// The root is gone at exit, with `DURABILITY=memory`.
-    throw_away: bool,
+    /// The root, where it is to go with the process: `DURABILITY=memory`.
+    _throw_away: Option<TempDir>,
     log: LogHandle,
     store: StoreReader,
     stats: Arc<Stats>,
@@ -80,16 +81,18 @@ impl Uploads {
     /// # Errors
     /// The spool folder cannot be made.
     pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, store: StoreReader, stats: Arc<Stats>) -> io::Result<Self> {
-        let throw_away = dir.path().is_none();
-        let root = match dir.path() {
-            Some(path) => path.join("spool"),
-            None => std::env::temp_dir().join(format!("anomaly-spool-{}", std::process::id())),
+        let (root, throw_away) = match dir.path() {
+            Some(path) => (path.join("spool"), None),
+            None => {
+                let folder = tempfile::Builder::new().prefix("anomaly-spool-").tempdir()?;
+                (folder.path().to_owned(), Some(folder))
+            }
         };
         std::fs::create_dir_all(&root)?;
         let shared = Shared {
             config,
             root,
-            throw_away,
+            _throw_away: throw_away,
             log,
             store,
             stats,
@@ -219,9 +222,6 @@ impl Uploads {
         let running: Vec<_> = self.running().values().cloned().collect();
         for mut upload in running {
             let _ = upload.wait_for(|ended| *ended).await;
-        }
-        if self.shared.throw_away {
-            drop(tokio::fs::remove_dir_all(&self.shared.root).await);
         }
     }
 
