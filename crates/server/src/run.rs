@@ -119,6 +119,12 @@ impl Stages {
         let recovered_config = engine.config().clone();
         info!(series = engine.series_len(), "replaying frames {} to {end} of the log", engine.applied() + 1);
 
+        for name in ["log", "engine", "store", "points"] {
+            stats.component(name, Component::Ok);
+        }
+        if !lost.is_empty() {
+            stats.component("log", Component::Degraded(lost.join("; ")));
+        }
         let memory = Memory::new(config.memory_max_bytes);
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
         let feed = Arc::new(EngineFeed::new(end));
@@ -152,6 +158,7 @@ impl Stages {
             commits: commits.clone(),
             stored,
             memory: Arc::clone(&memory),
+            stats: Arc::clone(&stats),
             checkpoint,
             fatal: fatal.clone(),
         };
@@ -176,12 +183,6 @@ impl Stages {
             let at = log_handle.configure(config.engine.to_text()).await?;
             engine.reached(at).await;
             engine.set_config(config.engine.clone());
-        }
-        for name in ["log", "engine", "store", "points"] {
-            stats.component(name, Component::Ok);
-        }
-        if !lost.is_empty() {
-            stats.component("log", Component::Degraded(lost.join("; ")));
         }
         let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
         drop(commits);
