@@ -11,18 +11,28 @@ const START: i64 = 1_700_000_000 * NANOS;
 /// One value in so many is a spike that fires: what an anomaly costs is paid for, as rarely as in life.
 const SPIKE_EVERY: usize = 1000;
 
-/// Series that report once an interval each, in an order shuffled anew each time: a memory access to a series is met cold
-/// once they outgrow the caches, as it is with traffic from many hosts.
+/// Series that report once an interval each.
 ///
 /// Values are 50 and uniform noise below 5, with three digits behind the point, and rare spikes.
 #[derive(Debug)]
 pub struct Fleet {
     rng: Rng,
     order: Vec<u32>,
+    /// Whether it changes.
+    mode: Order,
     /// How far the round has come.
     at: usize,
     round_start: i64,
     interval: i64,
+}
+
+/// In which order the series of a fleet report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Always the same, as a collector that walks its targets sends them.
+    Steady,
+    /// Another one each time, as requests of many clients mix; the worst case for caches.
+    Shuffled,
 }
 
 /// One value of one series.
@@ -38,8 +48,9 @@ pub struct Sample {
 
 impl Fleet {
     /// `n_series` series that report every `interval` nanoseconds.
-    pub fn new(n_series: u32, interval: i64) -> Self {
-        Self { rng: Rng::new(u64::from(n_series)), order: (0..n_series).collect(), at: 0, round_start: START, interval }
+    pub fn new(n_series: u32, interval: i64, order: Order) -> Self {
+        let rng = Rng::new(u64::from(n_series));
+        Self { rng, order: (0..n_series).collect(), mode: order, at: 0, round_start: START, interval }
     }
 
     /// From here on the series report every `interval` nanoseconds. Takes effect with the next round.
@@ -83,7 +94,7 @@ impl Fleet {
     }
 
     fn sample(&mut self) -> Sample {
-        if self.at == 0 {
+        if self.at == 0 && self.mode == Order::Shuffled {
             self.rng.shuffle(&mut self.order);
         }
         let spike = if self.rng.below(SPIKE_EVERY) == 0 { 40.0 } else { 0.0 };
@@ -160,7 +171,7 @@ mod tests {
 
     #[test]
     fn texts_have_the_size_that_they_say() {
-        for sample in Fleet::new(100_000, NANOS).samples(1000) {
+        for sample in Fleet::new(100_000, NANOS, Order::Shuffled).samples(1000) {
             let text = |write: fn(Sample, &mut String)| {
                 let mut out = String::new();
                 write(sample, &mut out);
@@ -168,12 +179,12 @@ mod tests {
             };
             assert_eq!([Sample::ndjson, Sample::ndjson_labelled, Sample::csv].map(text), [97, 97, 40]);
         }
-        assert_eq!(Fleet::new(1_000_000, NANOS).named(3).names.len(), 3 * Named::BYTES);
+        assert_eq!(Fleet::new(1_000_000, NANOS, Order::Steady).named(3).names.len(), 3 * Named::BYTES);
     }
 
     #[test]
     fn each_series_reports_once_a_round_and_time_rises() {
-        let mut fleet = Fleet::new(10, NANOS);
+        let mut fleet = Fleet::new(10, NANOS, Order::Shuffled);
         let samples = fleet.samples(20);
         for round in samples.chunks(10) {
             let mut series: Vec<_> = round.iter().map(|sample| sample.series).collect();

@@ -10,7 +10,7 @@ mod pipeline;
 mod report;
 mod rng;
 
-pub use fleet::{Fleet, Named, Sample};
+pub use fleet::{Fleet, Named, Order, Sample};
 pub use measure::{Contestant, cheapest, cpu_time, timed};
 pub use peer::peer;
 pub use pipeline::{Pipeline, exact, panes};
