@@ -113,12 +113,22 @@ impl Engine {
             }
         }
         self.applied = frame.number;
+        self.end_recovery_if_caught_up();
+        self.sweep(&mut out.idle);
+        Ok(())
+    }
+
+    /// Goes past a frame that is damaged: what it held is lost, and the next one is applied. The caller tells it.
+    pub fn skip(&mut self, number: u64) {
+        self.applied = self.applied.max(number);
+        self.end_recovery_if_caught_up();
+    }
+
+    fn end_recovery_if_caught_up(&mut self) {
         if self.recovering > 0 && self.applied >= self.recovering {
             self.recovering = 0;
             self.shards.iter_mut().for_each(Shard::end_recovery);
         }
-        self.sweep(&mut out.idle);
-        Ok(())
     }
 
     fn take(&mut self, batch: &BatchRef<'_>, first: Position, out: &mut Outputs) {

@@ -279,3 +279,19 @@ fn chunks_of_any_size_come_to_an_end() {
         assert_eq!(Engine::restore(chunks, 1).unwrap().digest(), engine.digest());
     }
 }
+
+#[test]
+fn a_damaged_frame_is_skipped_and_the_rest_is_judged() {
+    let frames = frames(&recorded(), 1000);
+    let mut engine = Engine::new(config(3.0), 1);
+    let mut out = Outputs::default();
+    for (i, bytes) in frames.iter().enumerate() {
+        if i == 2 {
+            engine.skip(3);
+        } else {
+            apply(&mut engine, i + 1, bytes, &mut out);
+        }
+    }
+    assert_eq!(engine.applied(), frames.len() as u64);
+    assert_eq!(engine.totals().events, 11_000, "one frame of 1,000 events is lost, and no other");
+}

@@ -10,7 +10,7 @@ use std::io::Cursor;
 use anomaly_engine::frame::BatchBuilder;
 use anomaly_engine::parse::{FileOptions, FileReader, More, parse_batch};
 use anomaly_engine::{EngineConfig, NANOS, Timestamp};
-use anomaly_eval::{Contestant, Fleet, Need, Pipeline, Row, Sample, cheapest, cpu_time, exact, grouped, panes};
+use anomaly_eval::{Contestant, Fleet, Need, Order, Pipeline, Row, Sample, cheapest, cpu_time, exact, grouped, panes};
 use serde::Deserialize;
 
 const SERIES: u32 = 10_000;
@@ -65,7 +65,7 @@ fn main() {
 
 fn ndjson(name: &str, write: fn(Sample, &mut String), sonic: impl Fn(&str)) {
     let text = |fleet: &mut Fleet| lines(fleet, BATCH, write);
-    let mut fleet = Fleet::new(SERIES, NANOS);
+    let mut fleet = Fleet::new(SERIES, NANOS, Order::Steady);
     let texts: Vec<_> = (0..BATCHES).map(|_| text(&mut fleet)).collect();
     let [exact, panes, parse, alone] = cheapest(
         TURNS,
@@ -88,7 +88,7 @@ fn ndjson(name: &str, write: fn(Sample, &mut String), sonic: impl Fn(&str)) {
 
 fn csv() {
     let text = |fleet: &mut Fleet| format!("metric,value,timestamp\n{}", lines(fleet, EVENTS, Sample::csv));
-    let file = text(&mut Fleet::new(SERIES, NANOS));
+    let file = text(&mut Fleet::new(SERIES, NANOS, Order::Steady));
     let [exact, panes, alone] = cheapest(
         TURNS,
         EVENTS,
@@ -121,7 +121,7 @@ fn through<'a>(
     take: fn(&mut Pipeline, &str, Timestamp),
     n_texts: usize,
 ) -> Contestant<'a> {
-    let (mut fleet, mut pipeline) = (Fleet::new(SERIES, NANOS), Pipeline::new(config));
+    let (mut fleet, mut pipeline) = (Fleet::new(SERIES, NANOS, Order::Steady), Pipeline::new(config));
     while fleet.now().since(fleet.start()) < FULL {
         let text = text(&mut fleet);
         take(&mut pipeline, &text, fleet.now());

@@ -7,7 +7,7 @@
 use std::process::Command;
 
 use anomaly_engine::{EngineConfig, NANOS};
-use anomaly_eval::{Fleet, Need, Pipeline, Row, exact, panes};
+use anomaly_eval::{Fleet, Need, Order, Pipeline, Row, exact, panes};
 
 const BATCH: usize = 10_000;
 
@@ -38,7 +38,7 @@ fn main() {
 fn report(case: usize) {
     let (name, config, n_series, seconds, kept) = CASES[case];
     let mut pipeline = Pipeline::new(config());
-    let mut fleet = Fleet::new(n_series, seconds * NANOS);
+    let mut fleet = Fleet::new(n_series, seconds * NANOS, Order::Steady);
     let before = resident();
     while fleet.now().since(fleet.start()) < (kept + 5) * seconds * NANOS {
         pipeline.take_named(&fleet.named(BATCH));

@@ -11,7 +11,7 @@ use std::hint::black_box;
 
 use anomaly_detect::{Bounds, Detector, Window, WindowKind};
 use anomaly_engine::{EngineConfig, Event, NANOS, SeriesKey, Settings};
-use anomaly_eval::{Contestant, Fleet, Named, Need, Pipeline, Row, cheapest, cpu_time, exact, panes, peer};
+use anomaly_eval::{Contestant, Fleet, Named, Need, Order, Pipeline, Row, cheapest, cpu_time, exact, panes, peer};
 use hashbrown::HashMap;
 
 const BATCH: usize = 10_000;
@@ -81,7 +81,7 @@ fn contest(n_series: u32, config: &EngineConfig, kind: WindowKind) -> Cost {
 
 /// A contestant that has seen the fleet until its windows are full.
 fn fed<'a>(n_series: u32, filling: i64, measured: i64, mut take: impl FnMut(&Named) + 'a) -> Contestant<'a> {
-    let mut fleet = Fleet::new(n_series, filling);
+    let mut fleet = Fleet::new(n_series, filling, Order::Shuffled);
     while fleet.now().since(fleet.start()) < FULL {
         take(&fleet.named(BATCH));
     }
@@ -123,7 +123,7 @@ fn one_series() {
         let Settings { params, shape, .. } = config.settings_of(&SeriesKey::new("cpu_usage", &[]));
         let mut window = Window::new(shape);
         let mut detector = Detector::new(&params, &window);
-        let mut fleet = Fleet::new(1, NANOS);
+        let mut fleet = Fleet::new(1, NANOS, Order::Steady);
         let turn = || {
             let samples = fleet.samples(BATCHES * BATCH);
             cpu_time(|| {

@@ -84,6 +84,8 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
 pub struct Stages {
     /// The handles.
     pub app: App,
+    /// How many frames of the log the start has replayed: none behind a clean stop.
+    pub replayed: u64,
     writer: JoinHandle<()>,
     engine: JoinHandle<EngineStage>,
     committer: JoinHandle<()>,
@@ -117,8 +119,15 @@ impl Stages {
         // Numbers up to P and to the checkpoint are used, even where the log has lost the frames.
         log.skip_to(stored.max(engine.applied()).max(engine.recovering()) + 1)?;
         let recovered_config = engine.config().clone();
+        let replayed = end.saturating_sub(engine.applied());
         info!(series = engine.series_len(), "replaying frames {} to {end} of the log", engine.applied() + 1);
 
+        for name in ["log", "engine", "store", "points"] {
+            stats.component(name, Component::Ok);
+        }
+        if !lost.is_empty() {
+            stats.component("log", Component::Degraded(lost.join("; ")));
+        }
         let memory = Memory::new(config.memory_max_bytes);
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
         let feed = Arc::new(EngineFeed::new(end));
@@ -152,6 +161,7 @@ impl Stages {
             commits: commits.clone(),
             stored,
             memory: Arc::clone(&memory),
+            stats: Arc::clone(&stats),
             checkpoint,
             fatal: fatal.clone(),
         };
@@ -177,24 +187,18 @@ impl Stages {
             engine.reached(at).await;
             engine.set_config(config.engine.clone());
         }
-        for name in ["log", "engine", "store", "points"] {
-            stats.component(name, Component::Ok);
-        }
-        if !lost.is_empty() {
-            stats.component("log", Component::Degraded(lost.join("; ")));
-        }
         let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
         drop(commits);
         let config = Arc::new(config);
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
         let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats };
-        Ok(Self { app, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
+        Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
     }
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     pub async fn stop(self) {
-        let Self { app, writer, engine, committer, checkpoints, points, retention } = self;
+        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention } = self;
         retention.abort();
         app.uploads.stop().await;
         drop(app);

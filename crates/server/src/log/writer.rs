@@ -372,9 +372,11 @@ impl Writer {
             return Err(Err(AppendError::MemoryFull { used: memory.used(), limit: memory.limit() }));
         }
         self.backlog.check(group.events).map_err(Err)?;
+        let mark = self.admission.n_fresh();
         let refused = self.admission.admit(&mut append.batch);
         append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
+            self.admission.withdraw(mark);
             return Err(Err(AppendError::Refused(append.report.clone())));
         }
         Ok(refused)

@@ -37,6 +37,9 @@ const AT_ONCE: usize = 2;
 /// How long an answer waits for the verdicts on the last rows, so that most answers have their numbers at once.
 const WAIT_FOR_VERDICTS: Duration = Duration::from_secs(1);
 
+/// How long an upload waits when the log has no room for it.
+const PAUSE_WITHOUT_ROOM: Duration = Duration::from_secs(2);
+
 /// Why an upload was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
@@ -70,6 +73,8 @@ struct Shared {
     store: StoreReader,
     stats: Arc<Stats>,
     places: Arc<Semaphore>,
+    /// Held from the look-up of a key to its note, so that of two requests with one key the second finds the first.
+    noting: tokio::sync::Mutex<()>,
     /// Uploads that are being taken, and whether they have ended.
     running: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
     stopping: watch::Sender<bool>,
@@ -97,6 +102,7 @@ impl Uploads {
             store,
             stats,
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            noting: tokio::sync::Mutex::new(()),
             running: Mutex::default(),
             stopping: watch::Sender::new(false),
         };
@@ -139,9 +145,11 @@ impl Uploads {
     /// Takes what a spool has received, and answers when its rows are in the log.
     async fn finish(&self, spool: &mut Spool, zone: Option<TimeZone>) -> Result<UploadView, UploadError> {
         let fingerprint = spool.sync().await?;
+        let noting = self.shared.noting.lock().await;
         if let Some(key) = spool.key()
             && let Some((known, _)) = self.shared.log.upload_by_key(key.to_owned()).await?
         {
+            drop(noting);
             if known.fingerprint != fingerprint {
                 return Err(UploadError::KeyReused);
             }
@@ -162,6 +170,7 @@ impl Uploads {
         self.shared.log.note(vec![Side::Upload(upload.clone())]).await?;
         spool.keep();
         self.run(upload);
+        drop(noting);
         self.ended(spool.id()).await
     }
 
@@ -191,7 +200,7 @@ impl Uploads {
             let id = upload.id.clone();
             let mut stopping = uploads.shared.stopping.subscribe();
             tokio::select! {
-                outcome = uploads.take(upload) => {
+                outcome = uploads.take_whole(upload) => {
                     if let Err(fault) = outcome {
                         warn!(upload = id, "an upload could not be finished now, the next start goes on with it: {fault}");
                     }
@@ -201,6 +210,19 @@ impl Uploads {
             ended.send_replace(true);
             uploads.running().remove(&id);
         });
+    }
+
+    /// Takes an upload to its end, however often the log has no room meanwhile.
+    async fn take_whole(&self, upload: UploadRow) -> Result<(), AppendError> {
+        loop {
+            match self.take(upload.clone()).await {
+                Err(fault) if fault.is_temporary() => {
+                    warn!(upload = upload.id, "an upload waits: {fault}");
+                    tokio::time::sleep(PAUSE_WITHOUT_ROOM).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn take(&self, upload: UploadRow) -> Result<(), AppendError> {

@@ -217,6 +217,15 @@ async fn an_upload_is_repeated_by_its_key_and_found_by_its_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn two_uploads_with_one_key_at_the_same_time_are_one() {
+    let server = Server::new().await;
+    let send = || server.post("/upload", &[FORM, ("idempotency-key", "twin")], form(&[("file", Some("a.csv"), GOOD)]));
+    let (one, two) = tokio::join!(send(), send());
+    assert_eq!((one.status.as_u16(), &one.json()["id"]), (200, &two.json()["id"]));
+    assert_eq!(server.app.stats.totals().events, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_beyond_the_limit_is_413() {
     let server = Server::with(limited(|limits| limits.max_file_bytes = 100)).await;
     let answer = server.post("/upload", &[FORM], form(&[("file", Some("a.csv"), &"x".repeat(101))])).await;
