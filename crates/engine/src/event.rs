@@ -27,8 +27,16 @@ pub struct Event<'a> {
 
 /// Whether `metric` may name a metric: 1–255 bytes, no control characters (C0, DEL, C1).
 pub fn is_metric(metric: &str) -> bool {
-    (1..=MAX_NAME_BYTES).contains(&metric.len())
-        && (metric.bytes().all(|b| (0x20..0x7f).contains(&b)) || !metric.chars().any(char::is_control))
+    (1..=MAX_NAME_BYTES).contains(&metric.len()) && (is_printable_ascii(metric.as_bytes()) || !metric.chars().any(char::is_control))
+}
+
+/// Whether all bytes are in 0x20–0x7e; sixteen at a time, without a branch among them.
+fn is_printable_ascii(bytes: &[u8]) -> bool {
+    let all = |bytes: &[u8]| bytes.iter().fold(true, |all, &b| all & (0x20..0x7f).contains(&b));
+    let (chunks, rest) = bytes.as_chunks::<16>();
+    // The last sixteen overlap the chunk before them, which costs less than going on one by one.
+    let end = bytes.last_chunk::<16>().map_or(rest, |end| end);
+    chunks.iter().fold(true, |plain, chunk| plain & all(chunk)) & all(end)
 }
 
 #[cfg(test)]

@@ -33,6 +33,8 @@ pub(super) struct EventReader<'a> {
     /// The first fault of this event that is not one of grammar.
     fault: Option<Rejected>,
     labels: Vec<(Text<'a>, Text<'a>)>,
+    /// Those of an event in plain form.
+    plain_labels: Vec<(&'a str, &'a str)>,
     /// The keys of all open objects that are not known fields.
     keys: Vec<Cow<'a, str>>,
     /// Whether each open level is an object, and where its keys begin.
@@ -120,7 +122,7 @@ impl Field {
 
 impl<'a> EventReader<'a> {
     pub(super) fn new(forms: Forms) -> Self {
-        Self { forms, fields: [Token::Absent; FIELDS], fault: None, labels: Vec::new(), keys: Vec::new(), open: Vec::new() }
+        Self { forms, fields: [Token::Absent; FIELDS], fault: None, labels: Vec::new(), plain_labels: Vec::new(), keys: Vec::new(), open: Vec::new() }
     }
 
     /// Reads a text that should be one event and nothing else, and gives it to `take`.
@@ -129,7 +131,7 @@ impl<'a> EventReader<'a> {
     /// Text that is no JSON ([`Code::InvalidJson`]), no event, or what `take` refuses.
     #[inline]
     pub(super) fn read(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
-        match Plain::read(text) {
+        match Plain::read(text, &mut self.plain_labels) {
             Some(plain) => self.plain_event(&plain, take),
             None => self.read_generally(text, take),
         }
@@ -145,13 +147,13 @@ impl<'a> EventReader<'a> {
             Some(PlainTime::Seconds(decimal, written)) => WrittenTime::Instant(epoch_seconds(decimal, written)?),
             Some(PlainTime::Text(text)) => parse_text(text, self.forms)?,
         };
-        for (name, _) in plain.labels() {
+        for (name, _) in &self.plain_labels {
             check_name(name, "labels", Code::InvalidLabels, "the label's name")?;
         }
         if let Some(id) = plain.id {
             check_name(id, "id", Code::InvalidId, "the id")?;
         }
-        take(&Draft { metric: plain.metric, labels: plain.labels(), time, value, id: plain.id, meta: plain.meta })
+        take(&Draft { metric: plain.metric, labels: &self.plain_labels, time, value, id: plain.id, meta: plain.meta })
     }
 
     /// Reads any text; the only reader that knows errors of grammar.
