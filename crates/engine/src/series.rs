@@ -78,9 +78,14 @@ impl Series {
     }
 
     /// Reads what [`Series::push`] will read; see [`Window::touch`].
-    #[inline]
-    pub(crate) fn touch(&self) -> i64 {
-        self.window.touch() ^ self.newest.0.nanos() ^ self.ordinal as i64 ^ self.last_arrival.nanos()
+    #[inline(always)]
+    pub(crate) fn touch(&self, depth: usize) -> u64 {
+        let own = match depth {
+            0 => self.newest.0.nanos() as u64 ^ self.ordinal ^ self.cadence.touch() ^ self.key.as_bytes().len() as u64,
+            1 => self.key.as_bytes().first().map_or(0, |&byte| u64::from(byte)),
+            _ => 0,
+        };
+        own ^ self.window.touch(depth)
     }
 
     /// Takes an event; returns what became of it, and whether an id was forgotten for want of room.

@@ -1,6 +1,6 @@
 //! A shard: the one owner of its series.
 
-use anomaly_detect::{Judgement, Verdict as Judged};
+use anomaly_detect::{Judgement, Verdict as Judged, Window};
 
 use crate::anomaly::{Anomaly, Point, Verdict, anomaly_id};
 use crate::config::{EngineConfig, Limits, Settings};
@@ -85,8 +85,8 @@ impl Shard {
     pub(crate) fn apply(&mut self, delivery: &Delivery<'_>, config: &EngineConfig, out: &mut ShardOutputs) {
         let batch = delivery.batch;
         // Looked up in one go, and touched in groups: what series hold is seldom in a cache, and loads that do not depend on
-        // each other overlap.
-        let found: Vec<Option<u32>> = batch.series.iter().map(|series| self.slab.find(series.hash, series.key)).collect();
+        // each other overlap. Whether the key is the same too is seen when the series is at hand.
+        let found: Vec<Option<u32>> = batch.series.iter().map(|series| self.slab.find_hash(series.hash)).collect();
         let mut places = vec![UNKNOWN; batch.series.len()];
         let mut counts = vec![Counts::default(); if delivery.of_a_file { batch.series.len() } else { 0 }];
         let mut rows = (0..)
@@ -127,15 +127,21 @@ impl Shard {
     /// Has the series of some rows loaded before they are judged.
     #[inline]
     fn touch(&self, group: &[(u32, Row<'_>)], found: &[Option<u32>]) {
-        let places = group.iter().filter_map(|(_, row)| found[row.series as usize]);
-        let touched = places.filter_map(|place| self.slab.get(place)).fold(0, |all, series| all ^ series.touch());
-        std::hint::black_box(touched);
+        let mut series = [None; GROUP];
+        for (series, (_, row)) in series.iter_mut().zip(group) {
+            *series = found[row.series as usize].and_then(|place| self.slab.get(place));
+        }
+        for depth in 0..Window::DEPTHS {
+            std::hint::black_box(series.iter().flatten().fold(0, |all, series| all ^ series.touch(depth)));
+        }
     }
 
-    /// The place of the `n`th series of a batch, which was `found` there; made known where it is not, begun anew where it was
-    /// idle for too long.
+    /// The place of the `n`th series of a batch, whose hash was `found` there; made known where it is not, begun anew where
+    /// it was idle for too long.
     fn place(&mut self, delivery: &Delivery<'_>, n: usize, found: Option<u32>, config: &EngineConfig) -> u32 {
         let named = delivery.batch.series[n];
+        let same = |place: &u32| self.slab.get(*place).is_some_and(|series| series.key.as_bytes() == named.key);
+        let found = found.and_then(|place| Some(place).filter(same).or_else(|| self.slab.find(named.hash, named.key)));
         if let Some(place) = found {
             if self.seen_until(place) >= delivery.first.frame {
                 return SKIPPED;

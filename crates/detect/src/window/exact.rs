@@ -91,13 +91,25 @@ impl ExactWindow {
     }
 
     /// See [`super::Window::touch`].
-    #[inline]
-    pub(super) fn touch(&self) -> i64 {
-        let newest = self.newest().unwrap_or(0);
-        let edge = self.blocks.get(self.edge_block as usize);
-        let oldest = edge.and_then(|block| block.samples.get(self.edge_index as usize)).map_or(0, |sample| sample.time);
-        let front = self.front.get(self.edge_index as usize).map_or(0, |front| front.mean().to_bits() as i64);
-        newest ^ oldest ^ front
+    #[inline(always)]
+    pub(super) fn touch(&self, depth: usize) -> u64 {
+        let edge = || self.blocks.get(self.edge_block as usize);
+        match depth {
+            0 => {
+                let lengths = (self.blocks.len() ^ self.front.len()) as u64;
+                lengths ^ self.tail.mean().to_bits() ^ self.keep as u64 ^ self.cut.0 as u64 ^ u64::from(self.edge_index ^ self.room)
+            }
+            1 => {
+                let blocks = [self.blocks.front(), edge(), self.blocks.back()];
+                let front = self.front.get(self.edge_index as usize).map_or(0, |front| front.mean().to_bits());
+                blocks.into_iter().flatten().fold(front, |all, block| all ^ block.samples.len() as u64)
+            }
+            _ => {
+                let oldest = edge().and_then(|block| block.samples.get(self.edge_index as usize)).map_or(0, |sample| sample.time);
+                let ends = [self.blocks.front(), self.blocks.back()];
+                ends.into_iter().flatten().fold(oldest as u64, |all, block| all ^ block.last_time() as u64)
+            }
+        }
     }
 
     pub(super) fn is_truncated(&self, bounds: Bounds) -> bool {
@@ -186,8 +198,11 @@ impl ExactWindow {
             (self.blocks.partition_point(|block| block.last_time() <= after).min(self.blocks.len() - 1), 0)
         };
         let last = self.blocks.len() - 1;
-        while block < last && self.blocks[block].last_time() <= after {
-            (block, index) = (block + 1, 0);
+        // In order the bounds move on by a sample or so: that one is looked at before the end of its block.
+        if self.blocks[block].samples.get(index + 1).is_none_or(|sample| sample.time <= after) {
+            while block < last && self.blocks[block].last_time() <= after {
+                (block, index) = (block + 1, 0);
+            }
         }
         let samples = &self.blocks[block].samples;
         while index < samples.len() && samples[index].time <= after {

@@ -163,15 +163,19 @@ impl Window {
         }
     }
 
-    /// Reads what judging and taking in the next event in order will read, and returns something of it.
+    /// How many depths [`Window::touch`] knows.
+    pub const DEPTHS: usize = 3;
+
+    /// Reads what judging and taking in the next event in order will read, and returns something of it: at depth 0 the window
+    /// itself, at depth 1 what it points to, and so on.
     ///
-    /// For the caller that has events of many series at hand: touching several windows in a row lets their loads overlap,
-    /// where judging them one by one waits for each. It changes nothing.
-    #[inline]
-    pub fn touch(&self) -> i64 {
+    /// For the caller that has events of many series at hand. Touching several windows at one depth before the next lets
+    /// their loads overlap; judging them one by one, or touching one to its depth, waits for each. It changes nothing.
+    #[inline(always)]
+    pub fn touch(&self, depth: usize) -> u64 {
         match &self.0 {
-            Kept::Exact(window) => window.touch(),
-            Kept::Panes(window) => window.touch(),
+            Kept::Exact(window) => window.touch(depth),
+            Kept::Panes(window) => window.touch(depth),
         }
     }
 

@@ -65,11 +65,16 @@ impl PaneWindow {
     }
 
     /// See [`super::Window::touch`].
-    #[inline]
-    pub(super) fn touch(&self) -> i64 {
-        let recent = self.recent.back().map_or(0, |moments| moments.mean().to_bits() as i64);
-        let old = self.old.front().map_or(0, |slot| i64::from(slot.count));
-        self.newest ^ recent ^ old
+    #[inline(always)]
+    pub(super) fn touch(&self, depth: usize) -> u64 {
+        match depth {
+            0 => {
+                let lengths = (self.recent.len() ^ self.old.len()) as u64;
+                lengths ^ self.tail.mean().to_bits() ^ self.head.mean().to_bits() ^ self.newest as u64 ^ u64::from(self.stacked)
+            }
+            1 => self.recent.back().map_or(0, |moments| moments.mean().to_bits()),
+            _ => 0,
+        }
     }
 
     pub(super) fn newest(&self) -> Option<i64> {
