@@ -132,6 +132,15 @@ fn lines(body: &[u8], context: &Context, into: &mut BatchBuilder) -> Report {
     let (mut start, mut line) = (0, 0);
     while start < body.len() {
         line += 1;
+        // Nearly every line is an event in plain form: reading it finds its end as well.
+        if let Some(text) = whole
+            && let Some((bytes, result)) =
+                reader.read_plain_line(&text[start..], context.max_event_bytes, |draft| context.push(draft, line, into))
+        {
+            count(result, line, &mut report);
+            start += bytes;
+            continue;
+        }
         let end = memchr(b'\n', &body[start..]).map_or(body.len(), |n| start + n);
         let bytes = body[start..end].trim_ascii();
         if !bytes.is_empty() {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::decimal::Decimal;
 use super::lexer::{Lexer, Syntax, Text};
-use super::plain::{Plain, PlainTime};
+use super::plain::{End, Plain};
 use super::time::{Forms, WrittenTime, epoch_seconds, parse_text};
 use super::{MAX_LEVELS, check_metric, check_name, reject, shown};
 use crate::rejection::{Code, Rejected};
@@ -131,29 +131,30 @@ impl<'a> EventReader<'a> {
     /// Text that is no JSON ([`Code::InvalidJson`]), no event, or what `take` refuses.
     #[inline]
     pub(super) fn read(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
-        match Plain::read(text, &mut self.plain_labels) {
-            Some(plain) => self.plain_event(&plain, take),
+        match Plain::read(text, End::Text, self.forms, &mut self.plain_labels) {
+            Some((plain, _)) => take(&self.draft(&plain)),
             None => self.read_generally(text, take),
         }
     }
 
-    /// An event in plain form: its grammar is right, its fields are checked as any other's.
+    /// Reads the first line of a text if it is an event in plain form of at most `max_bytes`, and nothing otherwise. Returns
+    /// how many bytes the line takes, and what `take` says.
     #[inline]
-    fn plain_event(&self, plain: &Plain<'_>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
-        check_metric(plain.metric)?;
-        let value = finite(plain.value)?;
-        let time = match plain.timestamp {
-            None => WrittenTime::Absent,
-            Some(PlainTime::Seconds(decimal, written)) => WrittenTime::Instant(epoch_seconds(decimal, written)?),
-            Some(PlainTime::Text(text)) => parse_text(text, self.forms)?,
-        };
-        for (name, _) in &self.plain_labels {
-            check_name(name, "labels", Code::InvalidLabels, "the label's name")?;
-        }
-        if let Some(id) = plain.id {
-            check_name(id, "id", Code::InvalidId, "the id")?;
-        }
-        take(&Draft { metric: plain.metric, labels: &self.plain_labels, time, value, id: plain.id, meta: plain.meta })
+    pub(super) fn read_plain_line(
+        &mut self,
+        text: &'a str,
+        max_bytes: usize,
+        take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>,
+    ) -> Option<(usize, Result<(), Rejected>)> {
+        let read = Plain::read(text, End::Line, self.forms, &mut self.plain_labels);
+        let (plain, bytes) = read.filter(|(_, bytes)| *bytes <= max_bytes)?;
+        Some((bytes, take(&self.draft(&plain))))
+    }
+
+    #[inline]
+    fn draft<'d>(&'d self, plain: &Plain<'d>) -> Draft<'d> {
+        let Plain { metric, value, time, id, meta } = *plain;
+        Draft { metric, labels: &self.plain_labels, time, value, id, meta }
     }
 
     /// Reads any text; the only reader that knows errors of grammar.

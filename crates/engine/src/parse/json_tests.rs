@@ -356,6 +356,6 @@ fn the_usual_events_take_the_shortcut() {
         r#"{"metric":"m","value":-1}"#,
         r#"{"value":0.25,"metric":"température","timestamp":"2025-01-21T10:00:00Z"}"#,
     ] {
-        assert!(Plain::read(text, &mut Vec::new()).is_some(), "{text}");
+        assert!(Plain::read(text, End::Text, Forms::Strict, &mut Vec::new()).is_some(), "{text}");
     }
 }

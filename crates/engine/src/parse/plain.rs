@@ -1,11 +1,12 @@
 //! The form in which nearly all events come, read in one straight pass.
 //!
-//! Known keys once each, strings without escapes, numbers without exponents, labels and meta without nesting. Whatever else
-//! a text holds, right or wrong, it is left to the general reader in `json.rs`, which alone knows errors; a property test
-//! holds the two against each other. It halves what parsing an event costs.
+//! Known keys once each, strings without escapes, numbers without exponents, labels and meta without nesting, and nothing
+//! wrong with any of it. Whatever else a text holds, right or wrong, is left to the general reader in `json.rs`, which alone
+//! knows errors; a property test holds the two against each other. It halves what parsing an event costs.
 
-use super::decimal::Decimal;
 use super::lexer::plain_len;
+use super::time::{Forms, WrittenTime, parse_text};
+use crate::event::{MAX_NAME_BYTES, is_metric};
 
 /// Labels beyond which the general reader takes over.
 const LABELS: usize = 8;
@@ -14,63 +15,50 @@ const MEMBERS: usize = 8;
 /// Digits that surely fit a mantissa.
 const DIGITS: usize = 18;
 
-/// An event in plain form, its parts where they stand in the text.
+/// An event in plain form; its labels are beside it.
 #[derive(Debug)]
 pub(super) struct Plain<'a> {
     pub(super) metric: &'a str,
-    pub(super) value: (Decimal, &'a str),
-    /// A number of seconds, or text.
-    pub(super) timestamp: Option<PlainTime<'a>>,
+    pub(super) value: f64,
+    pub(super) time: WrittenTime,
     pub(super) id: Option<&'a str>,
     /// Without white space.
     pub(super) meta: Option<&'a str>,
 }
 
-/// A timestamp in plain form.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum PlainTime<'a> {
-    Seconds(Decimal, &'a str),
-    Text(&'a str),
+/// Where an event may end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Where the text ends.
+    Text,
+    /// Where the first line ends; it may not go over it.
+    Line,
 }
 
 impl<'a> Plain<'a> {
-    /// Reads a text that is one event and nothing else, its labels into `labels`; `None` where it is not of the plain form.
+    /// Reads the event at the start of a text, its labels into `labels`, and returns how many bytes it takes, the line break
+    /// included; `None` where it is not of the plain form.
     #[inline]
-    pub(super) fn read(text: &'a str, labels: &mut Vec<(&'a str, &'a str)>) -> Option<Self> {
-        let mut at = Place { text, bytes: text.as_bytes(), at: 0 };
-        let (mut metric, mut value, mut timestamp, mut id, mut meta) = (None, None, None, None, None);
+    pub(super) fn read(text: &'a str, end: End, forms: Forms, labels: &mut Vec<(&'a str, &'a str)>) -> Option<(Self, usize)> {
+        let mut at = Place { text, bytes: text.as_bytes(), at: 0, end };
+        let (mut metric, mut value, mut time, mut id, mut meta) = (None, None, None, None, None);
         let mut has_labels = false;
         labels.clear();
         at.expect(b'{')?;
         loop {
             at.space();
             // A key that comes twice finds its place taken, and is left to the general reader.
-            if at.key(b"\"timestamp\"") && timestamp.is_none() {
-                at.colon()?;
-                timestamp = Some(if at.peek() == b'"' {
-                    PlainTime::Text(at.string()?)
-                } else {
-                    let (decimal, written) = at.number()?;
-                    PlainTime::Seconds(decimal, written)
-                });
-            } else if at.key(b"\"metric\"") && metric.is_none() {
-                at.colon()?;
-                metric = Some(at.string()?);
-            } else if at.key(b"\"value\"") && value.is_none() {
-                at.colon()?;
-                value = Some(at.number()?);
-            } else if at.key(b"\"labels\"") && !has_labels {
-                at.colon()?;
-                at.labels(labels)?;
-                has_labels = true;
-            } else if at.key(b"\"meta\"") && meta.is_none() {
-                at.colon()?;
-                meta = Some(at.flat_object()?);
-            } else if at.key(b"\"id\"") && id.is_none() {
-                at.colon()?;
-                id = Some(at.string()?);
-            } else {
-                return None;
+            match at.key()? {
+                Key::Timestamp if time.is_none() => time = Some(at.time(forms)?),
+                Key::Metric if metric.is_none() => metric = Some(at.string()?),
+                Key::Value if value.is_none() => value = Some(at.number()?.to_f64()?),
+                Key::Labels if !has_labels => {
+                    at.labels(labels)?;
+                    has_labels = true;
+                }
+                Key::Meta if meta.is_none() => meta = Some(at.flat_object()?),
+                Key::Id if id.is_none() => id = Some(at.name()?),
+                _ => return None,
             }
             at.space();
             match at.next() {
@@ -79,8 +67,56 @@ impl<'a> Plain<'a> {
                 _ => return None,
             }
         }
-        (at.at == text.len()).then_some(())?;
-        Some(Self { metric: metric?, value: value?, timestamp, id, meta })
+        at.end()?;
+        let metric = metric.filter(|metric| is_metric(metric))?;
+        Some((Self { metric, value: value?, time: time.unwrap_or(WrittenTime::Absent), id, meta }, at.at))
+    }
+}
+
+/// The keys of the plain form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Timestamp,
+    Metric,
+    Value,
+    Labels,
+    Meta,
+    Id,
+}
+
+/// The first bytes of a text as a word, so that a key is compared at once.
+const fn word(text: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let mut i = 0;
+    while i < text.len() && i < 8 {
+        bytes[i] = text[i];
+        i += 1;
+    }
+    u64::from_le_bytes(bytes)
+}
+
+/// A number as it is written: `mantissa / 10^fraction`.
+#[derive(Clone, Copy, Debug)]
+struct Number {
+    negative: bool,
+    mantissa: u64,
+    fraction: usize,
+}
+
+impl Number {
+    /// The nearest f64; `None` where that takes more than one rounding of two exact numbers.
+    #[inline(always)]
+    fn to_f64(self) -> Option<f64> {
+        (self.mantissa < 1 << 53).then_some(())?;
+        let magnitude = self.mantissa as f64 / EXACT[self.fraction];
+        Some(if self.negative { -magnitude } else { magnitude })
+    }
+
+    /// Seconds as nanoseconds.
+    #[inline(always)]
+    fn to_nanos(self) -> Option<i64> {
+        let nanos = self.mantissa.checked_mul(*TENS.get(9usize.checked_sub(self.fraction)?)?)?;
+        i64::try_from(nanos).ok().filter(|_| !self.negative)
     }
 }
 
@@ -89,6 +125,7 @@ struct Place<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
+    end: End,
 }
 
 impl<'a> Place<'a> {
@@ -111,9 +148,51 @@ impl<'a> Place<'a> {
 
     #[inline(always)]
     fn space(&mut self) {
-        while matches!(self.peek(), b' ' | b'\t' | b'\n' | b'\r') {
+        while self.peek() <= b' ' && self.is_space(self.peek()) {
             self.at += 1;
         }
+    }
+
+    fn is_space(&self, byte: u8) -> bool {
+        matches!(byte, b' ' | b'\t') || self.end == End::Text && matches!(byte, b'\n' | b'\r')
+    }
+
+    /// The end of the event, its line break taken.
+    #[inline(always)]
+    fn end(&mut self) -> Option<()> {
+        if self.end == End::Line {
+            self.at += usize::from(self.peek() == b'\r');
+            if self.peek() == b'\n' {
+                self.at += 1;
+                return Some(());
+            }
+        }
+        (self.at == self.bytes.len()).then_some(())
+    }
+
+    /// A known key and its colon. A text so short that no eight bytes are left is left to the general reader.
+    #[inline(always)]
+    fn key(&mut self) -> Option<Key> {
+        let next = u64::from_le_bytes(*self.bytes.get(self.at..)?.first_chunk()?);
+        let is = |key: &[u8]| (next ^ word(key)) << (64 - 8 * key.len().min(8)) == 0;
+        let (key, length) = if is(b"\"metric\"") {
+            (Key::Metric, 8)
+        } else if is(b"\"timesta") && self.bytes[self.at + 8..].starts_with(b"mp\"") {
+            (Key::Timestamp, 11)
+        } else if is(b"\"value\"") {
+            (Key::Value, 7)
+        } else if is(b"\"labels\"") {
+            (Key::Labels, 8)
+        } else if is(b"\"meta\"") {
+            (Key::Meta, 6)
+        } else if is(b"\"id\"") {
+            (Key::Id, 4)
+        } else {
+            return None;
+        };
+        self.at += length;
+        self.colon()?;
+        Some(key)
     }
 
     #[inline(always)]
@@ -122,14 +201,6 @@ impl<'a> Place<'a> {
         self.expect(b':')?;
         self.space();
         Some(())
-    }
-
-    /// Takes a key with its quotes, if it is the one here.
-    #[inline(always)]
-    fn key(&mut self, key: &[u8]) -> bool {
-        let found = self.bytes.get(self.at..).is_some_and(|rest| rest.starts_with(key));
-        self.at += if found { key.len() } else { 0 };
-        found
     }
 
     /// A string without escapes.
@@ -143,16 +214,27 @@ impl<'a> Place<'a> {
         Some(text)
     }
 
+    /// A string of 1–255 bytes.
+    #[inline(always)]
+    fn name(&mut self) -> Option<&'a str> {
+        self.string().filter(|name| (1..=MAX_NAME_BYTES).contains(&name.len()))
+    }
+
+    #[inline(always)]
+    fn time(&mut self, forms: Forms) -> Option<WrittenTime> {
+        if self.peek() == b'"' { parse_text(self.string()?, forms).ok() } else { self.number()?.to_nanos().map(WrittenTime::Instant) }
+    }
+
     /// A number without an exponent, of few enough digits.
     #[inline(always)]
-    fn number(&mut self) -> Option<(Decimal, &'a str)> {
-        let start = self.at;
+    fn number(&mut self) -> Option<Number> {
         let negative = self.peek() == b'-';
         self.at += usize::from(negative);
-        let (whole, mut mantissa) = (self.at, 0u64);
+        let (first, mut mantissa) = (self.at, 0u64);
+        let leading_zero = self.peek() == b'0';
         self.digits(&mut mantissa);
-        let mut digits = self.at - whole;
-        if digits == 0 || digits > 1 && self.bytes[whole] == b'0' {
+        let mut digits = self.at - first;
+        if digits == 0 || digits > 1 && leading_zero {
             return None;
         }
         let mut fraction = 0;
@@ -169,7 +251,7 @@ impl<'a> Place<'a> {
         if digits > DIGITS || matches!(self.peek(), b'e' | b'E') {
             return None;
         }
-        Some((Decimal::of_digits(negative, mantissa, fraction as i32), self.text.get(start..self.at)?))
+        Some(Number { negative, mantissa, fraction })
     }
 
     #[inline(always)]
@@ -194,7 +276,7 @@ impl<'a> Place<'a> {
         self.expect(b'{')?;
         loop {
             self.space();
-            let name = self.string()?;
+            let name = self.name()?;
             self.colon()?;
             let value = self.string()?;
             if labels.len() == LABELS || labels.iter().any(|(known, _)| *known == name) {
@@ -225,9 +307,9 @@ impl<'a> Place<'a> {
             self.expect(b':')?;
             match self.peek() {
                 b'"' => _ = self.string()?,
-                b't' if self.key(b"true") => {}
-                b'f' if self.key(b"false") => {}
-                b'n' if self.key(b"null") => {}
+                b't' => self.word(b"true")?,
+                b'f' => self.word(b"false")?,
+                b'n' => self.word(b"null")?,
                 _ => _ = self.number()?,
             }
             match self.next() {
@@ -237,9 +319,16 @@ impl<'a> Place<'a> {
             }
         }
     }
+
+    fn word(&mut self, word: &[u8]) -> Option<()> {
+        self.bytes.get(self.at..)?.starts_with(word).then_some(())?;
+        self.at += word.len();
+        Some(())
+    }
 }
 
-const TENS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+const TENS: [u64; 10] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+const EXACT: [f64; DIGITS + 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
 
 /// The number that the digits at the start of eight bytes make, and how many they are.
 ///
