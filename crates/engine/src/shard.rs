@@ -86,7 +86,7 @@ impl Shard {
         let batch = delivery.batch;
         // Looked up in one go, and touched in groups: what series hold is seldom in a cache, and loads that do not depend on
         // each other overlap. Whether the key is the same too is seen when the series is at hand.
-        let found: Vec<Option<u32>> = batch.series.iter().map(|series| self.slab.find_hash(series.hash)).collect();
+        let found: Vec<Option<u32>> = batch.series.iter().map(|series| self.slab.guess(series.hash)).collect();
         let mut places = vec![UNKNOWN; batch.series.len()];
         let mut counts = vec![Counts::default(); if delivery.of_a_file { batch.series.len() } else { 0 }];
         let mut rows = (0..)
@@ -136,7 +136,7 @@ impl Shard {
         }
     }
 
-    /// The place of the `n`th series of a batch, whose hash was `found` there; made known where it is not, begun anew where
+    /// The place of the `n`th series of a batch, which may be `found` there; made known where it is not, begun anew where
     /// it was idle for too long.
     fn place(&mut self, delivery: &Delivery<'_>, n: usize, found: Option<u32>, config: &EngineConfig) -> u32 {
         let named = delivery.batch.series[n];

@@ -11,7 +11,9 @@ const PAGE: usize = 256;
 /// The series of a shard. A place that is freed is used again.
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
-    index: HashTable<(SeriesHash, u32)>,
+    /// The mark of a hash, and the place. So small that the index of many series stays in a cache; whether it is the very
+    /// series, the series itself tells.
+    index: HashTable<(u32, u32)>,
     pages: Vec<Vec<Option<Series>>>,
     free: Vec<u32>,
     /// While set, freed places are kept aside (see [`Slab::keep_places`]).
@@ -21,13 +23,23 @@ pub(crate) struct Slab {
 impl Slab {
     /// The place of a series.
     pub(crate) fn find(&self, hash: SeriesHash, key: &[u8]) -> Option<u32> {
-        let same = |entry: &&(SeriesHash, u32)| entry.0 == hash && self.get(entry.1).is_some_and(|series| series.key.as_bytes() == key);
-        self.index.find(hash as u64, |entry| same(&entry)).map(|entry| entry.1)
+        self.find_if(hash, |series| series.hash == hash && series.key.as_bytes() == key)
     }
 
     /// The place of the series with this hash.
     pub(crate) fn find_hash(&self, hash: SeriesHash) -> Option<u32> {
-        self.index.find(hash as u64, |entry| entry.0 == hash).map(|entry| entry.1)
+        self.find_if(hash, |series| series.hash == hash)
+    }
+
+    /// Where the series with this hash is, if it is anywhere; another series may be there instead.
+    pub(crate) fn guess(&self, hash: SeriesHash) -> Option<u32> {
+        let mark = mark(hash);
+        self.index.find(spread(mark), |entry| entry.0 == mark).map(|entry| entry.1)
+    }
+
+    fn find_if(&self, hash: SeriesHash, is_it: impl Fn(&Series) -> bool) -> Option<u32> {
+        let mark = mark(hash);
+        self.index.find(spread(mark), |entry| entry.0 == mark && self.get(entry.1).is_some_and(&is_it)).map(|entry| entry.1)
     }
 
     pub(crate) fn get(&self, place: u32) -> Option<&Series> {
@@ -55,13 +67,13 @@ impl Slab {
                 ((pages - 1) * PAGE + page.len() - 1) as u32
             }
         };
-        self.index.insert_unique(hash as u64, (hash, place), |entry| entry.0 as u64);
+        self.index.insert_unique(spread(mark(hash)), (mark(hash), place), |entry| spread(entry.0));
         place
     }
 
     pub(crate) fn remove(&mut self, place: u32) -> Option<Series> {
         let series = self.pages.get_mut(place as usize / PAGE)?.get_mut(place as usize % PAGE)?.take()?;
-        if let Ok(entry) = self.index.find_entry(series.hash as u64, |entry| *entry == (series.hash, place)) {
+        if let Ok(entry) = self.index.find_entry(spread(mark(series.hash)), |entry| entry.1 == place) {
             entry.remove();
         }
         self.aside.as_mut().unwrap_or(&mut self.free).push(place);
@@ -90,6 +102,16 @@ impl Slab {
 
     /// Bytes of the index and of places that stand empty.
     pub(crate) fn bytes(&self) -> usize {
-        self.index.capacity() * size_of::<(SeriesHash, u32)>() + (self.pages.len() * PAGE - self.len()) * size_of::<Option<Series>>()
+        self.index.capacity() * size_of::<(u32, u32)>() + (self.pages.len() * PAGE - self.len()) * size_of::<Option<Series>>()
     }
+}
+
+/// The part of a hash that the index keeps.
+fn mark(hash: SeriesHash) -> u32 {
+    hash as u32
+}
+
+/// The hash by which the index goes: bits at both ends, where the table looks for them.
+fn spread(mark: u32) -> u64 {
+    u64::from(mark).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

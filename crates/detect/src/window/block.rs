@@ -18,6 +18,8 @@ pub(super) struct Sample {
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     pub(super) samples: Vec<Sample>,
+    /// The time of the last sample: at hand without going to the samples, which are seldom in a cache.
+    last: i64,
     /// Of these samples; not kept up to date in the last block, which `tail` covers.
     pub(super) own: Moments,
     /// Before the split: of these samples and those of every later block before the split (a suffix). From the split on: of
@@ -27,7 +29,7 @@ pub(super) struct Block {
 
 impl Block {
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        Self { samples: Vec::with_capacity(capacity), own: Moments::EMPTY, run: Moments::EMPTY }
+        Self { samples: Vec::with_capacity(capacity), last: i64::MIN, own: Moments::EMPTY, run: Moments::EMPTY }
     }
 
     pub(super) fn first_time(&self) -> i64 {
@@ -35,7 +37,24 @@ impl Block {
     }
 
     pub(super) fn last_time(&self) -> i64 {
-        self.samples.last().map_or(i64::MIN, |sample| sample.time)
+        self.last
+    }
+
+    /// Adds a sample that is not before the last.
+    #[inline]
+    pub(super) fn push(&mut self, sample: Sample) {
+        self.samples.push(sample);
+        self.last = sample.time;
+    }
+
+    /// Puts a sample where its time says.
+    pub(super) fn insert(&mut self, at: usize, sample: Sample) {
+        self.samples.insert(at, sample);
+        self.note_last();
+    }
+
+    fn note_last(&mut self) {
+        self.last = self.samples.last().map_or(i64::MIN, |sample| sample.time);
     }
 
     /// How many samples are at or before `time`.
@@ -58,6 +77,8 @@ impl Block {
         let mut later = Self::with_capacity(BLOCK / 2 + ROOM);
         later.samples.extend(self.samples.drain(BLOCK / 2..));
         self.samples.shrink_to(BLOCK / 2 + ROOM);
+        self.note_last();
+        later.note_last();
         later
     }
 

@@ -102,12 +102,12 @@ impl ExactWindow {
             1 => {
                 let blocks = [self.blocks.front(), edge(), self.blocks.back()];
                 let front = self.front.get(self.edge_index as usize).map_or(0, |front| front.mean().to_bits());
-                blocks.into_iter().flatten().fold(front, |all, block| all ^ block.samples.len() as u64)
+                blocks.into_iter().flatten().fold(front, |all, block| all ^ block.last_time() as u64)
             }
             _ => {
-                let oldest = edge().and_then(|block| block.samples.get(self.edge_index as usize)).map_or(0, |sample| sample.time);
-                let ends = [self.blocks.front(), self.blocks.back()];
-                ends.into_iter().flatten().fold(oldest as u64, |all, block| all ^ block.last_time() as u64)
+                let sample = |block: &Block, i: usize| block.samples.get(i).map_or(0, |sample| sample.time as u64);
+                let newest = self.blocks.back().map_or(0, |block| sample(block, block.samples.len().saturating_sub(1)));
+                newest ^ edge().map_or(0, |block| sample(block, self.edge_index as usize))
             }
         }
     }
@@ -198,11 +198,8 @@ impl ExactWindow {
             (self.blocks.partition_point(|block| block.last_time() <= after).min(self.blocks.len() - 1), 0)
         };
         let last = self.blocks.len() - 1;
-        // In order the bounds move on by a sample or so: that one is looked at before the end of its block.
-        if self.blocks[block].samples.get(index + 1).is_none_or(|sample| sample.time <= after) {
-            while block < last && self.blocks[block].last_time() <= after {
-                (block, index) = (block + 1, 0);
-            }
+        while block < last && self.blocks[block].last_time() <= after {
+            (block, index) = (block + 1, 0);
         }
         let samples = &self.blocks[block].samples;
         while index < samples.len() && samples[index].time <= after {
@@ -274,7 +271,7 @@ impl ExactWindow {
                 last.grow(false);
                 self.room += (last.samples.capacity() - before) as u32;
             }
-            last.samples.push(sample);
+            last.push(sample);
             self.tail.push(sample.value);
         }
     }

@@ -29,7 +29,7 @@ impl ExactWindow {
         let before = block.samples.capacity();
         block.grow(true);
         self.room += (block.samples.capacity() - before) as u32;
-        block.samples.insert(i, sample);
+        block.insert(i, sample);
         self.resum(touched, upto, sample.value);
         true
     }

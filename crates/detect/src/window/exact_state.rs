@@ -75,7 +75,7 @@ fn decode_block(time: &mut i64, first: bool, from: &mut &[u8], with_run: bool) -
             return Err(undecodable("samples that are not in the order of time"));
         }
         *time = next;
-        block.samples.push(Sample { time: next, value: take_finite(from)? });
+        block.push(Sample { time: next, value: take_finite(from)? });
     }
     if with_run {
         block.run = Moments::decode(from)?;
