@@ -282,7 +282,7 @@ impl ExactWindow {
             last.sum();
         }
         // A series with few samples should cost little; one that has filled two blocks will fill a third.
-        let mut block = Block::with_capacity(if self.blocks.len() < 2 { 4 } else { BLOCK });
+        let mut block = Block::with_capacity(if self.blocks.len() < 2 { 3 } else { BLOCK });
         block.run = self.tail;
         self.room += block.samples.capacity() as u32;
         self.reserve_block();

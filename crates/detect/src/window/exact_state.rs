@@ -67,7 +67,7 @@ fn decode_block(time: &mut i64, first: bool, from: &mut &[u8], with_run: bool) -
     if n == 0 || n > BLOCK {
         return Err(undecodable("a block of samples"));
     }
-    let mut block = Block::with_capacity(n.max(4));
+    let mut block = Block::with_capacity(n.max(3));
     for i in 0..n {
         let step = take_varint(from)?;
         let next = time.wrapping_add(step as i64);
