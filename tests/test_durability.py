@@ -21,7 +21,7 @@ def test_kill_9_under_load_counts_everything_once(tmp_path):
 
 def test_an_fsync_error_stops_the_process_and_loses_nothing(tmp_path):
     need("strace")
-    held(fsync_errors.run(tmp_path, points=(1, 3, 10, 30)))
+    held(fsync_errors.run(tmp_path, points=(1, 3, 10, 30), named=[("anomaly.db-wal", 1)]))
 
 
 def test_a_full_disk_is_refused_and_heals(tmp_path):

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from chaos import Result
-from chaos.workload import Check, anomalies_differ, check, finish, mixed_writers, work_and_kill
+from chaos.workload import Check, anomalies_differ, check, finish, mixed_writers, starts_from_checkpoints, work_and_kill
 from server import Server
 
 # The system calls by which a process changes what is on disk.
@@ -17,7 +17,7 @@ def at_a_write(n: int) -> list[str]:
 
 
 def run(folder: Path, kills: int = 60, seed: int = 2, say=print) -> list[Result]:
-    rng, writers, total = random.Random(seed), mixed_writers(seed), Check()
+    rng, writers, total = random.Random(seed), mixed_writers(seed, heavy=1), Check()
     exact = 0
     with Server(folder / "data") as server:
         for i in range(kills):
@@ -40,9 +40,9 @@ def run(folder: Path, kills: int = 60, seed: int = 2, say=print) -> list[Result]
                 exact += 1
         finish(server, writers)
         last = check(server, writers)
-        differ = anomalies_differ(server, writers)
+        differ, from_checkpoints = anomalies_differ(server, writers), starts_from_checkpoints(server)
     clean = total.clean and last.clean and last.acked == sum(w.total(len(w.sent)) for w in writers)
     return [
-        Result(f"{kills} kill -9 under load, {exact} of them at an exact system call", "acknowledged events lost 0, no row twice, partial batches 0", f"lost {total.lost + last.lost} of {last.acked:,}, twice {total.phantoms + last.phantoms}, partial {total.torn + last.torn}", clean),
+        Result(f"{kills} kill -9 under load, {exact} of them at an exact system call; {from_checkpoints} starts from a checkpoint", "acknowledged events lost 0, no row twice, partial batches 0", f"lost {total.lost + last.lost} of {last.acked:,}, twice {total.phantoms + last.phantoms}, partial {total.torn + last.torn}", clean),
         Result(f"anomalies after {kills} kill -9", "each once; ids, order and every member as in an uninterrupted run", differ or "equal", not differ),
     ]

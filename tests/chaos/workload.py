@@ -3,6 +3,7 @@ import itertools
 import json
 import random
 import re
+import tempfile
 import threading
 import time
 import uuid
@@ -23,10 +24,12 @@ class Writer:
     Row `i` goes to series `NAME.(i mod n_series)`, so one batch spans series, and its value is a function of `i`.
     `way` is batch (POST /events), single (POST /events/raw) or upload (POST /upload). Batches and uploads carry a key,
     so that the one which a crash has left in doubt can be sent again; of a single event `settle_doubt` finds out.
+    `pad` is how many bytes of `meta` a row carries: the log grows by them, and so checkpoints and truncation come sooner.
     """
 
-    def __init__(self, name: str, way: str = "batch", n_series: int = 5, sizes=(1, 10, 100, 1000), seed: int = 0):
+    def __init__(self, name: str, way: str = "batch", n_series: int = 5, sizes=(1, 10, 100, 1000), seed: int = 0, pad: int = 0):
         self.name, self.way, self.n_series, self.sizes = name, way, n_series, sizes
+        self.more = {"meta": {"pad": "x" * pad}} if pad else {}
         self.run_id = uuid.uuid4().hex[:8]
         self.rng = random.Random(f"{name}-{seed}")
         self.sent: list[int] = []  # sizes of the batches, the last may be in doubt
@@ -37,7 +40,7 @@ class Writer:
     # --- rows ----------------------------------------------------------------------------------------------------
 
     def rows(self, first: int, n: int) -> list[dict]:
-        return [{"timestamp": START + i // self.n_series, "metric": f"{self.name}.{i % self.n_series}", "value": 500.0 if i % SPIKE_EVERY == SPIKE_EVERY - 1 else 50 + i * 7919 % 101 / 50}
+        return [{"timestamp": START + i // self.n_series, "metric": f"{self.name}.{i % self.n_series}", "value": 500.0 if i % SPIKE_EVERY == SPIKE_EVERY - 1 else 50 + i * 7919 % 101 / 50} | self.more
                 for i in range(first, first + n)]
 
     def total(self, n_batches: int) -> int:
@@ -171,8 +174,10 @@ def anomalies_differ(server: Server, writers: list[Writer], **env) -> str:
     writer_of = (lambda series: series.rsplit(".", 1)[0])
     counts, expected = server.series_counts(), {}
     for w in writers:
-        rows = "".join(json.dumps(r) + "\n" for r in w.rows(0, w.present(counts)))
-        done = run("detect", "-", "--format", "json", input=rows.encode(), **env)
+        with tempfile.NamedTemporaryFile("w", suffix=".ndjson") as file:
+            file.writelines(json.dumps(r) + "\n" for r in w.rows(0, w.present(counts)))
+            file.flush()
+            done = run("detect", file.name, "--format", "json", **env)
         assert done.returncode == 0, done.stderr.decode()[-1000:]
         expected |= grouped(done.stdout.decode().splitlines(), writer_of)
     found = server.anomalies()
@@ -188,7 +193,13 @@ def strip_event_id(anomaly: str) -> str:
     return re.sub(r',?"event_id":(?:null|"(?:[^"\\]|\\.)*")(?=[,}])', "", anomaly)
 
 
-def mixed_writers(seed: int = 0) -> list[Writer]:
-    """Four of batches, two of single events, one of uploads."""
-    return [*(Writer(f"batch{k}", seed=seed) for k in range(4)), *(Writer(f"single{k}", "single", seed=seed) for k in range(2)),
+def starts_from_checkpoints(server: Server) -> int:
+    """How many starts so far have gone on from a checkpoint and not from the first frame of the log."""
+    return sum(first != "1" for first in re.findall(r"replaying frames (\d+) to", server.log()))
+
+
+def mixed_writers(seed: int = 0, heavy: int = 0) -> list[Writer]:
+    """Four of batches, two of single events, one of uploads, and `heavy` ones whose rows are large."""
+    return [*(Writer(f"heavy{k}", sizes=(300, 1000), seed=seed, pad=12_000) for k in range(heavy)),
+            *(Writer(f"batch{k}", seed=seed) for k in range(4)), *(Writer(f"single{k}", "single", seed=seed) for k in range(2)),
             Writer("upload", "upload", sizes=(500, 5000, 20_000), seed=seed)]
