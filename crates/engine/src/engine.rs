@@ -112,13 +112,24 @@ impl Engine {
                 RecordRef::Tick => {}
             }
         }
-        self.applied = frame.number;
+        self.applied_to(frame.number);
+        self.sweep(&mut out.idle);
+        Ok(())
+    }
+
+    /// Goes on behind a frame that is lost: damaged, or no longer there. Nothing of it is applied.
+    pub fn skip(&mut self, frame: u64) {
+        if frame > self.applied {
+            self.applied_to(frame);
+        }
+    }
+
+    fn applied_to(&mut self, frame: u64) {
+        self.applied = frame;
         if self.recovering > 0 && self.applied >= self.recovering {
             self.recovering = 0;
             self.shards.iter_mut().for_each(Shard::end_recovery);
         }
-        self.sweep(&mut out.idle);
-        Ok(())
     }
 
     fn take(&mut self, batch: &BatchRef<'_>, first: Position, out: &mut Outputs) {

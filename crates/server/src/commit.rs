@@ -105,6 +105,7 @@ struct Batch {
 
 impl Committer {
     fn run(mut self, receiver: &Receiver<ToCommit>) {
+        let _guard = self.fatal.guard("committer");
         while let Ok(first) = receiver.recv() {
             let at = clock::now();
             let mut batch = Batch::default();

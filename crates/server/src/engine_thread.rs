@@ -153,6 +153,10 @@ pub struct EngineStage {
     pub memory: Arc<Memory>,
     /// The checkpoint that is being written.
     pub checkpoint: Checkpoints,
+    /// Up to this frame the log is replayed as the start has found it: what is damaged there is skipped, and told.
+    pub replay_to: u64,
+    /// The frames that were skipped.
+    pub damaged: Vec<u64>,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
 }
@@ -167,6 +171,7 @@ pub fn start(stage: EngineStage) -> std::io::Result<JoinHandle<EngineStage>> {
 
 impl EngineStage {
     fn run(mut self) -> Self {
+        let _guard = self.fatal.guard("engine");
         loop {
             let busy = self.checkpoint.is_writing();
             let mut idle = false;
@@ -205,6 +210,11 @@ impl EngineStage {
         let mut outputs = Outputs::default();
         let mut arrived = None;
         for (number, bytes) in frames {
+            if *number <= self.replay_to && Frame::is_damaged(*number, bytes) {
+                self.damaged.push(*number);
+                self.engine.skip(*number);
+                continue;
+            }
             let frame = Frame::open(*number, bytes).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
             arrived = arrived.or(Some(frame.arrival));
             self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;

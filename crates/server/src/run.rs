@@ -49,7 +49,11 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let (fatal, mut failed) = Fatal::new();
-    let stages = Stages::start(config, fatal).await?;
+    let stages = tokio::select! {
+        stages = Stages::start(config, fatal) => stages?,
+        // A stage that fails while it recovers is waited for by the others.
+        reason = failed.recv() => anyhow::bail!(reason.unwrap_or_else(|| "a stage ended while it started".into())),
+    };
     logging::started(&stages.app.config, address);
     let router = api::router(stages.app.clone());
     let (stop, stopped) = oneshot::channel::<()>();
@@ -111,18 +115,23 @@ impl Stages {
         let end = log.next_frame() - 1;
         let stored = store.position().frame;
         let (engine, damaged) = recover(&dir, &config)?;
-        let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored)].into_iter().flatten().chain(damaged).collect::<Vec<_>>();
+        let lost_store = lost_outputs(&engine, stored);
+        let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored), lost_store].into_iter().flatten();
+        let mut lost = lost.chain(damaged).collect::<Vec<_>>();
         for what in &lost {
             error!("{what}");
         }
+        let reader = log.reader()?;
+        // Numbers behind the last frame may be used, by frames that are lost.
+        let last = reader.last()?.unwrap_or(0);
         // Numbers up to P and to the checkpoint are used, even where the log has lost the frames.
         log.skip_to(stored.max(engine.applied()).max(engine.recovering()) + 1)?;
         let recovered_config = engine.config().clone();
-        info!(series = engine.series_len(), "replaying frames {} to {end} of the log", engine.applied() + 1);
+        info!(series = engine.series_len(), "replaying frames {} to {last} of the log", engine.applied() + 1);
 
         let memory = Memory::new(config.memory_max_bytes);
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
-        let feed = Arc::new(EngineFeed::new(end));
+        let feed = Arc::new(EngineFeed::new(last));
         let (reached, reached_reader) = watch::channel(engine.applied());
         let live = Live::default();
         let (log_handle, requests) = writer::channel();
@@ -148,18 +157,24 @@ impl Stages {
         };
         let stage = EngineStage {
             engine,
-            reader: log.reader()?,
+            reader,
             feed: Arc::clone(&feed),
             commits: commits.clone(),
             stored,
             memory: Arc::clone(&memory),
             checkpoint,
+            replay_to: last,
+            damaged: Vec::new(),
             fatal: fatal.clone(),
         };
         let engine_thread = engine_thread::start(stage)?;
         let engine = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
-        engine.reached(Position { frame: end, row: u32::MAX }).await;
-        let (known, totals) = recovered(&engine).await.context("the log could not be replayed")?;
+        engine.reached(Position { frame: last, row: u32::MAX }).await;
+        let (known, totals, damaged) = recovered(&engine).await.context("the log could not be replayed")?;
+        if let Some(what) = damaged_frames(&damaged) {
+            error!("{what}");
+            lost.push(what);
+        }
         let rejected = log.counter(REJECTED)?;
         stats.restore(stats::Totals {
             events: totals.events,
@@ -183,7 +198,7 @@ impl Stages {
             truncate_to: None,
         };
         let writer = writer::start(writer, requests)?;
-        if recovered_config != config.engine || end == 0 {
+        if recovered_config != config.engine || last == 0 {
             let at = log_handle.configure(config.engine.to_text()).await?;
             engine.reached(at).await;
             engine.set_config(config.engine.clone());
@@ -257,8 +272,28 @@ fn lost_frames(engine: &Engine, end: u64, stored: u64) -> Option<String> {
     })
 }
 
-/// The hashes of all series, and what was counted, as the recovery left them.
-async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
+/// What the store should still have and has not: P has passed each checkpoint before it was finished.
+fn lost_outputs(engine: &Engine, stored: u64) -> Option<String> {
+    let checkpointed = engine.applied().max(engine.recovering());
+    (stored < checkpointed).then(|| {
+        format!(
+            "anomaly.db ends with frame {stored}, but the checkpoint stands at frame {checkpointed}: anomalies found in frames {} to \
+             {checkpointed} may be missing",
+            stored + 1
+        )
+    })
+}
+
+/// What is said of frames that the replay has skipped.
+fn damaged_frames(damaged: &[u64]) -> Option<String> {
+    let listed: Vec<String> = damaged.iter().take(10).map(u64::to_string).collect();
+    let more = if damaged.len() > listed.len() { ", …" } else { "" };
+    (!damaged.is_empty())
+        .then(|| format!("{} frames of the event log are damaged and were skipped, their events are lost: {}{more}", damaged.len(), listed.join(", ")))
+}
+
+/// The hashes of all series, what was counted, and the damaged frames, as the recovery left them.
+async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals, Vec<u64>)> {
     engine
         .ask(|stage| {
             let mut known = Vec::with_capacity(stage.engine.series_len());
@@ -266,7 +301,7 @@ async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
             while let Some(from) = cursor {
                 cursor = stage.engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
             }
-            (known, stage.engine.totals())
+            (known, stage.engine.totals(), std::mem::take(&mut stage.damaged))
         })
         .await
 }

@@ -248,6 +248,7 @@ struct Group {
 
 impl Writer {
     fn run(mut self, mut receiver: mpsc::Receiver<Request>) {
+        let _guard = self.fatal.guard("log-writer");
         let mut held = None;
         while let Some(first) = held.take().or_else(|| self.receive(&mut receiver)) {
             let arrival = clock::now();
