@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
 use tracing::{info, warn};
 
 pub use spool::{FileWriter, Spool};
@@ -35,6 +35,8 @@ use ingest::{Ingest, SpooledFile};
 const AT_ONCE: usize = 2;
 /// How long an answer waits for the verdicts on the last rows, so that most answers have their numbers at once.
 const WAIT_FOR_VERDICTS: Duration = Duration::from_secs(1);
+/// How long to wait before an upload goes on that the log could not note.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why an upload was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,8 @@ struct Shared {
     store: StoreReader,
     stats: Arc<Stats>,
     places: Arc<Semaphore>,
+    /// Held from looking for a key until its upload is noted, so that of two at once one is taken.
+    noting: AsyncMutex<()>,
     /// Uploads that are being taken, and whether they have ended.
     running: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
     stopping: watch::Sender<bool>,
@@ -94,6 +98,7 @@ impl Uploads {
             store,
             stats,
             places: Arc::new(Semaphore::new(AT_ONCE)),
+            noting: AsyncMutex::default(),
             running: Mutex::default(),
             stopping: watch::Sender::new(false),
         };
@@ -136,12 +141,17 @@ impl Uploads {
     /// Takes what a spool has received, and answers when its rows are in the log.
     async fn finish(&self, spool: &mut Spool, zone: Option<TimeZone>) -> Result<UploadView, UploadError> {
         let fingerprint = spool.sync().await?;
+        let noting = match spool.key() {
+            Some(_) => Some(self.shared.noting.lock().await),
+            None => None,
+        };
         if let Some(key) = spool.key()
             && let Some((known, _)) = self.shared.log.upload_by_key(key.to_owned()).await?
         {
             if known.fingerprint != fingerprint {
                 return Err(UploadError::KeyReused);
             }
+            drop(noting);
             return self.ended(&known.id).await;
         }
         let zone = zone.unwrap_or_else(|| self.shared.config.timezone.clone());
@@ -156,9 +166,19 @@ impl Uploads {
             state: UploadState::Running,
             ended: None,
         };
-        self.shared.log.note(vec![Side::Upload(upload.clone())]).await?;
+        // In a task of its own: a client that goes away now must not part the note from the spool and from the taking.
+        let (uploads, noted) = (self.clone(), upload.clone());
         spool.keep();
-        self.run(upload);
+        let noted = tokio::spawn(async move {
+            uploads.shared.log.note(vec![Side::Upload(noted.clone())]).await?;
+            uploads.run(noted);
+            Ok(())
+        });
+        if let Err(fault) = noted.await.map_err(|_| AppendError::Closing).flatten() {
+            spool.unkeep();
+            return Err(fault.into());
+        }
+        drop(noting);
         self.ended(spool.id()).await
     }
 
@@ -188,7 +208,7 @@ impl Uploads {
             let id = upload.id.clone();
             let mut stopping = uploads.shared.stopping.subscribe();
             tokio::select! {
-                outcome = uploads.take(upload) => {
+                outcome = uploads.take_in_time(upload) => {
                     if let Err(fault) = outcome {
                         warn!(upload = id, "an upload could not be finished now, the next start goes on with it: {fault}");
                     }
@@ -198,6 +218,23 @@ impl Uploads {
             ended.send_replace(true);
             uploads.running().remove(&id);
         });
+    }
+
+    /// Takes an upload's files; where the disk is full in between, goes on from the last durable row when there is room.
+    async fn take_in_time(&self, upload: UploadRow) -> Result<(), AppendError> {
+        let mut told = false;
+        loop {
+            match self.take(upload.clone()).await {
+                Err(fault) if fault.is_temporary() => {
+                    if !told {
+                        warn!(upload = upload.id, "an upload waits: {fault}");
+                    }
+                    told = true;
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn take(&self, upload: UploadRow) -> Result<(), AppendError> {
