@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anomaly_engine::frame::Position;
 use anomaly_engine::{Anomaly, Outputs, Severity, Timestamp, hash_text, push_labels};
+use hashbrown::HashMap;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -139,7 +140,13 @@ impl Committer {
         let Judged { frame, arrived, mut outputs, n_series } = judged;
         batch.upto = frame;
         batch.n_series = Some(n_series);
-        batch.arrived.extend(arrived);
+        // What a recovery replays has waited for the start, which says nothing of the path.
+        batch.arrived.extend(arrived.filter(|_| frame > self.counted));
+        // Points of the same outputs that came before their series was forgotten must not come back behind it.
+        let forgotten_at: HashMap<_, _> = outputs.forgotten.iter().map(|(position, key)| (key.hash(), *position)).collect();
+        if !forgotten_at.is_empty() {
+            outputs.points.retain(|point| forgotten_at.get(&point.series).is_none_or(|forgotten| point.position > *forgotten));
+        }
         let severities: Vec<_> = outputs.anomalies.iter().map(|anomaly| (anomaly.position, anomaly.severity)).collect();
         // A series that was forgotten between two of its anomalies loses the first only: both lists are merged by position.
         let mut forgotten = outputs.forgotten.drain(..).peekable();
@@ -177,6 +184,7 @@ impl Committer {
         // Both lists are in the order of positions.
         let mut severities = severities.into_iter().peekable();
         batch.points.extend(outputs.points.iter().map(|point| {
+            while severities.next_if(|(position, _)| *position < point.position).is_some() {}
             let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
             (point.series, Point::from_engine(point, severity))
         }));

@@ -10,6 +10,8 @@ use crate::points::PointsHandle;
 use crate::stats::{Component, Stats};
 
 const PAUSE: Duration = Duration::from_secs(1);
+/// What points.db takes without points, and what is not worth the work.
+const POINTS_LEAST: u64 = 128 << 10;
 
 /// The disk, shared by the stages that write to it.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl State {
     /// Beyond `DISK_MAX_BYTES` the oldest points go first, and only without any it is too little room.
     fn look(&self, reusable: u64, points: &PointsHandle) -> std::io::Result<Room> {
         let excess = self.disk.excess(reusable)?;
-        if excess > 0 && points.bytes() > 0 {
+        if excess > 0 && points.bytes() > POINTS_LEAST {
             points.shrink_to(points.bytes().saturating_sub(excess));
             return Ok(Room::Enough);
         }
