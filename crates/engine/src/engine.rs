@@ -200,14 +200,16 @@ impl Engine {
 
     /// From time to time lets go of idle series and old sources. What is let go would count as forgotten anyway, so the
     /// moment shows in no result.
-    fn sweep(&mut self, idle: &mut Vec<SeriesHash>) {
+    fn sweep(&mut self, idle: &mut Vec<(u64, SeriesHash)>) {
         let pause = (self.config.limits().idle / 64).clamp(NANOS, 600 * NANOS);
         if self.recovering > 0 || self.clock.since(self.swept) < pause {
             return;
         }
         self.swept = self.clock;
         let clock = self.clock;
-        self.shards.iter_mut().for_each(|shard| shard.sweep(clock, idle));
+        let mut swept = Vec::new();
+        self.shards.iter_mut().for_each(|shard| shard.sweep(clock, &mut swept));
+        idle.extend(swept.into_iter().map(|hash| (self.applied, hash)));
         self.sources.retain(|origin, (_, at)| !forgets(origin, *at, clock));
     }
 

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anomaly_engine::frame::Position;
-use anomaly_engine::{Anomaly, Outputs, Severity, Timestamp, hash_text, push_labels};
+use anomaly_engine::{Anomaly, Outputs, SeriesHash, Severity, Timestamp, hash_text, push_labels};
 use hashbrown::HashMap;
 use tokio::sync::watch;
 use tracing::{error, warn};
@@ -75,6 +75,8 @@ pub struct Committer {
     pub tallies: Tallies,
     /// Told of idle series.
     pub log: LogHints,
+    /// Idle series of which the writer could not be told yet.
+    pub idle: Vec<(u64, SeriesHash)>,
     /// The last frame of the log at start: what it holds is counted in the totals that the engine restores.
     pub counted: u64,
     /// Where the end of the process is called for.
@@ -96,7 +98,7 @@ pub fn start(committer: Committer) -> std::io::Result<(SyncSender<ToCommit>, Joi
 struct Batch {
     upto: u64,
     changes: Vec<Change>,
-    points: Vec<(anomaly_engine::SeriesHash, Point)>,
+    points: Vec<(SeriesHash, Point)>,
     arrived: Vec<Timestamp>,
     flushes: Vec<SyncSender<()>>,
     retain: Option<Timestamp>,
@@ -188,8 +190,9 @@ impl Committer {
             let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
             (point.series, Point::from_engine(point, severity))
         }));
-        if !outputs.idle.is_empty() {
-            self.log.idle(std::mem::take(&mut outputs.idle));
+        self.idle.append(&mut outputs.idle);
+        if !self.idle.is_empty() {
+            self.log.idle(&mut self.idle);
         }
     }
 

@@ -145,6 +145,7 @@ impl Stages {
             disk: Arc::clone(&disk),
             tallies: Tallies::default(),
             log: log_handle.hints(),
+            idle: Vec::new(),
             counted: end,
             fatal: fatal.clone(),
         };
@@ -185,7 +186,7 @@ impl Stages {
         });
         stats.set_series(known.len() as u64);
 
-        let admission = Admission::new(known, config.max_series, memory);
+        let admission = Admission::new(known, last, config.max_series, memory);
         let writer = Writer {
             log,
             admission,

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use anomaly_engine::frame::{FrameBuilder, Position, Record};
 use anomaly_engine::{Rejected, Report, SeriesHash, SeriesKey};
-use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -116,17 +116,21 @@ impl LogHandle {
     }
 }
 
-/// Tells the log's writer what other stages have found. Never waits; a hint that finds the writer busy is lost, and given
-/// again later. The writer ends although hints may still come.
+/// Tells the log's writer what other stages have found. Never waits; a hint that finds the writer busy is lost, or
+/// left with who gave it. The writer ends although hints may still come.
 #[derive(Clone, Debug)]
 pub struct LogHints {
     sender: mpsc::WeakSender<Request>,
 }
 
 impl LogHints {
-    /// Idle series have left memory.
-    pub fn idle(&self, series: Vec<SeriesHash>) {
-        self.give(Request::Idle(series));
+    /// These series have left memory, each after the frame beside it. Left where the writer is busy: tell it again, since
+    /// nobody finds them idle again.
+    pub fn idle(&self, series: &mut Vec<(u64, SeriesHash)>) {
+        let Some(sender) = self.sender.upgrade() else { return };
+        if let Err(TrySendError::Full(Request::Idle(left))) = sender.try_send(Request::Idle(std::mem::take(series))) {
+            *series = left;
+        }
     }
 
     /// No recovery needs the frames before `frame` any more.
@@ -182,7 +186,7 @@ enum Request {
     Note(Vec<Side>, Reply<Result<(), AppendError>>),
     Forget(SeriesKey, Reply<Result<Position, ForgetError>>),
     Configure(String, Reply<Result<Position, AppendError>>),
-    Idle(Vec<SeriesHash>),
+    Idle(Vec<(u64, SeriesHash)>),
     Truncate(u64),
     Prune,
 }
@@ -343,7 +347,7 @@ impl Writer {
                 group.pending.push(Pending::Configure(reply, Position { frame: group.number, row }));
             }
             Request::Uploads(lookup, reply) => drop(reply.send(self.look_up(&lookup))),
-            Request::Idle(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
+            Request::Idle(series) => series.into_iter().for_each(|(frame, hash)| self.admission.idle(hash, frame)),
             Request::Truncate(frame) => self.truncate_to = Some(frame),
             Request::Prune => self.prune(),
         }
@@ -368,7 +372,7 @@ impl Writer {
             return Err(Err(AppendError::MemoryFull { used: memory.used(), limit: memory.limit() }));
         }
         self.backlog.check(group.events).map_err(Err)?;
-        let refused = self.admission.admit(&mut append.batch);
+        let refused = self.admission.admit(&mut append.batch, group.number);
         append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
             return Err(Err(AppendError::Refused(append.report.clone())));
