@@ -197,6 +197,7 @@ impl Stages {
             rejected,
             fatal,
             truncate_to: None,
+            grown: (0, 0),
         };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || last == 0 {

@@ -26,6 +26,10 @@ const WAITING: usize = 1024;
 const GROUP_ROWS: usize = 50_000;
 const GROUP_BYTES: usize = 8 << 20;
 
+/// Under a load that leaves no pause, the log is truncated a step each time it has grown by so much: a step deletes more.
+const TRUNCATE_EACH_GROUPS: u32 = 64;
+const TRUNCATE_EACH_BYTES: usize = 4 << 20;
+
 /// The log's counter of rejected rows.
 pub const REJECTED: &str = "rejected";
 
@@ -212,6 +216,8 @@ pub struct Writer {
     pub fatal: Fatal,
     /// Frames below this one are to be deleted when there is time.
     pub truncate_to: Option<u64>,
+    /// Groups and bytes since the last step of that.
+    pub grown: (u32, usize),
 }
 
 /// The requests of all handles, for the writer that is to start.
@@ -289,9 +295,13 @@ impl Writer {
         }
     }
 
-    /// The next request; while none is there, the log is truncated a little at a time.
+    /// The next request; while none is there, and now and then where there always is one, the log is truncated a little.
     fn receive(&mut self, receiver: &mut mpsc::Receiver<Request>) -> Option<Request> {
         while self.truncate_to.is_some() {
+            if self.grown.0 >= TRUNCATE_EACH_GROUPS || self.grown.1 >= TRUNCATE_EACH_BYTES {
+                self.truncate();
+                continue;
+            }
             match receiver.try_recv() {
                 Ok(request) => return Some(request),
                 Err(TryRecvError::Empty) => self.truncate(),
@@ -396,6 +406,8 @@ impl Writer {
         } else {
             vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }]
         };
+        self.grown.0 += 1;
+        self.grown.1 += frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
         match self.log.append(&frames, &group.notes) {
             Ok(()) => {
                 self.rejected = rejected;
@@ -443,6 +455,7 @@ impl Writer {
     /// Deletes some of the frames that no recovery needs.
     fn truncate(&mut self) {
         let Some(frame) = self.truncate_to else { return };
+        self.grown = (0, 0);
         match self.log.truncate_before(frame) {
             Ok(true) => {}
             Ok(false) => {
