@@ -16,7 +16,7 @@ NEEDED = 80
 def fill(body: bytes, metric: str) -> bytes:
     now = time.time()
     for name, value in (("METRIC", metric), ("NOW", f"{now:.3f}"), ("FUTURE", f"{now + 600:.3f}"), ("MILLIS", f"{now * 1000:.0f}")):
-        body = body.replace(name.encode(), value.encode())
+        body = body.replace(name.encode(), value.encode()).replace(name.encode("utf-16-le"), value.encode("utf-16-le"))
     return body
 
 

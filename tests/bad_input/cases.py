@@ -126,7 +126,7 @@ BAD_ROWS = [
     ("overflow", "METRIC,1e999,1700000000,eu,", "value", "invalid_value"),
     ("hexadecimal", "METRIC,0x10,1700000000,eu,", "value", "invalid_value"),
     ("an underscore", "METRIC,1_000,1700000000,eu,", "value", "invalid_value"),
-    ("an empty value", "METRIC,,1700000000,eu,", "value", "invalid_value"),
+    ("an empty value", "METRIC,,1700000000,eu,", "value", "missing_field"),
     ("an empty metric", ",50,1700000000,eu,", "metric", "invalid_metric"),
     ("a metric of 256 bytes", f"{'x' * 256},50,1700000000,eu,", "metric", "invalid_metric"),
     ("a word for a time", "METRIC,50,yesterday,eu,", "timestamp", "invalid_timestamp"),
@@ -137,7 +137,7 @@ BAD_ROWS = [
     ("an id of 256 bytes", f"METRIC,50,1700000000,eu,{'x' * 256}", "id", "invalid_id"),
     ("a column too few", "METRIC,50,1700000000", "", "invalid_row"),
     ("a column too many", "METRIC,50,1700000000,eu,,more", "", "invalid_row"),
-    ("bytes that are not UTF-8", b"caf\xe9,50,1700000000,eu,", "metric", "invalid_utf8"),
+    ("bytes that are not UTF-8", b"caf\xe9,50,1700000000,eu,", "", "invalid_utf8"),
 ]
 
 
@@ -196,7 +196,7 @@ def cases() -> list[Case]:
     table += [
         Case("csv: every kind of fault at once", "all.csv", lines(CSV_HEADER, *[row for _, row, _, _ in BAD_ROWS], "METRIC,50,1700000000,eu,"), 200, 1, [(i + 2, at, code) for i, (_, _, at, code) in enumerate(BAD_ROWS)]),
         Case("csv: 33 labels", "wide_labels.csv", lines("metric,value,timestamp," + ",".join(f"labels.l{i}" for i in range(33)), "METRIC,1,1700000000," + ",".join("x" * 33)), 422, 0, [(2, "labels", "invalid_labels")]),
-        Case("csv: a quote that is never closed", "quote.csv", lines("metric,value,timestamp", GOOD_CSV, '"METRIC,50,1700000000', GOOD_CSV), 200, 1, [(3, "", "invalid_row")]),
+        Case("csv: a quote that is never closed", "quote.csv", lines("metric,value,timestamp", GOOD_CSV, '"METRIC,50,1700000000', GOOD_CSV), 200, 2, [(3, "", "invalid_row")]),
         Case("csv: semicolons and a bad decimal comma", "semi.csv", lines("metric;value;timestamp", "METRIC;0,48;1700000000", "METRIC;0,4,8;1700000001"), 200, 1, [(3, "value", "invalid_value")]),
         Case("csv: a bad cell of a wide table", "wide.csv", lines("timestamp,METRIC.a,METRIC.b", "1700000000,1,2", "1700000001,x,3", "1700000002,,4"), 200, 4, [(3, "METRIC.a", "invalid_value")]),
         Case("csv: CRLF and a BOM", "bom.csv", "\ufeffmetric,value,timestamp\r\n" + GOOD_CSV + "\r\nMETRIC,x,1700000000\r\n", 200, 1, [(3, "value", "invalid_value")]),

@@ -97,7 +97,9 @@ pub struct Anomaly {
 pub fn anomaly_id(key: &SeriesKey, first: Timestamp, ordinal: u64, at: Timestamp, value: f64, settings: &Settings) -> u128 {
     let mut bytes = Vec::with_capacity(key.as_bytes().len() + 128);
     bytes.extend_from_slice(key.as_bytes());
-    for number in [first.nanos() as u64, ordinal, at.nanos() as u64, value.to_bits(), settings.shape.span as u64, settings.shape.kind as u64] {
+    for number in
+        [first.nanos() as u64, ordinal, at.nanos() as u64, value.to_bits(), settings.shape.span as u64, settings.shape.kind as u64]
+    {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     settings.params.encode(&mut bytes);

@@ -3,7 +3,7 @@
 use anomaly_detect::text;
 
 use crate::config::Settings;
-use crate::varint::{DecodeError, take_array};
+use crate::varint::{DecodeError, take_array, undecodable};
 
 /// How many samples are needed before a series may be called sparse.
 const SAMPLES: usize = 20;
@@ -34,7 +34,7 @@ impl Cadence {
         let mut sorted = self.spacings;
         sorted.sort_unstable_by(f32::total_cmp);
         let median = f64::from(sorted[sorted.len() / 2]);
-        (median * f64::from(settings.params.min_count + 1) > settings.window_seconds).then_some(median)
+        (median * (f64::from(settings.params.min_count) + 1.0) > settings.window_seconds).then_some(median)
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -47,14 +47,15 @@ impl Cadence {
         for spacing in &mut cadence.spacings {
             *spacing = f32::from_le_bytes(take_array(from)?);
         }
-        Ok(cadence)
+        let limit = 2 * cadence.spacings.len();
+        if (cadence.seen as usize) < limit { Ok(cadence) } else { Err(undecodable("the spacings of a series")) }
     }
 }
 
 /// What to say of a sparse series: how often it comes, what its window lacks, what to set.
 pub(crate) fn sparse_text(median: f64, settings: &Settings) -> String {
     let needs = settings.params.min_count;
-    let seconds = (median * f64::from(needs + 1)).ceil();
+    let seconds = (median * (f64::from(needs) + 1.0)).ceil();
     format!(
         "samples every {}; a window of {} cannot hold {needs} before each: set WINDOW_SECONDS to {seconds} or more",
         text::span(median),
@@ -84,6 +85,18 @@ mod tests {
         assert_eq!(sparse([1.0; 29].into_iter().chain([300.0; 100])), Some(300.0));
         assert_eq!(sparse([10.0, 10.0, 10.0, 2000.0, 2000.0].repeat(10)), None);
         assert_eq!(sparse([60.0, 60.0, 60.0, 1.0, 1.0].repeat(10)), Some(60.0));
+    }
+
+    #[test]
+    fn no_setting_and_no_state_overflows() {
+        let config = EngineConfig { min_count: u32::MAX, ..EngineConfig::default() };
+        let mut cadence = Cadence::default();
+        (0..20).for_each(|_| cadence.push(1_000_000_000));
+        assert_eq!(cadence.sparse(&config.settings_of(&SeriesKey::new("m", &[]))), Some(1.0));
+        for (seen, fits) in [(37u32, true), (38, false), (u32::MAX, false)] {
+            let bytes = [&seen.to_le_bytes()[..], &[0; 76]].concat();
+            assert_eq!(Cadence::decode(&mut &bytes[..]).is_ok(), fits, "{seen}");
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Engine {
         CheckpointCursor { stage: Stage::Head, config: self.config.clone(), lowest: self.applied }
     }
 
-    /// Writes the next chunk, of about `max_bytes`, into `out`; frames may be applied between one and the next. `None`
+    /// Writes the next chunk, of about `max_bytes` and at least one series, into `out`; frames may be applied between one and the next. `None`
     /// when the checkpoint is whole. A checkpoint during which the configuration changed begins anew: `Err`.
     ///
     /// # Errors
@@ -99,7 +99,8 @@ impl Engine {
         let Some(owner) = self.shards.get(shard) else {
             return Stage::Tail;
         };
-        while place < owner.places() && out.len() < max_bytes {
+        let first = place;
+        while place < owner.places() && (place == first || out.len() < max_bytes) {
             if let Some((series, _)) = owner.at(place) {
                 out.push(1);
                 series.encode(out);

@@ -263,9 +263,10 @@ impl Settings {
 impl Rule {
     fn matches(&self, metric: &str, labels: &[(&str, &str)]) -> bool {
         self.metric.as_ref().is_none_or(|pattern| Glob::new(pattern).matches(metric))
-            && self.labels.iter().all(|(name, pattern)| {
-                labels.iter().any(|(label, value)| label == name && Glob::new(pattern).matches(value))
-            })
+            && self
+                .labels
+                .iter()
+                .all(|(name, pattern)| labels.iter().any(|(label, value)| label == name && Glob::new(pattern).matches(value)))
     }
 }
 

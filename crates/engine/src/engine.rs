@@ -115,20 +115,19 @@ impl Engine {
                 RecordRef::Tick => {}
             }
         }
-        self.applied_to(frame.number);
+        self.applied = frame.number;
+        self.end_recovery_if_caught_up();
         self.sweep(&mut out.idle);
         Ok(())
     }
 
-    /// Goes on behind a frame that is lost: damaged, or no longer there. Nothing of it is applied.
-    pub fn skip(&mut self, frame: u64) {
-        if frame > self.applied {
-            self.applied_to(frame);
-        }
+    /// Goes past a frame that is damaged: what it held is lost, and the next one is applied. The caller tells it.
+    pub fn skip(&mut self, number: u64) {
+        self.applied = self.applied.max(number);
+        self.end_recovery_if_caught_up();
     }
 
-    fn applied_to(&mut self, frame: u64) {
-        self.applied = frame;
+    fn end_recovery_if_caught_up(&mut self) {
         if self.recovering > 0 && self.applied >= self.recovering {
             self.recovering = 0;
             self.shards.iter_mut().for_each(Shard::end_recovery);
@@ -138,8 +137,7 @@ impl Engine {
     fn take(&mut self, batch: &BatchRef<'_>, first: Position, out: &mut Outputs) {
         let redelivered = self.redelivered(batch);
         let of_a_file = batch.origin.starts_with("upload:") || batch.origin.starts_with("file:");
-        let delivery =
-            Delivery { batch, first, arrival: self.clock, redelivered, mine: None, keep_points: self.keep_points, of_a_file };
+        let delivery = Delivery { batch, first, arrival: self.clock, redelivered, mine: None, keep_points: self.keep_points, of_a_file };
         let mut parts = self.deliver(&delivery);
         let merged = parts.len() > 1;
         let mut outcome =
@@ -176,9 +174,8 @@ impl Engine {
         if n == 1 {
             return vec![run(&mut self.shards[0], None)];
         }
-        let owners: Vec<Vec<bool>> = (0..n)
-            .map(|i| delivery.batch.series.iter().map(|series| shard_of(series.hash, n) == i).collect())
-            .collect();
+        let owners: Vec<Vec<bool>> =
+            (0..n).map(|i| delivery.batch.series.iter().map(|series| shard_of(series.hash, n) == i).collect()).collect();
         let owned = self.shards.iter_mut().zip(&owners);
         if delivery.batch.n_rows < PARALLEL_ROWS {
             return owned.map(|(shard, mine)| run(shard, Some(mine))).collect();
@@ -195,12 +192,12 @@ impl Engine {
             return 0;
         };
         let known = self.sources.get(batch.origin).filter(|(_, at)| !forgets(batch.origin, *at, self.clock)).map(|(taken, _)| *taken);
-        let last = first + u64::from(batch.n_rows) - 1;
+        let last = first.saturating_add(u64::from(batch.n_rows) - 1);
         let taken = known.map_or(last, |taken| taken.max(last));
         if self.sources.insert(batch.origin.to_owned(), (taken, self.clock)).is_none() {
             self.source_bytes += source_bytes(batch.origin);
         }
-        known.map_or(0, |known| (known + 1).saturating_sub(first).min(u64::from(batch.n_rows)) as u32)
+        known.map_or(0, |known| known.saturating_add(1).saturating_sub(first).min(u64::from(batch.n_rows)) as u32)
     }
 
     /// From time to time lets go of idle series and old sources. What is let go would count as forgotten anyway, so the

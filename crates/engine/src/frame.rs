@@ -70,6 +70,12 @@ impl BatchBuilder {
         Self { made_ids: true, ..Self::default() }
     }
 
+    /// Makes room for the events of a text of `bytes` bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.rows.reserve(bytes / 2);
+        self.lines.reserve(bytes / 64);
+    }
+
     /// Adds an event; `line` is where it stood, for an error that the log's writer may still raise.
     pub fn push(&mut self, event: &Event<'_>, line: u64) {
         let series = self.series(event.metric, event.labels);
@@ -264,7 +270,7 @@ impl FrameBuilder {
                 let builder = &batch.builder;
                 out.push(EVENTS);
                 put_bytes(out, batch.origin.name.as_bytes());
-                put_varint(out, batch.origin.first.map_or(0, |first| first + 1));
+                put_varint(out, batch.origin.first.map_or(0, |first| first.saturating_add(1)));
                 put_varint(out, builder.hashes.len() as u64);
                 put_varint(out, builder.lines.len() as u64);
                 put_varint(out, builder.rows.len() as u64);
@@ -400,7 +406,7 @@ impl<'a> Records<'a> {
                     series.push(SeriesRef { hash: u128::from_le_bytes(take_array(rest)?), key: take_bytes(rest)? });
                 }
                 let rows = take(rest, row_bytes)?;
-                self.row += n_rows;
+                self.count(n_rows)?;
                 return Ok(RecordRef::Events(BatchRef { origin: name, first, series, n_rows, rows }));
             }
             FORGET => RecordRef::Forget(take_bytes(rest)?),
@@ -408,8 +414,13 @@ impl<'a> Records<'a> {
             TICK => RecordRef::Tick,
             _ => return Err(undecodable("a record of an unknown kind")),
         };
-        self.row += 1;
+        self.count(1)?;
         Ok(record)
+    }
+
+    fn count(&mut self, rows: u32) -> Result<(), DecodeError> {
+        self.row = self.row.checked_add(rows).ok_or(undecodable("a frame of more rows than can be counted"))?;
+        Ok(())
     }
 }
 
@@ -464,7 +475,7 @@ pub struct Row<'a> {
 
 #[inline]
 fn take_row<'a>(rest: &mut &'a [u8]) -> Result<Row<'a>, DecodeError> {
-    let series = take_varint(rest)? as u32;
+    let series = u32::try_from(take_varint(rest)?).map_err(|_| undecodable("the series of a row"))?;
     let fixed: [u8; 17] = take_array(rest)?;
     let number = |at: usize| -> [u8; 8] { std::array::from_fn(|i| fixed[at + i]) };
     let flags = fixed[0];
@@ -531,6 +542,31 @@ mod tests {
         }
         assert!((0..bytes.len()).all(|n| Frame::open(3, &bytes[..n]).is_err()), "cut");
         assert!(Frame::open(4, &bytes).is_err(), "under another number");
+    }
+
+    /// A frame of these record bytes with the right checksum.
+    fn sealed(records: &[u8]) -> Vec<u8> {
+        let mut frame = FrameBuilder::new(Timestamp::from_seconds(9));
+        frame.bytes.extend_from_slice(records);
+        frame.seal(3)
+    }
+
+    #[test]
+    fn wrong_counts_under_a_right_checksum_are_errors() {
+        let mut events = vec![EVENTS, 0, 0, 0];
+        put_varint(&mut events, u64::from(u32::MAX));
+        events.push(0);
+        let bytes = sealed(&[&events[..], &[TICK]].concat());
+        let records: Vec<_> = Frame::open(3, &bytes).unwrap().records().map(|record| record.is_ok()).collect();
+        assert_eq!(records, [true, false], "more rows than can be counted");
+
+        let mut events = vec![EVENTS, 0, 0, 1, 1, 22];
+        events.extend_from_slice(&[0; 17]);
+        put_varint(&mut events, 1 << 32);
+        events.extend_from_slice(&[0; 17]);
+        let bytes = sealed(&events);
+        let Some(Ok((0, RecordRef::Events(batch)))) = Frame::open(3, &bytes).unwrap().records().next() else { panic!("no events") };
+        assert_eq!(batch.rows().count(), 0, "a series that no u32 holds");
     }
 
     #[test]

@@ -88,11 +88,12 @@ pub struct Totals {
 
 impl Totals {
     pub(crate) fn add(&mut self, batch: &BatchOutcome) {
-        self.events += u64::from(batch.rows - batch.redelivered);
-        self.late += u64::from(batch.late);
-        self.duplicates += u64::from(batch.duplicates);
-        self.redelivered += u64::from(batch.redelivered);
-        self.evicted_ids += u64::from(batch.evicted_ids);
+        let add = |total: &mut u64, n: u32| *total = total.saturating_add(u64::from(n));
+        add(&mut self.events, batch.rows - batch.redelivered);
+        add(&mut self.late, batch.late);
+        add(&mut self.duplicates, batch.duplicates);
+        add(&mut self.redelivered, batch.redelivered);
+        add(&mut self.evicted_ids, batch.evicted_ids);
     }
 
     pub(crate) fn numbers(&self) -> [u64; 5] {

@@ -77,6 +77,12 @@ impl Series {
         arrival.since(self.last_arrival) > limits.idle
     }
 
+    /// Reads what [`Series::push`] will read; see [`Window::touch`].
+    #[inline]
+    pub(crate) fn touch(&self) -> i64 {
+        self.window.touch() ^ self.newest.0.nanos() ^ self.ordinal as i64 ^ self.last_arrival.nanos()
+    }
+
     /// Takes an event; returns what became of it, and whether an id was forgotten for want of room.
     pub(crate) fn push(&mut self, row: &Row<'_>, arrival: Timestamp, limits: &Limits, settings: &Settings) -> (Outcome, bool) {
         self.last_arrival = arrival;
@@ -168,10 +174,7 @@ impl Series {
     }
 
     /// Reads a series whose settings `settings_of` tells.
-    pub(crate) fn decode<'s>(
-        from: &mut &[u8],
-        settings_of: impl FnOnce(&SeriesKey) -> (usize, &'s Settings),
-    ) -> Result<Self, DecodeError> {
+    pub(crate) fn decode<'s>(from: &mut &[u8], settings_of: impl FnOnce(&SeriesKey) -> (usize, &'s Settings)) -> Result<Self, DecodeError> {
         let key = SeriesKey::from_bytes(take_bytes(from)?)?;
         let (rule, settings) = settings_of(&key);
         let ordinal = take_varint(from)?;

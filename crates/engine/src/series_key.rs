@@ -111,7 +111,10 @@ pub(crate) fn write_key(out: &mut Vec<u8>, metric: &str, labels: &[(&str, &str)]
     }
 }
 
-fn parts(mut bytes: &[u8]) -> Result<(&str, Vec<(&str, &str)>), DecodeError> {
+/// A metric and its labels.
+type Parts<'a> = (&'a str, Vec<(&'a str, &'a str)>);
+
+fn parts(mut bytes: &[u8]) -> Result<Parts<'_>, DecodeError> {
     let metric = take_str(&mut bytes)?;
     let n = take_varint(&mut bytes)?;
     if n > MAX_LABELS as u64 {

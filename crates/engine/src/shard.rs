@@ -61,6 +61,8 @@ pub(crate) struct ShardOutputs {
 /// A place that is not looked up yet, and one whose rows are skipped (its checkpoint has seen them).
 const UNKNOWN: u32 = u32::MAX;
 const SKIPPED: u32 = u32::MAX - 1;
+/// Rows whose series are touched together.
+const GROUP: usize = 16;
 
 /// What a late event is drawn with.
 const NOT_JUDGED: Judgement = Judgement {
@@ -82,23 +84,35 @@ impl Shard {
 
     pub(crate) fn apply(&mut self, delivery: &Delivery<'_>, config: &EngineConfig, out: &mut ShardOutputs) {
         let batch = delivery.batch;
+        // Looked up in one go, and touched in groups: what series hold is seldom in a cache, and loads that do not depend on
+        // each other overlap.
+        let found: Vec<Option<u32>> = batch.series.iter().map(|series| self.slab.find(series.hash, series.key)).collect();
         let mut places = vec![UNKNOWN; batch.series.len()];
         let mut counts = vec![Counts::default(); if delivery.of_a_file { batch.series.len() } else { 0 }];
-        for (i, row) in (0..).zip(batch.rows()) {
-            let n = row.series as usize;
-            if i < delivery.redelivered || delivery.mine.is_some_and(|mine| !mine[n]) {
-                continue;
+        let mut rows = (0..)
+            .zip(batch.rows())
+            .filter(|(i, row)| *i >= delivery.redelivered && delivery.mine.is_none_or(|mine| mine[row.series as usize]));
+        let mut group: Vec<(u32, Row<'_>)> = Vec::with_capacity(GROUP);
+        loop {
+            group.clear();
+            group.extend(rows.by_ref().take(GROUP));
+            if group.is_empty() {
+                break;
             }
-            if places[n] == UNKNOWN {
-                places[n] = self.place(delivery, n, config);
-            }
-            if places[n] == SKIPPED {
-                continue;
-            }
-            let position = Position { frame: delivery.first.frame, row: delivery.first.row + i };
-            let outcome = self.push(places[n], &row, position, delivery, out);
-            if let Some(counts) = counts.get_mut(n) {
-                counts.add(&outcome);
+            self.touch(&group, &found);
+            for (i, row) in &group {
+                let n = row.series as usize;
+                if places[n] == UNKNOWN {
+                    places[n] = self.place(delivery, n, found[n], config);
+                }
+                if places[n] == SKIPPED {
+                    continue;
+                }
+                let position = Position { frame: delivery.first.frame, row: delivery.first.row + i };
+                let outcome = self.push(places[n], row, position, delivery, out);
+                if let Some(counts) = counts.get_mut(n) {
+                    counts.add(&outcome);
+                }
             }
         }
         for (place, counts) in places.into_iter().zip(counts).filter(|(_, counts)| counts.rows > 0) {
@@ -110,10 +124,18 @@ impl Shard {
         }
     }
 
-    /// The place of the `n`th series of a batch, made known where it is not, begun anew where it was idle for too long.
-    fn place(&mut self, delivery: &Delivery<'_>, n: usize, config: &EngineConfig) -> u32 {
+    /// Has the series of some rows loaded before they are judged.
+    #[inline]
+    fn touch(&self, group: &[(u32, Row<'_>)], found: &[Option<u32>]) {
+        let places = group.iter().filter_map(|(_, row)| found[row.series as usize]);
+        let touched = places.filter_map(|place| self.slab.get(place)).fold(0, |all, series| all ^ series.touch());
+        std::hint::black_box(touched);
+    }
+
+    /// The place of the `n`th series of a batch, which was `found` there; made known where it is not, begun anew where it was
+    /// idle for too long.
+    fn place(&mut self, delivery: &Delivery<'_>, n: usize, found: Option<u32>, config: &EngineConfig) -> u32 {
         let named = delivery.batch.series[n];
-        let found = self.slab.find(named.hash, named.key);
         if let Some(place) = found {
             if self.seen_until(place) >= delivery.first.frame {
                 return SKIPPED;

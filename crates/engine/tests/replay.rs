@@ -1,11 +1,18 @@
 //! One recorded log, replayed in every way in which it might be: the same anomalies, ids and order each time.
 
+#![allow(clippy::unwrap_used, reason = "a test says by its line what failed")]
+
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record};
 use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
 
 /// What happened, before it was cut into frames.
 enum Happening {
-    Event { series: usize, seconds: f64, value: f64, id: Option<String> },
+    Event {
+        series: usize,
+        seconds: f64,
+        value: f64,
+        id: Option<String>,
+    },
     Forget(usize),
     Configure(EngineConfig),
     /// So many seconds pass.
@@ -256,4 +263,35 @@ fn a_checkpoint_that_is_damaged_or_cut_is_refused() {
     let half = cut[1].len() / 2;
     cut[1].truncate(half);
     assert!(restore(cut).is_err(), "a chunk that ends early");
+}
+
+#[test]
+fn chunks_of_any_size_come_to_an_end() {
+    let frames = frames(&recorded(), 1000);
+    let mut engine = Engine::new(config(3.0), 2);
+    apply(&mut engine, 1, &frames[0], &mut Outputs::default());
+    for max_bytes in [0, 1, 300] {
+        let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+        while engine.next_chunk(&mut cursor, max_bytes, &mut chunk).unwrap().is_some() {
+            chunks.push(Ok::<_, DecodeError>(chunk.clone()));
+            assert!(chunks.len() < 100, "chunks of {max_bytes} bytes do not end");
+        }
+        assert_eq!(Engine::restore(chunks, 1).unwrap().digest(), engine.digest());
+    }
+}
+
+#[test]
+fn a_damaged_frame_is_skipped_and_the_rest_is_judged() {
+    let frames = frames(&recorded(), 1000);
+    let mut engine = Engine::new(config(3.0), 1);
+    let mut out = Outputs::default();
+    for (i, bytes) in frames.iter().enumerate() {
+        if i == 2 {
+            engine.skip(3);
+        } else {
+            apply(&mut engine, i + 1, bytes, &mut out);
+        }
+    }
+    assert_eq!(engine.applied(), frames.len() as u64);
+    assert_eq!(engine.totals().events, 11_000, "one frame of 1,000 events is lost, and no other");
 }

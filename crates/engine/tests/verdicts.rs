@@ -4,6 +4,8 @@
 //! behind the arrow is what must be said of it: `few`, `ok`, `high`, `low`, `late`, `dup` (nothing is said: a duplicate or
 //! a redelivered row).
 
+#![allow(clippy::unwrap_used, reason = "a test says by its line what failed")]
+
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record};
 use anomaly_engine::{Anomaly, DetectorKind, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp, Verdict};
 
@@ -22,10 +24,10 @@ impl World {
         Self { engine, arrival: 1_000_000, number: 0, out: Outputs::default(), source: None }
     }
 
-    fn frame(&mut self, record: Record) {
+    fn frame(&mut self, record: &Record) {
         self.number += 1;
         let mut frame = FrameBuilder::new(Timestamp::from_seconds(self.arrival));
-        frame.push(&record);
+        frame.push(record);
         let bytes = frame.seal(self.number);
         self.out.clear();
         self.engine.apply(&Frame::open(self.number, &bytes).unwrap(), &mut self.out).unwrap();
@@ -34,7 +36,7 @@ impl World {
     fn line(&mut self, line: &str) -> String {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[0] {
-            "!forget" => self.frame(Record::Forget(SeriesKey::new(words[1], &[]))),
+            "!forget" => self.frame(&Record::Forget(SeriesKey::new(words[1], &[]))),
             "!pause" => self.arrival += words[1].parse::<i64>().unwrap(),
             "!source" => self.source = Some((words[1].into(), words[2].parse().unwrap())),
             series => {
@@ -53,7 +55,7 @@ impl World {
                     Some((name, first)) => Origin { name, first: Some(first) },
                     None => Origin::http(),
                 };
-                self.frame(Record::Events(batch.finish(origin)));
+                self.frame(&Record::Events(batch.finish(origin)));
                 return self.said();
             }
         }
@@ -138,7 +140,10 @@ fn a_late_event_counts_for_nothing_but_the_count() {
 #[test]
 fn an_id_counts_once_a_series_whatever_the_rest() {
     check_after_steady("m 10 50 #a -> ok\nm 11 5000 #a -> dup\nn 11 50 #a -> few\nm 11 5000 #b -> high");
-    check(EngineConfig { dedup_horizon_seconds: 100.0, ..EngineConfig::default() }, "m 0 50 #a -> few\nm 101 50 #a -> few\nm 102 50 #a -> dup");
+    check(
+        EngineConfig { dedup_horizon_seconds: 100.0, ..EngineConfig::default() },
+        "m 0 50 #a -> few\nm 101 50 #a -> few\nm 102 50 #a -> dup",
+    );
 }
 
 #[test]
@@ -195,9 +200,15 @@ fn a_rule_chooses_detector_and_parameters_and_the_first_match_wins() {
         ..EngineConfig::default()
     };
     assert!(config.faults().is_empty());
-    for (series, value, expected) in
-        [("quiet", 60, "ok"), ("q", 60, "few"), ("high", 40, "ok"), ("high", 60, "high"), ("coarse", 60, "ok"), ("coarse", 70, "high"), ("m", 60, "high")]
-    {
+    for (series, value, expected) in [
+        ("quiet", 60, "ok"),
+        ("q", 60, "few"),
+        ("high", 40, "ok"),
+        ("high", 60, "high"),
+        ("coarse", 60, "ok"),
+        ("coarse", 70, "high"),
+        ("m", 60, "high"),
+    ] {
         let mut world = World::new(config.clone());
         world.calm(series, 0);
         assert_eq!(world.line(&format!("{series} 10 {value}")), expected, "{series} {value}");
@@ -243,11 +254,11 @@ fn an_event_without_id_is_named_after_its_position() {
 fn a_new_threshold_keeps_the_samples() {
     let mut world = World::new(EngineConfig::default());
     world.calm("m", 0);
-    world.frame(Record::Configure(EngineConfig { threshold: 30.0, ..EngineConfig::default() }.to_text()));
+    world.frame(&Record::Configure(EngineConfig { threshold: 30.0, ..EngineConfig::default() }.to_text()));
     assert_eq!(world.line("m 10 60"), "ok");
-    world.frame(Record::Configure(EngineConfig { detector: DetectorKind::Percentile, ..EngineConfig::default() }.to_text()));
+    world.frame(&Record::Configure(EngineConfig { detector: DetectorKind::Percentile, ..EngineConfig::default() }.to_text()));
     assert_eq!(world.line("m 11 60"), "few", "percentiles need 100 samples");
-    world.frame(Record::Configure(EngineConfig { window_seconds: 3.0, ..EngineConfig::default() }.to_text()));
+    world.frame(&Record::Configure(EngineConfig { window_seconds: 3.0, ..EngineConfig::default() }.to_text()));
     assert_eq!(world.line("m 12 60"), "few", "a shorter window");
 }
 
@@ -270,18 +281,25 @@ fn faults_of_a_configuration_are_told_together_with_their_path() {
         ..EngineConfig::default()
     };
     let told: Vec<String> = config.faults().iter().map(ToString::to_string).collect();
-    assert_eq!(told, [
-        "rules[0].threshold: must be a positive number, got -1",
-        "rules[1].window_seconds: must be a positive number of seconds, got 0",
-        "rules[2].window: percentile needs every sample, window = \"panes\" keeps none",
-    ]);
+    assert_eq!(
+        told,
+        [
+            "rules[0].threshold: must be a positive number, got -1",
+            "rules[1].window_seconds: must be a positive number of seconds, got 0",
+            "rules[2].window: percentile needs every sample, window = \"panes\" keeps none",
+        ]
+    );
     let bad = EngineConfig { window_seconds: f64::NAN, window_max_samples: 1, ..EngineConfig::default() };
     assert_eq!(bad.faults().len(), 2);
 }
 
 #[test]
 fn a_configuration_reads_back_exactly() {
-    let config = EngineConfig { threshold: 0.1 + 0.2, rules: vec![Rule { metric: Some("a*".into()), low: Some(2.5), ..Rule::default() }], ..EngineConfig::default() };
+    let config = EngineConfig {
+        threshold: 0.1 + 0.2,
+        rules: vec![Rule { metric: Some("a*".into()), low: Some(2.5), ..Rule::default() }],
+        ..EngineConfig::default()
+    };
     assert_eq!(EngineConfig::from_text(&config.to_text()).unwrap(), config);
     assert!(EngineConfig::from_text("{\"unknown\":1}").is_err());
 }
@@ -295,7 +313,10 @@ fn the_anomaly_is_written_as_the_contract_says() {
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     let keys: Vec<_> = text.match_indices("\":").map(|(i, _)| text[..i].rsplit('"').next().unwrap()).collect();
     assert_eq!(keys[..8], ["id", "series", "metric", "labels", "timestamp", "value", "detector", "score"]);
-    assert_eq!((&json["timestamp"], &json["z_score"], &json["count"]), (&20.5.into(), &(40.5 / (165.0f64 / 19.0).sqrt()).into(), &20.into()));
+    assert_eq!(
+        (&json["timestamp"], &json["z_score"], &json["count"]),
+        (&20.5.into(), &(40.5 / (165.0f64 / 19.0).sqrt()).into(), &20.into())
+    );
     assert_eq!(json["explanation"], "95 is 13.7 standard deviations above the mean 54.5 of the last 20 samples (5 min)");
     assert_eq!((&json["severity"], &json["direction"], &json["source"]), (&"critical".into(), &"high".into(), &"http".into()));
     assert!(!text.contains('\n'));

@@ -35,7 +35,10 @@ enum ToFile {
     Begin,
     Chunk(Vec<u8>),
     /// All chunks are there: no recovery from it needs the log up to frame `lowest`.
-    Finish { lowest: u64, done: Option<SyncSender<()>> },
+    Finish {
+        lowest: u64,
+        done: Option<SyncSender<()>>,
+    },
     Abandon,
 }
 

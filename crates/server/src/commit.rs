@@ -216,13 +216,14 @@ impl Committer {
         self.points.offer(batch.points);
         self.live.publish(stored);
         self.backlog.committed(frame);
-        self.reached.send_replace(frame);
         if let Some(n_series) = batch.n_series {
             self.stats.set_series(n_series as u64);
         }
         batch.criticals.into_iter().for_each(|critical| self.stats.anomaly(critical));
         let now = clock::now();
         batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));
+        // Last: who waits for a frame then finds everything told that it brought.
+        self.reached.send_replace(frame);
         for reply in batch.flushes {
             // Whoever asked may have given up.
             let _ = reply.send(());

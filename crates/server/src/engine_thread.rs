@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anomaly_engine::frame::{Frame, Position};
-use anomaly_engine::{Engine, EngineConfig, Outputs, ScanCursor, SeriesHash, SeriesInfo, SeriesKey, write_explained};
+use anomaly_engine::{DecodeError, Engine, EngineConfig, Outputs, ScanCursor, SeriesHash, SeriesInfo, SeriesKey, write_explained};
 use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint::Checkpoints;
@@ -16,6 +16,7 @@ use crate::feed::{Feed, SealedBytes, Work};
 use crate::log::admission::Memory;
 use crate::log::sqlite::LogReader;
 use crate::points::Point;
+use crate::stats::{Component, Stats};
 
 /// How many bytes of the log are read at once while catching up.
 const READ_BYTES: usize = 4 << 20;
@@ -151,12 +152,10 @@ pub struct EngineStage {
     pub stored: u64,
     /// The account of state.
     pub memory: Arc<Memory>,
+    /// Told of frames that are damaged.
+    pub stats: Arc<Stats>,
     /// The checkpoint that is being written.
     pub checkpoint: Checkpoints,
-    /// Up to this frame the log is replayed as the start has found it: what is damaged there is skipped, and told.
-    pub replay_to: u64,
-    /// The frames that were skipped.
-    pub damaged: Vec<u64>,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
 }
@@ -210,12 +209,15 @@ impl EngineStage {
         let mut outputs = Outputs::default();
         let mut arrived = None;
         for (number, bytes) in frames {
-            if *number <= self.replay_to && Frame::is_damaged(*number, bytes) {
-                self.damaged.push(*number);
-                self.engine.skip(*number);
-                continue;
-            }
-            let frame = Frame::open(*number, bytes).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
+            let frame = match Frame::open(*number, bytes) {
+                Ok(frame) => frame,
+                Err(fault) if Frame::is_damaged(*number, bytes) => {
+                    self.lose(*number, bytes.len(), &fault);
+                    continue;
+                }
+                // Whole, but of a newer version: going on would give up what is not lost.
+                Err(fault) => return Err(format!("frame {number} of the log: {fault}")),
+            };
             arrived = arrived.or(Some(frame.arrival));
             self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
             if *number <= self.stored {
@@ -224,12 +226,15 @@ impl EngineStage {
             self.checkpoint.logged(bytes.len());
         }
         self.memory.set_used(self.engine.state_bytes() as u64);
-        let judged = Judged {
-            frame: self.engine.applied(),
-            arrived,
-            outputs,
-            n_series: self.engine.series_len(),
-        };
+        let judged = Judged { frame: self.engine.applied(), arrived, outputs, n_series: self.engine.series_len() };
         self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())
+    }
+
+    /// A frame is damaged on disk: its rows are lost, which is told, and what follows is judged.
+    fn lose(&mut self, number: u64, bytes: usize, fault: &DecodeError) {
+        let lost = format!("frame {number} of the log ({bytes} bytes) is damaged, its events are lost: {fault}");
+        tracing::error!("{lost}");
+        self.stats.component("log", Component::Degraded(lost));
+        self.engine.skip(number);
     }
 }

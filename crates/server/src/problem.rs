@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use anomaly_engine::{Rejected, Report};
+use axum::http::StatusCode;
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -21,14 +21,14 @@ pub struct Problem {
     status: StatusCode,
     code: &'static str,
     detail: String,
-    fields: Map<String, Value>,
-    headers: HeaderMap,
+    fields: Vec<(String, Value)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// A problem; `code` never changes its meaning, `detail` is for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Display) -> Self {
-        Self { status, code, detail: detail.to_string(), fields: Map::new(), headers: HeaderMap::new() }
+        Self { status, code, detail: detail.to_string(), fields: Vec::new(), headers: Vec::new() }
     }
 
     /// 422 `invalid_parameter`: a query parameter or form field that cannot be used, by name.
@@ -80,14 +80,14 @@ impl Problem {
     /// Adds a field of this problem's own.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.fields.insert(name.into(), value.into());
+        self.fields.push((name.into(), value.into()));
         self
     }
 
     /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.headers.push((name, value));
         self
     }
 

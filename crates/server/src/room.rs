@@ -10,8 +10,6 @@ use crate::points::PointsHandle;
 use crate::stats::{Component, Stats};
 
 const PAUSE: Duration = Duration::from_secs(1);
-/// What points.db takes without points, and what is not worth the work.
-const POINTS_LEAST: u64 = 128 << 10;
 
 /// The disk, shared by the stages that write to it.
 #[derive(Debug)]
@@ -26,13 +24,15 @@ struct State {
     disk: Disk,
     asked: Option<Instant>,
     room: Room,
+    /// What points took when they were last told to shrink: who has shrunk no further since has nothing more to give.
+    points_bytes: u64,
 }
 
 impl DiskWatch {
     /// Watches a disk, and tells `stats` when it has no room; `points` go before anything is refused.
     pub fn new(disk: Disk, points: PointsHandle, stats: Arc<Stats>) -> Self {
         stats.component("disk", Component::Ok);
-        Self { state: Mutex::new(State { disk, asked: None, room: Room::Enough }), points, stats }
+        Self { state: Mutex::new(State { disk, asked: None, room: Room::Enough, points_bytes: u64::MAX }), points, stats }
     }
 
     /// Whether more may be accepted; `reusable` bytes are free within the databases.
@@ -83,12 +83,39 @@ impl State {
     }
 
     /// Beyond `DISK_MAX_BYTES` the oldest points go first, and only without any it is too little room.
-    fn look(&self, reusable: u64, points: &PointsHandle) -> std::io::Result<Room> {
+    fn look(&mut self, reusable: u64, points: &PointsHandle) -> std::io::Result<Room> {
         let excess = self.disk.excess(reusable)?;
-        if excess > 0 && points.bytes() > POINTS_LEAST {
-            points.shrink_to(points.bytes().saturating_sub(excess));
+        if excess == 0 {
+            self.points_bytes = u64::MAX;
+            return self.disk.room(reusable);
+        }
+        let bytes = points.bytes();
+        if self.disk.held() && (1..self.points_bytes).contains(&bytes) {
+            self.points_bytes = bytes;
+            points.shrink_to(bytes.saturating_sub(excess));
             return Ok(Room::Enough);
         }
         self.disk.room(reusable)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_dir::DataDir;
+    use crate::points;
+
+    #[test]
+    fn points_that_have_nothing_more_to_give_do_not_hide_that_there_is_no_room() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap();
+        let (points, _) = points::start(&dir, 1 << 30);
+        let watch = DiskWatch::new(Disk::open(&dir, Some(1)).unwrap(), points.clone(), Arc::new(Stats::new(9)));
+        // An empty database takes some pages, which cannot be given back.
+        let mut state = watch.lock();
+        for _ in 0..10 {
+            state.ask(0, &points, &watch.stats);
+        }
+        assert!(matches!(&state.room, Room::Low(why) if why.ends_with("DISK_MAX_BYTES is 1")), "{:?}", state.room);
     }
 }

@@ -44,9 +44,8 @@ const RETENTION_PAUSE: Duration = Duration::from_secs(3600);
 /// # Errors
 /// What keeps it from starting: a port or a data directory in use, files of a newer version.
 pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
-    let listener = TcpListener::bind((config.host, config.port))
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
+    let listener =
+        TcpListener::bind((config.host, config.port)).await.with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let (fatal, mut failed) = Fatal::new();
     let stages = tokio::select! {
@@ -89,6 +88,8 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
 pub struct Stages {
     /// The handles.
     pub app: App,
+    /// How many frames of the log the start has replayed: none behind a clean stop.
+    pub replayed: u64,
     writer: JoinHandle<()>,
     engine: JoinHandle<EngineStage>,
     committer: JoinHandle<()>,
@@ -117,7 +118,7 @@ impl Stages {
         let (engine, damaged) = recover(&dir, &config)?;
         let lost_store = lost_outputs(&engine, stored);
         let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored), lost_store].into_iter().flatten();
-        let mut lost = lost.chain(damaged).collect::<Vec<_>>();
+        let lost = lost.chain(damaged).collect::<Vec<_>>();
         for what in &lost {
             error!("{what}");
         }
@@ -127,8 +128,15 @@ impl Stages {
         // Numbers up to P and to the checkpoint are used, even where the log has lost the frames.
         log.skip_to(stored.max(engine.applied()).max(engine.recovering()) + 1)?;
         let recovered_config = engine.config().clone();
+        let replayed = last.saturating_sub(engine.applied());
         info!(series = engine.series_len(), "replaying frames {} to {last} of the log", engine.applied() + 1);
 
+        for name in ["log", "engine", "store", "points"] {
+            stats.component(name, Component::Ok);
+        }
+        if !lost.is_empty() {
+            stats.component("log", Component::Degraded(lost.join("; ")));
+        }
         let memory = Memory::new(config.memory_max_bytes);
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
         let feed = Arc::new(EngineFeed::new(last));
@@ -163,19 +171,14 @@ impl Stages {
             commits: commits.clone(),
             stored,
             memory: Arc::clone(&memory),
+            stats: Arc::clone(&stats),
             checkpoint,
-            replay_to: last,
-            damaged: Vec::new(),
             fatal: fatal.clone(),
         };
         let engine_thread = engine_thread::start(stage)?;
         let engine = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
         engine.reached(Position { frame: last, row: u32::MAX }).await;
-        let (known, totals, damaged) = recovered(&engine).await.context("the log could not be replayed")?;
-        if let Some(what) = damaged_frames(&damaged) {
-            error!("{what}");
-            lost.push(what);
-        }
+        let (known, totals) = recovered(&engine).await.context("the log could not be replayed")?;
         let rejected = log.counter(REJECTED)?;
         stats.restore(stats::Totals {
             events: totals.events,
@@ -205,24 +208,18 @@ impl Stages {
             engine.reached(at).await;
             engine.set_config(config.engine.clone());
         }
-        for name in ["log", "engine", "store", "points"] {
-            stats.component(name, Component::Ok);
-        }
-        if !lost.is_empty() {
-            stats.component("log", Component::Degraded(lost.join("; ")));
-        }
         let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
         drop(commits);
         let config = Arc::new(config);
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
         let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats };
-        Ok(Self { app, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
+        Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
     }
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     pub async fn stop(self) {
-        let Self { app, writer, engine, committer, checkpoints, points, retention } = self;
+        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention } = self;
         retention.abort();
         app.uploads.stop().await;
         drop(app);
@@ -286,16 +283,8 @@ fn lost_outputs(engine: &Engine, stored: u64) -> Option<String> {
     })
 }
 
-/// What is said of frames that the replay has skipped.
-fn damaged_frames(damaged: &[u64]) -> Option<String> {
-    let listed: Vec<String> = damaged.iter().take(10).map(u64::to_string).collect();
-    let more = if damaged.len() > listed.len() { ", …" } else { "" };
-    (!damaged.is_empty())
-        .then(|| format!("{} frames of the event log are damaged and were skipped, their events are lost: {}{more}", damaged.len(), listed.join(", ")))
-}
-
-/// The hashes of all series, what was counted, and the damaged frames, as the recovery left them.
-async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals, Vec<u64>)> {
+/// The hashes of all series, and what was counted, as the recovery left them.
+async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
     engine
         .ask(|stage| {
             let mut known = Vec::with_capacity(stage.engine.series_len());
@@ -303,7 +292,7 @@ async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals, Ve
             while let Some(from) = cursor {
                 cursor = stage.engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
             }
-            (known, stage.engine.totals(), std::mem::take(&mut stage.damaged))
+            (known, stage.engine.totals())
         })
         .await
 }

@@ -90,6 +90,16 @@ impl ExactWindow {
             + self.front.capacity() * size_of::<Moments>()
     }
 
+    /// See [`super::Window::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> i64 {
+        let newest = self.newest().unwrap_or(0);
+        let edge = self.blocks.get(self.edge_block as usize);
+        let oldest = edge.and_then(|block| block.samples.get(self.edge_index as usize)).map_or(0, |sample| sample.time);
+        let front = self.front.get(self.edge_index as usize).map_or(0, |front| front.mean().to_bits() as i64);
+        newest ^ oldest ^ front
+    }
+
     pub(super) fn is_truncated(&self, bounds: Bounds) -> bool {
         bounds.after < self.cut.1 && self.cut.0 <= bounds.upto
     }

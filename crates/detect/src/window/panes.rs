@@ -64,6 +64,14 @@ impl PaneWindow {
         }
     }
 
+    /// See [`super::Window::touch`].
+    #[inline]
+    pub(super) fn touch(&self) -> i64 {
+        let recent = self.recent.back().map_or(0, |moments| moments.mean().to_bits() as i64);
+        let old = self.old.front().map_or(0, |slot| i64::from(slot.count));
+        self.newest ^ recent ^ old
+    }
+
     pub(super) fn newest(&self) -> Option<i64> {
         (!self.recent.is_empty()).then_some(self.newest)
     }

@@ -112,7 +112,9 @@ impl ArrayScanner {
                 return Err(Broken);
             };
             *at += usize::from(consumed);
-            if depth == 1 && matches!(before, State::Value | State::ValueOrEnd) && self.state != before && self.depth >= 1 {
+            // White space changes neither; the first element may be an array, which changes the depth alone.
+            let moved = self.state != before || self.depth > depth;
+            if depth == 1 && matches!(before, State::Value | State::ValueOrEnd) && moved && self.depth >= 1 {
                 return Ok(Step::Begin);
             }
             if self.state == State::Behind && self.depth == 1 && (before != State::Behind || depth == 2) {
@@ -263,6 +265,8 @@ mod tests {
             assert_eq!(elements(text, size).unwrap(), expected, "{size}");
         }
         assert_eq!(elements("[]", 1), Some(vec![]));
+        assert_eq!(elements("[[ ],1]", 1).unwrap(), ["[ ]", "1"], "the first may be an array");
+        assert_eq!(elements(" [ [[1]]]", 3).unwrap(), ["[[1]]"]);
     }
 
     #[test]

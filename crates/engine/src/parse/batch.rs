@@ -76,6 +76,7 @@ pub fn parse_event(body: &[u8], context: &Context, into: &mut BatchBuilder) -> R
 /// An array that is not JSON as a whole; nothing is pushed then.
 pub fn parse_batch(body: &[u8], context: &Context, into: &mut BatchBuilder) -> Result<Report, NotJson> {
     let body = without_bom(body);
+    into.reserve(body.len());
     match body.iter().find(|b| !b.is_ascii_whitespace()) {
         Some(b'[') => array(body, context, into),
         Some(b'{') if is_one_event_on_many_lines(body) => {

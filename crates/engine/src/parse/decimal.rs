@@ -29,6 +29,12 @@ const EXACT: [f64; 23] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22];
 
 impl Decimal {
+    /// A number of few enough digits, `fraction` of them behind the point.
+    #[inline(always)]
+    pub(super) fn of_digits(negative: bool, mantissa: u64, fraction: i32) -> Self {
+        Self { negative, mantissa, exponent: -fraction, cut: false }
+    }
+
     /// Reads the JSON number at the start of `bytes` and returns how long it is; `None` where there is none.
     ///
     /// What stands behind it is the caller's to judge: of `01` it reads the `0`.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::decimal::Decimal;
 use super::lexer::{Lexer, Syntax, Text};
+use super::plain::{Plain, PlainTime};
 use super::time::{Forms, WrittenTime, epoch_seconds, parse_text};
 use super::{MAX_LEVELS, check_metric, check_name, reject, shown};
 use crate::rejection::{Code, Rejected};
@@ -27,6 +28,10 @@ pub(super) struct Draft<'a> {
 #[derive(Debug)]
 pub(super) struct EventReader<'a> {
     forms: Forms,
+    /// What the fields of this event hold, by [`Field`].
+    fields: [Token<'a>; FIELDS],
+    /// The first fault of this event that is not one of grammar.
+    fault: Option<Rejected>,
     labels: Vec<(Text<'a>, Text<'a>)>,
     /// The keys of all open objects that are not known fields.
     keys: Vec<Cow<'a, str>>,
@@ -67,39 +72,55 @@ impl Token<'_> {
     }
 }
 
-/// The fields of one event.
-struct Fields<'a> {
-    timestamp: Token<'a>,
-    time: Token<'a>,
-    ts: Token<'a>,
-    metric: Token<'a>,
-    name: Token<'a>,
-    value: Token<'a>,
-    labels: Token<'a>,
-    meta: Token<'a>,
-    id: Token<'a>,
-    /// The first fault that is not one of grammar.
-    fault: Option<Rejected>,
+/// The fields that are known, synonyms by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Timestamp,
+    Time,
+    Ts,
+    Metric,
+    Name,
+    Value,
+    Labels,
+    Meta,
+    Id,
 }
 
-impl Fields<'_> {
-    const NONE: Self = Self {
-        timestamp: Token::Absent,
-        time: Token::Absent,
-        ts: Token::Absent,
-        metric: Token::Absent,
-        name: Token::Absent,
-        value: Token::Absent,
-        labels: Token::Absent,
-        meta: Token::Absent,
-        id: Token::Absent,
-        fault: None,
-    };
+const FIELDS: usize = 9;
+
+impl Field {
+    #[inline]
+    fn of(key: &str) -> Option<Self> {
+        Some(match key {
+            "timestamp" => Self::Timestamp,
+            "metric" => Self::Metric,
+            "value" => Self::Value,
+            "labels" => Self::Labels,
+            "meta" => Self::Meta,
+            "id" => Self::Id,
+            "time" => Self::Time,
+            "ts" => Self::Ts,
+            "name" => Self::Name,
+            _ => return None,
+        })
+    }
+
+    /// The contract's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Timestamp | Self::Time | Self::Ts => "timestamp",
+            Self::Metric | Self::Name => "metric",
+            Self::Value => "value",
+            Self::Labels => "labels",
+            Self::Meta => "meta",
+            Self::Id => "id",
+        }
+    }
 }
 
 impl<'a> EventReader<'a> {
     pub(super) fn new(forms: Forms) -> Self {
-        Self { forms, labels: Vec::new(), keys: Vec::new(), open: Vec::new() }
+        Self { forms, fields: [Token::Absent; FIELDS], fault: None, labels: Vec::new(), keys: Vec::new(), open: Vec::new() }
     }
 
     /// Reads a text that should be one event and nothing else, and gives it to `take`.
@@ -108,10 +129,36 @@ impl<'a> EventReader<'a> {
     /// Text that is no JSON ([`Code::InvalidJson`]), no event, or what `take` refuses.
     #[inline]
     pub(super) fn read(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
-        let mut fields = Fields::NONE;
+        match Plain::read(text) {
+            Some(plain) => self.plain_event(&plain, take),
+            None => self.read_generally(text, take),
+        }
+    }
+
+    /// An event in plain form: its grammar is right, its fields are checked as any other's.
+    #[inline]
+    fn plain_event(&self, plain: &Plain<'_>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        check_metric(plain.metric)?;
+        let value = finite(plain.value)?;
+        let time = match plain.timestamp {
+            None => WrittenTime::Absent,
+            Some(PlainTime::Seconds(decimal, written)) => WrittenTime::Instant(epoch_seconds(decimal, written)?),
+            Some(PlainTime::Text(text)) => parse_text(text, self.forms)?,
+        };
+        for (name, _) in plain.labels() {
+            check_name(name, "labels", Code::InvalidLabels, "the label's name")?;
+        }
+        if let Some(id) = plain.id {
+            check_name(id, "id", Code::InvalidId, "the id")?;
+        }
+        take(&Draft { metric: plain.metric, labels: plain.labels(), time, value, id: plain.id, meta: plain.meta })
+    }
+
+    /// Reads any text; the only reader that knows errors of grammar.
+    fn read_generally(&mut self, text: &'a str, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
         let mut lexer = Lexer::new(text);
-        let syntax = match self.value_of_event(&mut lexer, &mut fields) {
-            Ok(()) if lexer.at == text.len() => return self.event(fields, take),
+        let syntax = match self.value_of_event(&mut lexer) {
+            Ok(()) if lexer.at == text.len() => return self.event(take),
             Ok(()) => lexer.fault("nothing more"),
             Err(syntax) => syntax,
         };
@@ -119,38 +166,45 @@ impl<'a> EventReader<'a> {
     }
 
     /// Reads the JSON value at `at` and returns where it and the white space behind it end; the event goes to `take`.
+    #[inline]
     pub(super) fn read_at(
         &mut self,
         text: &'a str,
         at: usize,
         take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>,
     ) -> Result<(usize, Result<(), Rejected>), Syntax> {
-        let mut fields = Fields::NONE;
         let mut lexer = Lexer { text, at };
-        self.value_of_event(&mut lexer, &mut fields)?;
-        Ok((lexer.at, self.event(fields, take)))
+        self.value_of_event(&mut lexer)?;
+        Ok((lexer.at, self.event(take)))
     }
 
-    /// Reads a value and the white space around it into `fields`; one that is no object is a fault there.
+    /// Reads a value and the white space around it; one that is no object is a fault.
     #[inline]
-    fn value_of_event(&mut self, lexer: &mut Lexer<'a>, fields: &mut Fields<'a>) -> Result<(), Syntax> {
+    fn value_of_event(&mut self, lexer: &mut Lexer<'a>) -> Result<(), Syntax> {
         lexer.space();
+        self.fields.iter_mut().for_each(|token| *token = Token::Absent);
+        self.fault = None;
         self.labels.clear();
         self.keys.clear();
         self.open.clear();
         if lexer.take(b'{') {
-            self.fields(lexer, fields)?;
+            self.known_fields(lexer)?;
         } else {
-            let token = self.value(lexer, "", 0, &mut fields.fault)?;
-            let message = || format!("{} is not an event: it must be an object", token.kind());
-            fields.fault.get_or_insert_with(|| reject("", Code::InvalidType, message()));
+            let token = self.value(lexer, "", 0)?;
+            self.fault(|| reject("", Code::InvalidType, format!("{} is not an event: it must be an object", token.kind())));
         }
         lexer.space();
         Ok(())
     }
 
+    /// Keeps the first fault.
+    #[cold]
+    fn fault(&mut self, fault: impl FnOnce() -> Rejected) {
+        self.fault.get_or_insert_with(fault);
+    }
+
     #[inline]
-    fn fields(&mut self, lexer: &mut Lexer<'a>, fields: &mut Fields<'a>) -> Result<(), Syntax> {
+    fn known_fields(&mut self, lexer: &mut Lexer<'a>) -> Result<(), Syntax> {
         lexer.space();
         if lexer.take(b'}') {
             return Ok(());
@@ -163,33 +217,23 @@ impl<'a> EventReader<'a> {
                 return Err(lexer.fault("a colon"));
             }
             lexer.space();
-            let (field, slot) = match &*key {
-                "timestamp" => ("timestamp", &mut fields.timestamp),
-                "metric" => ("metric", &mut fields.metric),
-                "value" => ("value", &mut fields.value),
-                "time" => ("timestamp", &mut fields.time),
-                "ts" => ("timestamp", &mut fields.ts),
-                "name" => ("metric", &mut fields.name),
-                "labels" => ("labels", &mut fields.labels),
-                "meta" => ("meta", &mut fields.meta),
-                "id" => ("id", &mut fields.id),
-                _ => {
-                    self.value(lexer, &key, 1, &mut fields.fault)?;
-                    self.keys.push(key);
-                    if end_of_object(lexer)? {
-                        break;
-                    }
-                    continue;
+            let Some(field) = Field::of(&key) else {
+                self.value(lexer, &key, 1)?;
+                self.keys.push(key);
+                if end_of_object(lexer)? {
+                    break;
                 }
+                continue;
             };
-            let again = !matches!(slot, Token::Absent);
-            *slot = if field == "labels" && !again && lexer.peek() == Some(b'{') {
-                self.labels(lexer, &mut fields.fault)?
+            let again = !matches!(self.fields[field as usize], Token::Absent);
+            let token = if field == Field::Labels && !again && lexer.peek() == Some(b'{') {
+                self.labels(lexer)?
             } else {
-                self.value(lexer, field, 1, &mut fields.fault)?
+                self.value(lexer, field.name(), 1)?
             };
+            self.fields[field as usize] = token;
             if again {
-                fields.fault.get_or_insert_with(|| given_twice(field, &key));
+                self.fault(|| given_twice(field.name(), &key));
             }
             if end_of_object(lexer)? {
                 break;
@@ -198,17 +242,17 @@ impl<'a> EventReader<'a> {
         if self.keys.len() > 1
             && let Some(key) = repeated(&mut self.keys)
         {
-            fields.fault.get_or_insert_with(|| given_twice(&key, &key));
+            self.fault(|| given_twice(&key, &key));
         }
         Ok(())
     }
 
-    /// A value inside `level` open levels; what is wrong with its meaning goes to `fault`.
+    /// A value inside `level` open levels; what is wrong with its meaning is kept as the fault.
     #[inline(always)]
-    fn value(&mut self, lexer: &mut Lexer<'a>, field: &str, level: usize, fault: &mut Option<Rejected>) -> Result<Token<'a>, Syntax> {
+    fn value(&mut self, lexer: &mut Lexer<'a>, field: &str, level: usize) -> Result<Token<'a>, Syntax> {
         Ok(match lexer.peek() {
             Some(b'"') => Token::Text(lexer.string()?),
-            Some(b'{' | b'[') => self.nested(lexer, field, level, fault)?,
+            Some(b'{' | b'[') => self.nested(lexer, field, level)?,
             Some(b't') => lexer.word("true").map(|()| Token::True)?,
             Some(b'f') => lexer.word("false").map(|()| Token::False)?,
             Some(b'n') => lexer.word("null").map(|()| Token::Null)?,
@@ -217,7 +261,7 @@ impl<'a> EventReader<'a> {
     }
 
     /// An array or object, without recursion: any depth of brackets is validated in a vector.
-    fn nested(&mut self, lexer: &mut Lexer<'a>, field: &str, level: usize, fault: &mut Option<Rejected>) -> Result<Token<'a>, Syntax> {
+    fn nested(&mut self, lexer: &mut Lexer<'a>, field: &str, level: usize) -> Result<Token<'a>, Syntax> {
         let (start, outside, first_key) = (lexer.at, self.open.len(), self.keys.len());
         let is_object = lexer.peek() == Some(b'{');
         let mut spaces = false;
@@ -229,7 +273,7 @@ impl<'a> EventReader<'a> {
                     lexer.at += 1;
                     self.open.push((object, self.keys.len()));
                     if level + self.open.len() - outside > MAX_LEVELS {
-                        fault.get_or_insert_with(|| too_deep(field));
+                        self.fault(|| too_deep(field));
                     }
                     spaces |= lexer.space();
                     let empty = lexer.take(if object { b'}' } else { b']' });
@@ -246,14 +290,14 @@ impl<'a> EventReader<'a> {
             };
             let at_key = match opened {
                 Some(object) => object,
-                None => match self.behind_value(lexer, outside, field, &mut spaces, fault)? {
+                None => match self.behind_value(lexer, outside, field, &mut spaces)? {
                     Some(at_key) => at_key,
                     None => break,
                 },
             };
             if at_key {
                 let key = lexer.string()?;
-                if fault.is_none() {
+                if self.fault.is_none() {
                     self.keys.push(key.unescape());
                 }
                 spaces |= lexer.space();
@@ -268,14 +312,7 @@ impl<'a> EventReader<'a> {
     }
 
     /// Closes levels until the next value (false) or key (true); `None` when the outermost has closed.
-    fn behind_value(
-        &mut self,
-        lexer: &mut Lexer<'a>,
-        outside: usize,
-        field: &str,
-        spaces: &mut bool,
-        fault: &mut Option<Rejected>,
-    ) -> Result<Option<bool>, Syntax> {
+    fn behind_value(&mut self, lexer: &mut Lexer<'a>, outside: usize, field: &str, spaces: &mut bool) -> Result<Option<bool>, Syntax> {
         while self.open.len() > outside {
             let Some(&(object, first_key)) = self.open.last() else { break };
             *spaces |= lexer.space();
@@ -287,8 +324,8 @@ impl<'a> EventReader<'a> {
                 return Err(lexer.fault(if object { "a comma or }" } else { "a comma or ]" }));
             }
             self.open.pop();
-            if object && fault.is_none() && self.keys.len() > first_key + 1 {
-                *fault = repeated(&mut self.keys[first_key..]).map(|key| given_twice(field, &key));
+            if object && self.fault.is_none() && self.keys.len() > first_key + 1 {
+                self.fault = repeated(&mut self.keys[first_key..]).map(|key| given_twice(field, &key));
             }
             if object {
                 self.keys.truncate(first_key);
@@ -298,7 +335,7 @@ impl<'a> EventReader<'a> {
     }
 
     /// The labels' object.
-    fn labels(&mut self, lexer: &mut Lexer<'a>, fault: &mut Option<Rejected>) -> Result<Token<'a>, Syntax> {
+    fn labels(&mut self, lexer: &mut Lexer<'a>) -> Result<Token<'a>, Syntax> {
         let start = lexer.at;
         lexer.at += 1;
         lexer.space();
@@ -313,14 +350,12 @@ impl<'a> EventReader<'a> {
                 return Err(lexer.fault("a colon"));
             }
             lexer.space();
-            let value = self.value(lexer, "labels", 2, fault)?;
-            if fault.is_none() {
-                match value {
-                    Token::Text(text) => *fault = self.label(key, text),
-                    other => {
-                        *fault = Some(invalid_labels(format!("the label {} must be text, not {}", shown(&key.unescape()), other.kind())))
-                    }
-                }
+            let value = self.value(lexer, "labels", 2)?;
+            if self.fault.is_none() {
+                self.fault = match value {
+                    Token::Text(text) => self.label(key, text),
+                    other => Some(invalid_labels(format!("the label {} must be text, not {}", shown(&key.unescape()), other.kind()))),
+                };
             }
             if end_of_object(lexer)? {
                 break;
@@ -346,19 +381,25 @@ impl<'a> EventReader<'a> {
     }
 
     #[inline]
-    fn event(&self, fields: Fields<'a>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
-        if let Some(fault) = fields.fault {
+    fn event(&mut self, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
+        if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
-        let metric = &*metric_field(if matches!(fields.metric, Token::Absent) { fields.name } else { fields.metric })?;
+        let field = |field: Field| self.fields[field as usize];
+        let metric = match field(Field::Metric) {
+            Token::Absent => field(Field::Name),
+            own => own,
+        };
+        let metric = &*metric_field(metric)?;
         check_metric(metric)?;
-        let value = value_field(&fields.value)?;
-        let time = self.time_field(&fields)?;
-        if fields.labels.is_given() && !matches!(fields.labels, Token::Object(..)) {
-            return Err(invalid_labels(format!("labels must be an object of texts, not {}", fields.labels.kind())));
+        let value = value_field(field(Field::Value))?;
+        let time = self.time()?;
+        let labels = field(Field::Labels);
+        if labels.is_given() && !matches!(labels, Token::Object(..)) {
+            return Err(invalid_labels(format!("labels must be an object of texts, not {}", labels.kind())));
         }
         let minified: String;
-        let meta = match fields.meta {
+        let meta = match field(Field::Meta) {
             Token::Absent | Token::Null => None,
             Token::Object(text, false) => Some(text),
             Token::Object(text, true) => {
@@ -367,7 +408,7 @@ impl<'a> EventReader<'a> {
             }
             other => return Err(reject("meta", Code::InvalidMeta, format!("meta must be an object, not {}", other.kind()))),
         };
-        let id = match fields.id {
+        let id = match field(Field::Id) {
             Token::Absent | Token::Null => None,
             Token::Text(id) => Some(id.unescape()),
             other => return Err(reject("id", Code::InvalidId, format!("the id must be text, not {}", other.kind()))),
@@ -381,34 +422,37 @@ impl<'a> EventReader<'a> {
 
     fn with_labels(&self, draft: &Draft<'_>, take: impl FnOnce(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected> {
         let n = self.labels.len();
-        let mut meanings = [const { (Cow::Borrowed(""), Cow::Borrowed("")) }; MAX_LABELS];
         let mut pairs = [("", ""); MAX_LABELS];
-        for (meaning, (name, value)) in meanings.iter_mut().zip(&self.labels) {
-            *meaning = (name.unescape(), value.unescape());
+        let mut all_plain = true;
+        for (pair, (name, value)) in pairs.iter_mut().zip(&self.labels) {
+            match (name.unescape(), value.unescape()) {
+                (Cow::Borrowed(name), Cow::Borrowed(value)) => *pair = (name, value),
+                _ => all_plain = false,
+            }
         }
-        for (pair, (name, value)) in pairs.iter_mut().zip(&meanings[..n]) {
-            *pair = (name, value);
+        if all_plain {
+            return take(&Draft { labels: &pairs[..n], ..*draft });
         }
-        take(&Draft { labels: &pairs[..n], ..*draft })
+        let meanings: Vec<_> = self.labels.iter().map(|(name, value)| (name.unescape(), value.unescape())).collect();
+        let pairs: Vec<_> = meanings.iter().map(|(name, value)| (&**name, &**value)).collect();
+        take(&Draft { labels: &pairs, ..*draft })
     }
 
     #[inline]
-    fn time_field(&self, fields: &Fields<'_>) -> Result<WrittenTime, Rejected> {
-        let token = if fields.timestamp.is_given() {
-            &fields.timestamp
-        } else {
-            match (fields.time.is_given(), fields.ts.is_given()) {
-                (true, true) => {
-                    let message = "both time and ts are given, and not timestamp".to_owned();
-                    return Err(reject("timestamp", Code::AmbiguousField, message));
-                }
-                (true, false) => &fields.time,
-                _ => &fields.ts,
+    fn time(&self) -> Result<WrittenTime, Rejected> {
+        let [own, time, ts] = [Field::Timestamp, Field::Time, Field::Ts].map(|field| self.fields[field as usize]);
+        let token = match (own.is_given(), time.is_given(), ts.is_given()) {
+            (true, ..) => own,
+            (false, true, true) => {
+                let message = "both time and ts are given, and not timestamp".to_owned();
+                return Err(reject("timestamp", Code::AmbiguousField, message));
             }
+            (false, true, false) => time,
+            (false, false, _) => ts,
         };
         match token {
             Token::Absent | Token::Null => Ok(WrittenTime::Absent),
-            Token::Number(decimal, text) => epoch_seconds(*decimal, text).map(WrittenTime::Instant),
+            Token::Number(decimal, text) => epoch_seconds(decimal, text).map(WrittenTime::Instant),
             Token::Text(text) => parse_text(&text.unescape(), self.forms),
             other => Err(reject("timestamp", Code::InvalidType, format!("a timestamp must be a number or text, not {}", other.kind()))),
         }
@@ -425,17 +469,22 @@ fn metric_field(token: Token<'_>) -> Result<Cow<'_, str>, Rejected> {
 }
 
 #[inline]
-fn value_field(token: &Token<'_>) -> Result<f64, Rejected> {
+fn value_field(token: Token<'_>) -> Result<f64, Rejected> {
     match token {
-        Token::Number(decimal, text) => match decimal.to_f64(text.as_bytes()) {
-            value if value.is_finite() => Ok(value),
-            _ => Err(reject("value", Code::InvalidValue, format!("{} is beyond the range of a double", shown(text).trim_matches('"')))),
-        },
+        Token::Number(decimal, text) => finite((decimal, text)),
         Token::Absent => Err(reject("value", Code::MissingField, "value is missing".into())),
         Token::Text(text) => {
             Err(reject("value", Code::InvalidType, format!("{} is text, value must be a number", shown(&text.unescape()))))
         }
         other => Err(reject("value", Code::InvalidType, format!("value must be a number, not {}", other.kind()))),
+    }
+}
+
+#[inline]
+fn finite((decimal, written): (Decimal, &str)) -> Result<f64, Rejected> {
+    match decimal.to_f64(written.as_bytes()) {
+        value if value.is_finite() => Ok(value),
+        _ => Err(reject("value", Code::InvalidValue, format!("{} is beyond the range of a double", shown(written).trim_matches('"')))),
     }
 }
 

@@ -4,8 +4,20 @@ use super::*;
 
 /// What an event says, as text: `metric{labels} @time = value #id meta`, or the field and code of its refusal.
 fn read(text: &str) -> String {
+    read_with(|reader, take| reader.read(text, take))
+}
+
+/// As [`read`], but not by the shortcut for the plain form.
+fn read_generally(text: &str) -> String {
+    read_with(|reader, take| reader.read_generally(text, take))
+}
+
+fn read_with<'a>(
+    read: impl FnOnce(&mut EventReader<'a>, &mut dyn FnMut(&Draft<'_>) -> Result<(), Rejected>) -> Result<(), Rejected>,
+) -> String {
     let mut said = String::new();
-    let result = EventReader::new(Forms::Strict).read(text, |draft| {
+    let mut reader = EventReader::new(Forms::Strict);
+    let result = read(&mut reader, &mut |draft| {
         said = format!("{}{:?} {:?} = {:?}", draft.metric, draft.labels, draft.time, draft.value);
         if let Some(id) = draft.id {
             said += &format!(" #{id}");
@@ -262,8 +274,43 @@ fn depth(value: &serde_json::Value) -> usize {
     }
 }
 
+/// A member of an event, mostly as it is usual, sometimes odd.
+fn member() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        "-?(0|[1-9][0-9]{0,9})(\\.[0-9]{1,6})?",
+        "-?[0-9]{1,22}\\.?[0-9]{0,22}([eE][+-]?[0-9]{0,3})?",
+        Just("1e999".to_owned()),
+        Just("NaN".to_owned()),
+    ];
+    let text = prop_oneof![
+        "\"[a-zé0-9_. ]{0,12}\"",
+        "\"[a-z]{0,3}(\\\\n|\\\\u00e9|\n|\\\\x)[a-z]{0,3}\"",
+        Just("\"2025-01-21T10:00:00Z\"".to_owned())
+    ];
+    let key = prop_oneof![
+        4 => Just("timestamp"), 4 => Just("metric"), 4 => Just("value"), 2 => Just("labels"), 2 => Just("meta"), 2 => Just("id"),
+        1 => Just("time"), 1 => Just("other"), 1 => Just("m\\u0065tric")
+    ];
+    let flat = proptest::collection::vec(
+        ("[a-d]{1,2}", prop_oneof![text.clone(), number.clone(), Just("[{}]".to_owned()), Just("true".to_owned())]),
+        0..10,
+    )
+    .prop_map(|pairs| format!("{{{}}}", pairs.iter().map(|(k, v)| format!("\"{k}\":{v}")).collect::<Vec<_>>().join(",")));
+    (key, prop_oneof![3 => number, 3 => text, 2 => flat, 1 => json()], " {0,1}")
+        .prop_map(|(key, value, space)| format!("{space}\"{key}\"{space}:{space}{value}{space}"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
+
+    #[test]
+    fn the_plain_form_means_what_the_general_reader_says(members in proptest::collection::vec(member(), 0..6), end in prop_oneof![8 => Just("}"), 1 => Just("},"), 1 => Just("")]) {
+        let usual = r#""timestamp": 1.5,"metric":"m","value":2"#.to_owned();
+        for start in ["", &format!("{usual},")] {
+            let text = format!("{{{start}{}{end}", members.join(","));
+            prop_assert_eq!(read(&text), read_generally(&text), "{}", text);
+        }
+    }
 
     #[test]
     fn accepts_the_grammar_that_serde_json_accepts(text in json(), cut in any::<proptest::sample::Index>(), noise in "[\\[\\]{},:\"\\\\0-9eE+.tn -]{0,2}") {
@@ -299,5 +346,16 @@ proptest! {
             }
             Err(rejected) => prop_assert!(matches!(rejected.code, Code::DuplicateKey | Code::TooDeep), "{:?}", rejected),
         }
+    }
+}
+
+#[test]
+fn the_usual_events_take_the_shortcut() {
+    for text in [
+        r#"{"timestamp": 1234567890.5, "metric": "cpu_usage", "value": 85.5, "labels": {"dc": "eu"}, "meta": {"host":"server-01"}, "id": "x"}"#,
+        r#"{"metric":"m","value":-1}"#,
+        r#"{"value":0.25,"metric":"température","timestamp":"2025-01-21T10:00:00Z"}"#,
+    ] {
+        assert!(Plain::read(text).is_some(), "{text}");
     }
 }

@@ -166,7 +166,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// A number, and its text.
-    #[inline]
+    #[inline(always)]
     pub(super) fn number(&mut self) -> Result<(Decimal, &'a str), Syntax> {
         let start = self.at;
         let (decimal, length) = Decimal::scan_json(&self.text.as_bytes()[start..]).ok_or(self.fault("a value"))?;

@@ -10,7 +10,7 @@
 //! | a file as it was sent: packed, UTF-16 | [`unpack`] | `file/unpack.rs` |
 //! | a file's rows: CSV, TXT, JSON, NDJSON | [`FileReader`] | `file/` |
 //!
-//! One JSON event is read by `json.rs` (tokens by `lexer.rs`, numbers by `decimal.rs`); `array.rs` checks the grammar of
+//! One JSON event is read by `json.rs` (tokens by `lexer.rs`, numbers by `decimal.rs`), in its usual form by `plain.rs`; `array.rs` checks the grammar of
 //! arrays of any size in pieces; `time.rs` knows the forms of times and their limits.
 //!
 //! No clock here: the time of arrival is an argument, so the same bytes with the same arrival give the same events.
@@ -21,6 +21,7 @@ mod decimal;
 mod file;
 mod json;
 mod lexer;
+mod plain;
 mod time;
 
 pub use batch::{Context, NotJson, parse_batch, parse_event};

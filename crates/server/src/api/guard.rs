@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -57,7 +58,7 @@ fn check(config: &Config, method: &Method, uri: &Uri, version: Version, headers:
     let host = host.map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     if config.host.is_loopback() {
         // A name that was made to point here is how a web page reaches a server on its visitor's machine (DNS rebinding).
-        for name in host.as_deref().into_iter().chain(uri.authority().map(|authority| authority.as_str())) {
+        for name in host.as_deref().into_iter().chain(uri.authority().map(Authority::as_str)) {
             if !is_this_machine(name) {
                 let detail = format!(
                     "the host {name:?} is not localhost, 127.0.0.1 or [::1], and the server listens on loopback without authentication"

@@ -85,7 +85,7 @@ async fn receive(api: &Api, form: Form, request: Request<Body>) -> Result<Respon
 /// Streams the files to the spool. A return by error drops the spool, and with it what had arrived.
 async fn store(parts: &mut Multipart, form: Form, mut spool: Spool) -> Result<UploadView, Problem> {
     let (mut zone, mut files) = (None, 0);
-    while let Some(mut field) = parts.next_field().await.map_err(broken)? {
+    while let Some(mut field) = parts.next_field().await.map_err(|error| broken(&error))? {
         match field.name().unwrap_or_default() {
             "timezone" => zone = time_zone(&mut field).await?.or(zone),
             name if name == form.field => {
@@ -96,12 +96,12 @@ async fn store(parts: &mut Multipart, form: Form, mut spool: Spool) -> Result<Up
                 // The name is data: it is told in the report and names a series, and never a file of ours.
                 let name = field.file_name().filter(|name| !name.is_empty()).unwrap_or("upload").to_owned();
                 let mut file = spool.file(&name).await.map_err(|error| Problem::from(error).closing())?;
-                while let Some(bytes) = field.chunk().await.map_err(broken)? {
+                while let Some(bytes) = field.chunk().await.map_err(|error| broken(&error))? {
                     file.write(&bytes).await.map_err(|error| Problem::from(error).closing())?;
                 }
                 file.end().await?;
             }
-            _ => while field.chunk().await.map_err(broken)?.is_some() {},
+            _ => while field.chunk().await.map_err(|error| broken(&error))?.is_some() {},
         }
     }
     if files == 0 {
@@ -112,7 +112,7 @@ async fn store(parts: &mut Multipart, form: Form, mut spool: Spool) -> Result<Up
 
 async fn time_zone(field: &mut Field<'_>) -> Result<Option<TimeZone>, Problem> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = field.chunk().await.map_err(broken)? {
+    while let Some(chunk) = field.chunk().await.map_err(|error| broken(&error))? {
         if bytes.len() + chunk.len() > FIELD_BYTES {
             return Err(Problem::parameter("timezone", format_args!("may have at most {FIELD_BYTES} bytes")).closing());
         }
@@ -128,7 +128,7 @@ async fn time_zone(field: &mut Field<'_>) -> Result<Option<TimeZone>, Problem> {
     TimeZone::get(name).map(Some).map_err(unknown)
 }
 
-fn broken(error: MultipartError) -> Problem {
+fn broken(error: &MultipartError) -> Problem {
     if error.status().is_client_error() {
         Problem::new(StatusCode::BAD_REQUEST, "invalid_multipart", format_args!("the form cannot be read: {}", error.body_text())).closing()
     } else {

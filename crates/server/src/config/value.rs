@@ -80,7 +80,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("must be a size such as 2GiB, 500MB or a number of bytes, got {text:?}"))
 }
 
-/// As [`bytes`], of what is held in memory at once.
+/// As [`bytes()`], of what is held in memory at once.
 ///
 /// # Errors
 /// What is wrong, with the text.

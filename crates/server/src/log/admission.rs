@@ -83,6 +83,18 @@ impl Admission {
         if refused.is_empty() { Vec::new() } else { batch.refuse(|hash| refused.get(&hash).cloned()) }
     }
 
+    /// What was admitted since `n_fresh` told `mark` will not be in the log after all: its request was refused.
+    pub fn withdraw(&mut self, mark: usize) {
+        for hash in self.fresh.drain(mark..) {
+            self.known.remove(&hash);
+        }
+    }
+
+    /// How many series are admitted and not settled.
+    pub fn n_fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
     /// What was admitted is in the log now (`durable`), or never will be; returns how many series are new.
     pub fn settle(&mut self, durable: bool) -> u64 {
         let admitted = self.fresh.len() as u64;
@@ -183,6 +195,17 @@ mod tests {
         assert!(admission.knows(a), "found idle after frame 8, named by frame 9");
         admission.idle(a, 9);
         assert!(!admission.knows(a));
+    }
+
+    #[test]
+    fn what_a_refused_request_brought_takes_no_place() {
+        let mut admission = Admission::new([], 0, 2, Memory::new(1000));
+        admission.admit(&mut batch(&["a"]), 1);
+        let mark = admission.n_fresh();
+        assert_eq!(admission.admit(&mut batch(&["a", "b", "c"]), 1).len(), 1);
+        admission.withdraw(mark);
+        assert_eq!(admission.settle(true), 1);
+        assert!(admission.knows(SeriesKey::new("a", &[]).hash()) && !admission.knows(SeriesKey::new("b", &[]).hash()));
     }
 
     #[test]

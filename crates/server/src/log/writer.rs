@@ -321,13 +321,18 @@ impl Writer {
                 match self.check(&mut append, group) {
                     Ok(refused) => {
                         let mut notes = notes;
-                        withdraw(&mut notes, refused);
+                        withdraw(&mut notes, &refused);
                         let Append { batch, report, key, .. } = *append;
                         group.events += batch.len() as u64;
                         let row = group.frame.push(&Record::Events(batch));
                         if let Some(key) = key {
                             let at = clock::now();
-                            group.notes.push(Side::Answer { key: key.key.clone(), fingerprint: key.fingerprint, report: report.clone(), at });
+                            group.notes.push(Side::Answer {
+                                key: key.key.clone(),
+                                fingerprint: key.fingerprint,
+                                report: report.clone(),
+                                at,
+                            });
                             group.keys.push(key.key);
                         }
                         group.notes.extend(notes);
@@ -382,9 +387,11 @@ impl Writer {
             return Err(Err(AppendError::MemoryFull { used: memory.used(), limit: memory.limit() }));
         }
         self.backlog.check(group.events).map_err(Err)?;
+        let mark = self.admission.n_fresh();
         let refused = self.admission.admit(&mut append.batch, group.number);
         append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
+            self.admission.withdraw(mark);
             return Err(Err(AppendError::Refused(append.report.clone())));
         }
         Ok(refused)
@@ -401,11 +408,8 @@ impl Writer {
             group.notes.push(Side::Count { name: REJECTED, by: rejected - self.rejected });
         }
         let rows = group.frame.rows();
-        let frames: Vec<SealedFrame> = if rows == 0 {
-            Vec::new()
-        } else {
-            vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }]
-        };
+        let frames: Vec<SealedFrame> =
+            if rows == 0 { Vec::new() } else { vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }] };
         self.grown.0 += 1;
         self.grown.1 += frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
         match self.log.append(&frames, &group.notes) {
@@ -491,10 +495,10 @@ impl Writer {
 }
 
 /// The progress that is noted beside rows counts what became of them.
-fn withdraw(notes: &mut [Side], refused: Vec<Rejected>) {
+fn withdraw(notes: &mut [Side], refused: &[Rejected]) {
     for note in notes {
         if let Side::Progress(progress) = note {
-            progress.report.withdraw(refused.clone());
+            progress.report.withdraw(refused.to_vec());
             refused.iter().for_each(|rejected| progress.refused.reject(rejected.clone()));
         }
     }

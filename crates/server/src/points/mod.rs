@@ -1,6 +1,6 @@
 //! Recent points for drawing: best effort, off the path of acknowledgement, in `points.db`.
 //!
-//! One thread ([`owner`]) owns what is not yet written and the database's writing; readers ask it for the former and read the
+//! One thread (`owner`) owns what is not yet written and the database's writing; readers ask it for the former and read the
 //! latter themselves. When it cannot keep up points are dropped and counted, and nobody waits.
 
 mod chunk;

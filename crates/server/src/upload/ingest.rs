@@ -15,10 +15,10 @@ use super::tally::origin;
 use super::view::About;
 use crate::config::Config;
 use crate::log::sqlite::Side;
-use crate::log::{FileProgress, UploadRow, UploadState};
 use crate::log::writer::{LogHandle, Refusal};
-use crate::stats::Stats;
 use crate::log::{Append, AppendError, Appended};
+use crate::log::{FileProgress, UploadRow, UploadState};
+use crate::stats::Stats;
 
 /// Rows that are appended at once.
 const BATCH_ROWS: usize = 10_000;

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{Mutex as AsyncMutex, Semaphore, watch};
+use tempfile::TempDir;
+use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
 pub use spool::{FileWriter, Spool};
@@ -25,8 +26,8 @@ use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::log::AppendError;
 use crate::log::sqlite::Side;
-use crate::log::{UploadRow, UploadState};
 use crate::log::writer::LogHandle;
+use crate::log::{UploadRow, UploadState};
 use crate::stats::Stats;
 use crate::store::sqlite::StoreReader;
 use ingest::{Ingest, SpooledFile};
@@ -35,8 +36,9 @@ use ingest::{Ingest, SpooledFile};
 const AT_ONCE: usize = 2;
 /// How long an answer waits for the verdicts on the last rows, so that most answers have their numbers at once.
 const WAIT_FOR_VERDICTS: Duration = Duration::from_secs(1);
-/// How long to wait before an upload goes on that the log could not note.
-const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long an upload waits when the log has no room for it.
+const PAUSE_WITHOUT_ROOM: Duration = Duration::from_secs(2);
 
 /// Why an upload was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +67,14 @@ pub struct Uploads {
 struct Shared {
     config: Arc<Config>,
     root: PathBuf,
-    /// The root is gone at exit, with `DURABILITY=memory`.
-    throw_away: bool,
+    /// The root, where it is to go with the process: `DURABILITY=memory`.
+    _throw_away: Option<TempDir>,
     log: LogHandle,
     store: StoreReader,
     stats: Arc<Stats>,
     places: Arc<Semaphore>,
-    /// Held from looking for a key until its upload is noted, so that of two at once one is taken.
-    noting: AsyncMutex<()>,
+    /// Held from the look-up of a key to its note, so that of two requests with one key the second finds the first.
+    noting: tokio::sync::Mutex<()>,
     /// Uploads that are being taken, and whether they have ended.
     running: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
     stopping: watch::Sender<bool>,
@@ -84,21 +86,23 @@ impl Uploads {
     /// # Errors
     /// The spool folder cannot be made.
     pub fn start(config: Arc<Config>, dir: &DataDir, log: LogHandle, store: StoreReader, stats: Arc<Stats>) -> io::Result<Self> {
-        let throw_away = dir.path().is_none();
-        let root = match dir.path() {
-            Some(path) => path.join("spool"),
-            None => std::env::temp_dir().join(format!("anomaly-spool-{}", std::process::id())),
+        let (root, throw_away) = match dir.path() {
+            Some(path) => (path.join("spool"), None),
+            None => {
+                let folder = tempfile::Builder::new().prefix("anomaly-spool-").tempdir()?;
+                (folder.path().to_owned(), Some(folder))
+            }
         };
         std::fs::create_dir_all(&root)?;
         let shared = Shared {
             config,
             root,
-            throw_away,
+            _throw_away: throw_away,
             log,
             store,
             stats,
             places: Arc::new(Semaphore::new(AT_ONCE)),
-            noting: AsyncMutex::default(),
+            noting: tokio::sync::Mutex::new(()),
             running: Mutex::default(),
             stopping: watch::Sender::new(false),
         };
@@ -141,13 +145,11 @@ impl Uploads {
     /// Takes what a spool has received, and answers when its rows are in the log.
     async fn finish(&self, spool: &mut Spool, zone: Option<TimeZone>) -> Result<UploadView, UploadError> {
         let fingerprint = spool.sync().await?;
-        let noting = match spool.key() {
-            Some(_) => Some(self.shared.noting.lock().await),
-            None => None,
-        };
+        let noting = self.shared.noting.lock().await;
         if let Some(key) = spool.key()
             && let Some((known, _)) = self.shared.log.upload_by_key(key.to_owned()).await?
         {
+            drop(noting);
             if known.fingerprint != fingerprint {
                 return Err(UploadError::KeyReused);
             }
@@ -208,7 +210,7 @@ impl Uploads {
             let id = upload.id.clone();
             let mut stopping = uploads.shared.stopping.subscribe();
             tokio::select! {
-                outcome = uploads.take_in_time(upload) => {
+                outcome = uploads.take_whole(upload) => {
                     if let Err(fault) = outcome {
                         warn!(upload = id, "an upload could not be finished now, the next start goes on with it: {fault}");
                     }
@@ -220,17 +222,13 @@ impl Uploads {
         });
     }
 
-    /// Takes an upload's files; where the disk is full in between, goes on from the last durable row when there is room.
-    async fn take_in_time(&self, upload: UploadRow) -> Result<(), AppendError> {
-        let mut told = false;
+    /// Takes an upload to its end, however often the log has no room meanwhile.
+    async fn take_whole(&self, upload: UploadRow) -> Result<(), AppendError> {
         loop {
             match self.take(upload.clone()).await {
                 Err(fault) if fault.is_temporary() => {
-                    if !told {
-                        warn!(upload = upload.id, "an upload waits: {fault}");
-                    }
-                    told = true;
-                    tokio::time::sleep(RETRY_PAUSE).await;
+                    warn!(upload = upload.id, "an upload waits: {fault}");
+                    tokio::time::sleep(PAUSE_WITHOUT_ROOM).await;
                 }
                 outcome => return outcome,
             }
@@ -256,9 +254,6 @@ impl Uploads {
         let running: Vec<_> = self.running().values().cloned().collect();
         for mut upload in running {
             let _ = upload.wait_for(|ended| *ended).await;
-        }
-        if self.shared.throw_away {
-            drop(tokio::fs::remove_dir_all(&self.shared.root).await);
         }
     }
 

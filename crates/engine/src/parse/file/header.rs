@@ -245,7 +245,8 @@ pub(super) fn refused(message: String) -> Rejected {
 }
 
 fn lacks(column: &str, header: &[String]) -> Rejected {
-    refused(format!("no column {column:?}: the header has {}", shown(&header.join(", ")).trim_matches('"')))
+    let message = format!("no column {column:?}: the header has {}", shown(&header.join(", ")).trim_matches('"'));
+    Rejected { field: column.to_owned(), ..refused(message) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memchr_iter};
 
-use super::source::Source;
+use super::source::{CAPACITY, Source};
 use crate::parse::array::{ArrayScanner, Step};
 
 /// How rows are told apart.
@@ -119,23 +119,29 @@ impl<R: Read> RowReader<R> {
         }
     }
 
-    /// The length of the line without and with its end; `None` where it is too long to be held.
+    /// How far a row is looked ahead: what is found must not depend on how much a read happened to bring.
+    #[inline]
+    fn window(&self) -> usize {
+        (self.max + 3).max(CAPACITY / 2)
+    }
+
+    /// The length of the line without and with its end; `None` where it is longer than the window.
     #[inline]
     fn line_end(&mut self) -> io::Result<Option<(usize, usize)>> {
-        let mut searched = 0;
+        let (window, mut searched) = (self.window(), 0);
         loop {
-            let bytes = self.source.bytes();
+            let bytes = up_to(self.source.bytes(), window);
             if let Some(found) = memchr(b'\n', &bytes[searched..]) {
                 let end = searched + found;
                 let length = if end > 0 && bytes[end - 1] == b'\r' { end - 1 } else { end };
                 return Ok(Some((length, end + 1)));
             }
             searched = bytes.len();
+            if searched == window {
+                return Ok(None);
+            }
             if self.source.is_last() {
                 return Ok(Some((searched, searched)));
-            }
-            if searched > self.max + 2 {
-                return Ok(None);
             }
             self.source.fill(searched + 1)?;
         }
@@ -145,6 +151,12 @@ impl<R: Read> RowReader<R> {
     fn skip_line(&mut self) -> io::Result<Option<Row>> {
         self.line += 1;
         let (line, offset) = (self.line, self.source.offset());
+        let blank = self.pass_line()?;
+        Ok((!blank).then_some(Row { line, offset, range: Err(RowFault::TooLong) }))
+    }
+
+    /// Consumes the rest of a line; whether that is blank.
+    fn pass_line(&mut self) -> io::Result<bool> {
         let mut blank = true;
         loop {
             let bytes = self.source.bytes();
@@ -154,7 +166,7 @@ impl<R: Read> RowReader<R> {
             let n = end.map_or(bytes.len(), |end| end + 1);
             self.source.consume(n);
             if end.is_some() || (self.source.is_last() && self.source.bytes().is_empty()) {
-                return Ok((!blank).then_some(Row { line, offset, range: Err(RowFault::TooLong) }));
+                return Ok(blank);
             }
             self.source.fill(1)?;
         }
@@ -162,19 +174,25 @@ impl<R: Read> RowReader<R> {
 
     /// A record with quotes; `first_end` is the end of its first line.
     fn quoted(&mut self, delimiter: u8, first_end: usize) -> io::Result<Row> {
-        let (line, offset) = (self.line + 1, self.source.offset());
-        let mut found = record_end(self.source.bytes(), delimiter);
+        let (line, offset, window) = (self.line + 1, self.source.offset(), self.window());
+        let mut found = record_end(up_to(self.source.bytes(), window), delimiter);
         let reaches_end = |found| match found {
             Record::Ends { length, end } => length == end,
             Record::Cut => true,
             Record::Broken => false,
         };
         if reaches_end(found) && !self.source.is_last() {
-            self.source.fill(self.max + 3)?;
-            found = record_end(self.source.bytes(), delimiter);
+            self.source.fill(window)?;
+            found = record_end(up_to(self.source.bytes(), window), delimiter);
         }
         let bytes = self.source.bytes();
         let (range, end) = match found {
+            Record::Ends { length, end } if length == end && end == window => {
+                self.line += memchr_iter(b'\n', &bytes[..end]).count() as u64 + 1;
+                self.source.consume(end);
+                self.pass_line()?;
+                return Ok(Row { line, offset, range: Err(RowFault::TooLong) });
+            }
             Record::Ends { length, end } if length > self.max => (Err(RowFault::TooLong), end),
             Record::Ends { length, end } => (Ok(0..length), end),
             Record::Cut | Record::Broken => (Err(RowFault::Quotes), first_end),
@@ -217,9 +235,15 @@ impl<R: Read> RowReader<R> {
     fn whole(&mut self) -> io::Result<Option<Row>> {
         self.source.fill(self.max + 1)?;
         let (line, offset, length) = (self.line + 1, self.source.offset(), self.source.bytes().len());
+        if length > self.max {
+            while !self.source.bytes().is_empty() {
+                self.source.consume(self.source.bytes().len());
+                self.source.fill(1)?;
+            }
+            return Ok(Some(Row { line, offset, range: Err(RowFault::TooLong) }));
+        }
         self.used = length;
-        let range = if length > self.max { Err(RowFault::TooLong) } else { Ok(0..length) };
-        Ok((length > 0).then_some(Row { line, offset, range }))
+        Ok((length > 0).then_some(Row { line, offset, range: Ok(0..length) }))
     }
 }
 
@@ -236,6 +260,10 @@ impl<R: Read + Seek> RowReader<R> {
     pub(super) fn source(&mut self) -> &mut Source<R> {
         &mut self.source
     }
+}
+
+fn up_to(bytes: &[u8], n: usize) -> &[u8] {
+    &bytes[..bytes.len().min(n)]
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,21 +330,22 @@ mod tests {
     }
 
     fn rows(text: &str, division: Division, max: usize) -> Vec<String> {
-        let read = |size: usize| {
-            let mut reader = RowReader::new(Slow(text.as_bytes(), size), division, START, max);
-            let mut rows = Vec::new();
-            while let Some(row) = reader.next().unwrap() {
-                let said = match row.range {
-                    Ok(range) => String::from_utf8(reader.bytes()[range].to_vec()).unwrap(),
-                    Err(fault) => format!("{fault:?}"),
-                };
-                rows.push(format!("{}@{}: {said}", row.line, row.offset));
-            }
-            rows
-        };
-        let rows = read(usize::MAX);
+        let rows = rows_in_pieces(text, division, max, usize::MAX);
         for size in [1, 2, 7] {
-            assert_eq!(read(size), rows, "in pieces of {size}");
+            assert_eq!(rows_in_pieces(text, division, max, size), rows, "in pieces of {size}");
+        }
+        rows
+    }
+
+    fn rows_in_pieces(text: &str, division: Division, max: usize, size: usize) -> Vec<String> {
+        let mut reader = RowReader::new(Slow(text.as_bytes(), size), division, START, max);
+        let mut rows = Vec::new();
+        while let Some(row) = reader.next().unwrap() {
+            let said = match row.range {
+                Ok(range) => String::from_utf8(reader.bytes()[range].to_vec()).unwrap(),
+                Err(fault) => format!("{fault:?}"),
+            };
+            rows.push(format!("{}@{}: {said}", row.line, row.offset));
         }
         rows
     }
@@ -369,6 +398,21 @@ mod tests {
                 == (true, true, 3)
         );
         assert!(reader.next().unwrap().is_none() && reader.is_complete());
+    }
+
+    #[test]
+    fn what_is_too_long_does_not_depend_on_the_reads() {
+        let records = Division::Records { delimiter: b',' };
+        assert_eq!(rows("a\n\"a\nd\",3\nb\n", records, 1), ["1@0: a", "2@2: TooLong", "4@10: b"]);
+        for n in [CAPACITY / 2 - 9, CAPACITY / 2 - 4, CAPACITY / 2 - 3, CAPACITY / 2 - 1, CAPACITY / 2, CAPACITY] {
+            let texts = [format!("\"{}\",1", "y".repeat(n)), format!("\"\n\",{}", "y".repeat(n)), format!("\"{}\",1", "y\n".repeat(n / 2))];
+            for text in texts.map(|text| format!("{text}\nb\n{}", "x\n".repeat(CAPACITY))) {
+                let pieces = [usize::MAX, 60_000].map(|size| rows_in_pieces(&text, records, 10, size));
+                assert!(pieces[0] == pieces[1], "{n}: {:?}", &pieces[0][..2]);
+            }
+        }
+        assert_eq!(rows("{\"a\":1}", Division::Whole, 3), ["1@0: TooLong"]);
+        assert_eq!(rows("[[1],2]", Division::Elements, 9), ["1@1: [1]", "2@5: 2"], "the first element may be an array");
     }
 
     #[test]

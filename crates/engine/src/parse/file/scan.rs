@@ -12,7 +12,7 @@ use super::{FileError, FileOptions, Format};
 use crate::parse::batch::is_one_value;
 use crate::parse::json::EventReader;
 use crate::parse::time::{Forms, WrittenTime};
-use crate::rejection::Rejected;
+use crate::rejection::{Code, Rejected};
 
 /// How much of a file is looked at to tell what it is.
 const HEAD: usize = 256 << 10;
@@ -145,7 +145,8 @@ fn table(head: &[u8], is_whole: bool, mut start: Place, options: &FileOptions) -
     let best = with_names.rev().max_by_key(|(names, _, rows)| (*names, rows.first().map_or(0, |row| row.cells.len())));
     if let Some((1.., delimiter, rows)) = best {
         let cells: Vec<_> = rows[1..].iter().map(|row| row.cells.clone()).collect();
-        let layout = with_header(&rows[0].cells, &cells, delimiter, options)?;
+        let at_header = |rejected| Rejected { line: start.line + rows[0].line, ..rejected };
+        let layout = with_header(&rows[0].cells, &cells, delimiter, options).map_err(at_header)?;
         let Some(first) = rows.get(1) else { return Err(refused("the file has a header and no rows".into())) };
         let start = Place { offset: start.offset + first.offset, line: start.line + first.line - 1 };
         let warnings = assumed(&layout, true);
@@ -218,6 +219,10 @@ fn sample(head: &[u8], is_whole: bool, delimiter: u8) -> Vec<SampleRow> {
     rows
 }
 
+fn not_json(element: u64, message: String) -> Rejected {
+    Rejected { line: element, code: Code::InvalidJson, ..refused(message) }
+}
+
 /// Reads an array to its end: all of it must be JSON.
 fn check_array<R: Read + Seek>(rows: &mut RowReader<R>, plan: &mut Plan) -> Result<(), FileError> {
     let (mut first, mut last, mut elements) = (None, Vec::new(), 0);
@@ -226,7 +231,7 @@ fn check_array<R: Read + Seek>(rows: &mut RowReader<R>, plan: &mut Plan) -> Resu
         if let Ok(range) = row.range {
             let bytes = &rows.bytes()[range];
             if std::str::from_utf8(bytes).is_err() {
-                return Err(refused(format!("the array is not JSON: element {elements} is not UTF-8")).into());
+                return Err(not_json(elements, format!("the array is not JSON: element {elements} is not UTF-8")).into());
             }
             first.get_or_insert_with(|| bytes.to_vec());
             last.clear();
@@ -234,7 +239,8 @@ fn check_array<R: Read + Seek>(rows: &mut RowReader<R>, plan: &mut Plan) -> Resu
         }
     }
     if !rows.is_complete() {
-        return Err(refused(format!("the array is not JSON: it is cut or broken behind element {elements}")).into());
+        let message = format!("the array is not JSON: it is cut or broken behind element {elements}");
+        return Err(not_json(elements + 1, message).into());
     }
     if elements == 0 {
         return Err(refused("the array is empty".into()).into());

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 
-const CAPACITY: usize = 256 << 10;
+pub(super) const CAPACITY: usize = 256 << 10;
 
 /// Reads ahead so that a whole row lies in one piece. Memory: 256 KiB, or twice the largest piece asked for.
 #[derive(Debug)]

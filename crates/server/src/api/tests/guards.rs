@@ -8,9 +8,9 @@ use super::*;
 
 const EVENT: &str = r#"{"metric":"m","value":1}"#;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_host_is_refused_on_loopback() {
-    let server = Server::new();
+    let server = Server::new().await;
     for host in ["evil.example", "127.0.0.1.evil.example:8000", "10.0.0.1"] {
         server.send(Method::GET, "/anomalies", &[("host", host)], Body::empty()).await.problem(403, "forbidden_host");
         server.post("/events/raw", &[("host", host)], EVENT).await.problem(403, "forbidden_host");
@@ -19,26 +19,26 @@ async fn a_foreign_host_is_refused_on_loopback() {
     for host in ["localhost", "127.0.0.1:9", "[::1]:8000"] {
         assert_eq!(server.send(Method::GET, "/anomalies", &[("host", host)], Body::empty()).await.status, 200, "{host}");
     }
-    assert!(server.world.lock().unwrap().appended.is_empty());
+    assert_eq!(server.app.stats.totals().events, 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn any_host_is_served_on_an_address_that_others_reach() {
-    let server = Server::with(Config { host: "0.0.0.0".parse().unwrap(), ..Config::default() });
+    let server = Server::with(Config { host: "0.0.0.0".parse().unwrap(), ..Config::default() }).await;
     assert_eq!(server.send(Method::GET, "/anomalies", &[("host", "metrics.example")], Body::empty()).await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn exactly_one_host_is_needed() {
-    let server = Server::new();
+    let server = Server::new().await;
     server.send(Method::GET, "/livez", &[("host", "localhost"), ("host", "localhost")], Body::empty()).await.problem(400, "bad_request");
     let none = Request::builder().uri("/livez").body(Body::empty()).unwrap();
     assert_eq!(server.router.clone().oneshot(none).await.unwrap().status(), 400);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_origin_may_read_and_not_write() {
-    let server = Server::new();
+    let server = Server::new().await;
     for origin in ["http://evil.example", "null", "http://localhost:8001", "http://localhost:8000.evil.example"] {
         for path in ["/events/raw", "/events", "/upload", "/upload/bulk"] {
             server.post(path, &[("origin", origin)], EVENT).await.problem(403, "forbidden_origin");
@@ -52,17 +52,17 @@ async fn a_foreign_origin_may_read_and_not_write() {
     assert_eq!(server.post("/events/raw", &[("origin", "http://localhost:8000")], EVENT).await.status, 202, "its own page");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn cors_is_closed_until_an_origin_is_listed() {
     let ask = [
         ("origin", "https://grafana.example"),
         ("access-control-request-method", "POST"),
         ("access-control-request-headers", "content-type"),
     ];
-    let closed = Server::new().send(Method::OPTIONS, "/events/raw", &ask, Body::empty()).await;
+    let closed = Server::new().await.send(Method::OPTIONS, "/events/raw", &ask, Body::empty()).await;
     assert_eq!((closed.status.as_u16(), closed.header("access-control-allow-origin")), (204, ""));
 
-    let server = Server::with(Config { cors_allowed_origins: vec!["https://grafana.example".into()], ..Config::default() });
+    let server = Server::with(Config { cors_allowed_origins: vec!["https://grafana.example".into()], ..Config::default() }).await;
     let open = server.send(Method::OPTIONS, "/events/raw", &ask, Body::empty()).await;
     assert_eq!((open.status.as_u16(), open.header("access-control-allow-origin")), (204, "https://grafana.example"));
     assert!(
@@ -78,9 +78,9 @@ async fn cors_is_closed_until_an_origin_is_listed() {
     server.post("/events/raw", &[("origin", "https://other.example")], EVENT).await.problem(403, "forbidden_origin");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn unknown_routes_and_methods_are_problems() {
-    let server = Server::new();
+    let server = Server::new().await;
     let absent = server.get("/%3Cscript%3Ealert(1)%3C/script%3E").await;
     absent.problem(404, "not_found");
     for (method, path, allow) in [
@@ -98,10 +98,10 @@ async fn unknown_routes_and_methods_are_problems() {
     assert_eq!(server.send(Method::HEAD, "/livez", &[], Body::empty()).await.status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_500_and_its_words_stay_in_the_log() {
-    let (app, _) = app(Config::default());
-    let api = std::sync::Arc::new(super::super::Api::new(app));
+    let server = Server::new().await;
+    let api = std::sync::Arc::new(super::super::Api::new(server.app.clone()));
     async fn panics() -> &'static str {
         panic!("secret")
     }
@@ -112,9 +112,9 @@ async fn a_panic_is_500_and_its_words_stay_in_the_log() {
     assert!(body.starts_with(b"{") && !body.windows(6).any(|w| w == b"secret"), "{body:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn every_answer_is_dressed() {
-    let server = Server::new();
+    let server = Server::new().await;
     for path in ["/", "/anomalies", "/nothing", "/docs/"] {
         let answer = server.get(path).await;
         assert_eq!((answer.header("x-content-type-options"), answer.header("referrer-policy")), ("nosniff", "no-referrer"), "{path}");
@@ -123,9 +123,9 @@ async fn every_answer_is_dressed() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn pages_are_html_and_hold_no_script_of_their_own() {
-    let server = Server::new();
+    let server = Server::new().await;
     let start = server.get("/").await;
     assert_eq!((start.status.as_u16(), start.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(start.body.contains("curl -d") && !start.body.contains("<script") && !start.body.contains("style="), "{}", start.body);
@@ -140,9 +140,9 @@ async fn pages_are_html_and_hold_no_script_of_their_own() {
     assert!(server.get("/openapi.json").await.json()["openapi"].as_str().unwrap().starts_with("3.1."));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn everything_moves_under_the_base_path() {
-    let server = Server::with(Config { base_path: "/metrics/watch".into(), ..Config::default() });
+    let server = Server::with(Config { base_path: "/metrics/watch".into(), ..Config::default() }).await;
     let bare = server.get("/metrics/watch?a=1").await;
     assert_eq!((bare.status.as_u16(), bare.header("location")), (307, "/metrics/watch/?a=1"));
     for path in ["/", "/anomalies?limit=1", "/docs/", "/livez"] {

@@ -1,4 +1,4 @@
-//! The routes as a client sees them, over fakes of the stages behind them.
+//! The routes as a client sees them, over the real stages, in memory.
 
 mod guards;
 mod reading;
@@ -13,15 +13,17 @@ use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::fatal::Fatal;
+use crate::log::sqlite::Durability;
 use crate::problem::PROBLEM_JSON;
-use crate::stub_app::app;
-use crate::stub_world::Shared;
+use crate::run::Stages;
 
 /// A server without sockets.
 struct Server {
     router: Router,
     app: App,
-    world: Shared,
+    // Its threads end with the handles.
+    _stages: Stages,
 }
 
 /// An answer, read whole.
@@ -33,13 +35,24 @@ struct Answer {
 }
 
 impl Server {
-    fn new() -> Self {
-        Self::with(Config::default())
+    async fn new() -> Self {
+        Self::with(Config::default()).await
     }
 
-    fn with(config: Config) -> Self {
-        let (app, world) = app(config);
-        Self { router: super::router(app.clone()), app, world }
+    async fn with(config: Config) -> Self {
+        let config = Config { durability: Durability::Memory, shards: 1, ..config };
+        let stages = Stages::start(config, Fatal::new().0).await.unwrap();
+        let app = stages.app.clone();
+        Self { router: super::router(app.clone()), app, _stages: stages }
+    }
+
+    /// Takes NDJSON of which every row is good, and waits until it is judged.
+    async fn fill(&self, rows: &str) {
+        let answer = self.post("/events", &[], rows.to_owned()).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["rejected"]), (202, &Value::from(0)), "{answer:?}");
+        while self.app.stats.queue_depth() > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {

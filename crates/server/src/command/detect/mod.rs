@@ -1,7 +1,7 @@
 //! `anomaly detect`: the engine of the server on files, without one.
 //!
-//! A file goes from [`input`] (in place, or unpacked into a temporary file) through the parser into batches, each batch as a
-//! frame through the engine, and what the engine says of it to an [`output`]. Memory does not grow with a file.
+//! A file goes from `input` (in place, or unpacked into a temporary file) through the parser into batches, each batch as a
+//! frame through the engine, and what the engine says of it to an `output`. Memory does not grow with a file.
 
 mod csv;
 mod input;
