@@ -11,7 +11,7 @@
 //! taken is rebuilt in part and forgotten again by the replay.
 
 use crate::config::EngineConfig;
-use crate::engine::{Engine, shard_of};
+use crate::engine::{Engine, shard_of, source_bytes};
 use crate::outputs::Totals;
 use crate::series::Series;
 use crate::shard::Shard;
@@ -162,6 +162,7 @@ impl Engine {
         for _ in 0..take_varint(&mut head)? {
             let origin = take_str(&mut head)?.to_owned();
             let taken = take_varint(&mut head)?;
+            engine.source_bytes += source_bytes(&origin);
             engine.sources.insert(origin, (taken, Timestamp::from_nanos(i64::from_le_bytes(take_array(&mut head)?))));
         }
         Ok(engine)

@@ -28,6 +28,8 @@ pub struct Engine {
     pub(crate) shards: Vec<Shard>,
     /// The highest position taken from each source, and when.
     pub(crate) sources: BTreeMap<String, (u64, Timestamp)>,
+    /// Bytes of these: each key of a client is one, for a day.
+    pub(crate) source_bytes: usize,
     pub(crate) totals: Totals,
     /// The latest time of arrival.
     pub(crate) clock: Timestamp,
@@ -69,6 +71,7 @@ impl Engine {
             shards: (0..n_shards).map(|_| Shard::new(&config)).collect(),
             config,
             sources: BTreeMap::new(),
+            source_bytes: 0,
             totals: Totals::default(),
             clock: Timestamp::default(),
             swept: Timestamp::default(),
@@ -191,21 +194,26 @@ impl Engine {
         let known = self.sources.get(batch.origin).filter(|(_, at)| !forgets(batch.origin, *at, self.clock)).map(|(taken, _)| *taken);
         let last = first.saturating_add(u64::from(batch.n_rows) - 1);
         let taken = known.map_or(last, |taken| taken.max(last));
-        self.sources.insert(batch.origin.to_owned(), (taken, self.clock));
+        if self.sources.insert(batch.origin.to_owned(), (taken, self.clock)).is_none() {
+            self.source_bytes += source_bytes(batch.origin);
+        }
         known.map_or(0, |known| known.saturating_add(1).saturating_sub(first).min(u64::from(batch.n_rows)) as u32)
     }
 
     /// From time to time lets go of idle series and old sources. What is let go would count as forgotten anyway, so the
     /// moment shows in no result.
-    fn sweep(&mut self, idle: &mut Vec<SeriesHash>) {
+    fn sweep(&mut self, idle: &mut Vec<(u64, SeriesHash)>) {
         let pause = (self.config.limits().idle / 64).clamp(NANOS, 600 * NANOS);
         if self.recovering > 0 || self.clock.since(self.swept) < pause {
             return;
         }
         self.swept = self.clock;
         let clock = self.clock;
-        self.shards.iter_mut().for_each(|shard| shard.sweep(clock, idle));
+        let mut swept = Vec::new();
+        self.shards.iter_mut().for_each(|shard| shard.sweep(clock, &mut swept));
+        idle.extend(swept.into_iter().map(|hash| (self.applied, hash)));
         self.sources.retain(|origin, (_, at)| !forgets(origin, *at, clock));
+        self.source_bytes = self.sources.keys().map(|origin| source_bytes(origin)).sum();
     }
 
     /// The last frame applied.
@@ -230,7 +238,7 @@ impl Engine {
 
     /// Bytes that all state takes.
     pub fn state_bytes(&self) -> usize {
-        self.shards.iter().map(Shard::bytes).sum()
+        self.shards.iter().map(Shard::bytes).sum::<usize>() + self.source_bytes
     }
 
     /// What is known of a series.
@@ -282,6 +290,11 @@ fn info(series: &crate::series::Series, settings: &Settings) -> SeriesInfo {
         sparse: series.sparse(settings).is_some(),
         truncated: series.is_truncated(settings),
     }
+}
+
+/// Bytes that a source takes: its name, and its place in a tree that is two thirds full.
+pub(crate) fn source_bytes(origin: &str) -> usize {
+    origin.len() + size_of::<(String, (u64, Timestamp))>() * 3 / 2
 }
 
 /// Whether the position of a source last seen at `at` is no longer remembered at `now`.

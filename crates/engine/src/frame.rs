@@ -344,6 +344,11 @@ impl<'a> Frame<'a> {
         Ok(Self { number, arrival, records: body })
     }
 
+    /// Whether bytes are not what was sealed under this number; the frame of a newer version is not damaged.
+    pub fn is_damaged(number: u64, bytes: &[u8]) -> bool {
+        bytes.split_last_chunk::<8>().is_none_or(|(body, checksum)| xxh3_64_with_seed(body, number) != u64::from_le_bytes(*checksum))
+    }
+
     /// The records, each with the number of its first row.
     pub fn records(&self) -> Records<'a> {
         Records { rest: self.records, row: 0 }

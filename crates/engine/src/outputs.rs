@@ -16,8 +16,8 @@ pub struct Outputs {
     pub batches: Vec<BatchOutcome>,
     /// Series that `DELETE /series` has forgotten.
     pub forgotten: Vec<(Position, SeriesKey)>,
-    /// Series that have left memory because they were idle: their anomalies stay.
-    pub idle: Vec<SeriesHash>,
+    /// Series that have left memory because they were idle, each with the frame after which it did: their anomalies stay.
+    pub idle: Vec<(u64, SeriesHash)>,
 }
 
 impl Outputs {

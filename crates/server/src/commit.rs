@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anomaly_engine::frame::Position;
-use anomaly_engine::{Anomaly, Outputs, Severity, Timestamp, hash_text, push_labels};
+use anomaly_engine::{Anomaly, Outputs, SeriesHash, Severity, Timestamp, hash_text, push_labels};
+use hashbrown::HashMap;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
@@ -74,6 +75,8 @@ pub struct Committer {
     pub tallies: Tallies,
     /// Told of idle series.
     pub log: LogHints,
+    /// Idle series of which the writer could not be told yet.
+    pub idle: Vec<(u64, SeriesHash)>,
     /// The last frame of the log at start: what it holds is counted in the totals that the engine restores.
     pub counted: u64,
     /// Where the end of the process is called for.
@@ -95,7 +98,7 @@ pub fn start(committer: Committer) -> std::io::Result<(SyncSender<ToCommit>, Joi
 struct Batch {
     upto: u64,
     changes: Vec<Change>,
-    points: Vec<(anomaly_engine::SeriesHash, Point)>,
+    points: Vec<(SeriesHash, Point)>,
     arrived: Vec<Timestamp>,
     flushes: Vec<SyncSender<()>>,
     retain: Option<Timestamp>,
@@ -105,6 +108,7 @@ struct Batch {
 
 impl Committer {
     fn run(mut self, receiver: &Receiver<ToCommit>) {
+        let _guard = self.fatal.guard("committer");
         while let Ok(first) = receiver.recv() {
             let at = clock::now();
             let mut batch = Batch::default();
@@ -138,7 +142,13 @@ impl Committer {
         let Judged { frame, arrived, mut outputs, n_series } = judged;
         batch.upto = frame;
         batch.n_series = Some(n_series);
-        batch.arrived.extend(arrived);
+        // What a recovery replays has waited for the start, which says nothing of the path.
+        batch.arrived.extend(arrived.filter(|_| frame > self.counted));
+        // Points of the same outputs that came before their series was forgotten must not come back behind it.
+        let forgotten_at: HashMap<_, _> = outputs.forgotten.iter().map(|(position, key)| (key.hash(), *position)).collect();
+        if !forgotten_at.is_empty() {
+            outputs.points.retain(|point| forgotten_at.get(&point.series).is_none_or(|forgotten| point.position > *forgotten));
+        }
         let severities: Vec<_> = outputs.anomalies.iter().map(|anomaly| (anomaly.position, anomaly.severity)).collect();
         // A series that was forgotten between two of its anomalies loses the first only: both lists are merged by position.
         let mut forgotten = outputs.forgotten.drain(..).peekable();
@@ -176,11 +186,13 @@ impl Committer {
         // Both lists are in the order of positions.
         let mut severities = severities.into_iter().peekable();
         batch.points.extend(outputs.points.iter().map(|point| {
+            while severities.next_if(|(position, _)| *position < point.position).is_some() {}
             let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
             (point.series, Point::from_engine(point, severity))
         }));
-        if !outputs.idle.is_empty() {
-            self.log.idle(std::mem::take(&mut outputs.idle));
+        self.idle.append(&mut outputs.idle);
+        if !self.idle.is_empty() {
+            self.log.idle(&mut self.idle);
         }
     }
 

@@ -170,6 +170,7 @@ pub fn start(stage: EngineStage) -> std::io::Result<JoinHandle<EngineStage>> {
 
 impl EngineStage {
     fn run(mut self) -> Self {
+        let _guard = self.fatal.guard("engine");
         loop {
             let busy = self.checkpoint.is_writing();
             let mut idle = false;
@@ -210,10 +211,12 @@ impl EngineStage {
         for (number, bytes) in frames {
             let frame = match Frame::open(*number, bytes) {
                 Ok(frame) => frame,
-                Err(fault) => {
+                Err(fault) if Frame::is_damaged(*number, bytes) => {
                     self.lose(*number, bytes.len(), &fault);
                     continue;
                 }
+                // Whole, but of a newer version: going on would give up what is not lost.
+                Err(fault) => return Err(format!("frame {number} of the log: {fault}")),
             };
             arrived = arrived.or(Some(frame.arrival));
             self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;

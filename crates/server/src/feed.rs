@@ -25,6 +25,8 @@ struct State<Q> {
     /// The last durable frame.
     end: u64,
     questions: VecDeque<Q>,
+    /// The last work was questions: frames have their turn before the next.
+    answered: bool,
     closed: bool,
 }
 
@@ -46,7 +48,7 @@ pub enum Work<Q> {
 impl<Q> Feed<Q> {
     /// A feed for a log that ends with frame `end`.
     pub fn new(end: u64) -> Self {
-        let state = State { frames: VecDeque::new(), bytes: 0, end, questions: VecDeque::new(), closed: false };
+        let state = State { frames: VecDeque::new(), bytes: 0, end, questions: VecDeque::new(), answered: false, closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -83,13 +85,17 @@ impl<Q> Feed<Q> {
     pub fn next(&self, applied: u64, wait: bool) -> Work<Q> {
         let mut state = self.lock();
         loop {
-            if !state.questions.is_empty() {
+            // A flood of questions must not keep frames from being judged, nor frames questions from being answered.
+            let frames_turn = state.answered && state.end > applied;
+            if !state.questions.is_empty() && !frames_turn {
+                state.answered = true;
                 return Work::Questions(std::mem::take(&mut state.questions));
             }
             while state.frames.front().is_some_and(|&(number, _)| number <= applied) {
                 state.pop();
             }
             if state.end > applied {
+                state.answered = false;
                 return state.take_batch(applied);
             }
             if state.closed {
@@ -150,6 +156,24 @@ mod tests {
         feed.close();
         assert!(matches!(feed.next(2, true), Work::Closed));
         assert_eq!(feed.ask("?"), Err("?"));
+    }
+
+    #[test]
+    fn a_flood_of_questions_does_not_keep_frames_waiting() {
+        let feed = Feed::new(0);
+        feed.push(1, frame(BATCH_BYTES));
+        feed.push(2, frame(1));
+        feed.ask("a").unwrap();
+        feed.ask("b").unwrap();
+        assert!(matches!(feed.next(0, true), Work::Questions(q) if q == ["a", "b"]));
+        feed.ask("c").unwrap();
+        assert!(matches!(feed.next(0, true), Work::Frames(f) if f[0].0 == 1));
+        assert!(matches!(feed.next(1, true), Work::Questions(q) if q == ["c"]));
+        feed.ask("d").unwrap();
+        assert!(matches!(feed.next(1, true), Work::Frames(f) if f[0].0 == 2));
+        assert!(matches!(feed.next(2, true), Work::Questions(q) if q == ["d"]));
+        feed.ask("e").unwrap();
+        assert!(matches!(feed.next(2, true), Work::Questions(q) if q == ["e"]), "no frame waits");
     }
 
     #[test]

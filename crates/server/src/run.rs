@@ -48,7 +48,11 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
         TcpListener::bind((config.host, config.port)).await.with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
     let address = listener.local_addr()?;
     let (fatal, mut failed) = Fatal::new();
-    let stages = Stages::start(config, fatal).await?;
+    let stages = tokio::select! {
+        stages = Stages::start(config, fatal) => stages?,
+        // A stage that fails while it recovers is waited for by the others.
+        reason = failed.recv() => anyhow::bail!(reason.unwrap_or_else(|| "a stage ended while it started".into())),
+    };
     logging::started(&stages.app.config, address);
     let router = api::router(stages.app.clone());
     let (stop, stopped) = oneshot::channel::<()>();
@@ -112,15 +116,20 @@ impl Stages {
         let end = log.next_frame() - 1;
         let stored = store.position().frame;
         let (engine, damaged) = recover(&dir, &config)?;
-        let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored)].into_iter().flatten().chain(damaged).collect::<Vec<_>>();
+        let lost_store = lost_outputs(&engine, stored);
+        let lost = [log.opened().lost.clone(), lost_frames(&engine, end, stored), lost_store].into_iter().flatten();
+        let lost = lost.chain(damaged).collect::<Vec<_>>();
         for what in &lost {
             error!("{what}");
         }
+        let reader = log.reader()?;
+        // Numbers behind the last frame may be used, by frames that are lost.
+        let last = reader.last()?.unwrap_or(0);
         // Numbers up to P and to the checkpoint are used, even where the log has lost the frames.
         log.skip_to(stored.max(engine.applied()).max(engine.recovering()) + 1)?;
         let recovered_config = engine.config().clone();
-        let replayed = end.saturating_sub(engine.applied());
-        info!(series = engine.series_len(), "replaying frames {} to {end} of the log", engine.applied() + 1);
+        let replayed = last.saturating_sub(engine.applied());
+        info!(series = engine.series_len(), "replaying frames {} to {last} of the log", engine.applied() + 1);
 
         for name in ["log", "engine", "store", "points"] {
             stats.component(name, Component::Ok);
@@ -130,7 +139,7 @@ impl Stages {
         }
         let memory = Memory::new(config.memory_max_bytes);
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
-        let feed = Arc::new(EngineFeed::new(end));
+        let feed = Arc::new(EngineFeed::new(last));
         let (reached, reached_reader) = watch::channel(engine.applied());
         let live = Live::default();
         let (log_handle, requests) = writer::channel();
@@ -144,6 +153,7 @@ impl Stages {
             disk: Arc::clone(&disk),
             tallies: Tallies::default(),
             log: log_handle.hints(),
+            idle: Vec::new(),
             counted: end,
             fatal: fatal.clone(),
         };
@@ -156,7 +166,7 @@ impl Stages {
         };
         let stage = EngineStage {
             engine,
-            reader: log.reader()?,
+            reader,
             feed: Arc::clone(&feed),
             commits: commits.clone(),
             stored,
@@ -167,7 +177,7 @@ impl Stages {
         };
         let engine_thread = engine_thread::start(stage)?;
         let engine = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
-        engine.reached(Position { frame: end, row: u32::MAX }).await;
+        engine.reached(Position { frame: last, row: u32::MAX }).await;
         let (known, totals) = recovered(&engine).await.context("the log could not be replayed")?;
         let rejected = log.counter(REJECTED)?;
         stats.restore(stats::Totals {
@@ -179,10 +189,21 @@ impl Stages {
         });
         stats.set_series(known.len() as u64);
 
-        let admission = Admission::new(known, config.max_series, memory);
-        let writer = Writer { log, admission, feed, backlog, disk, stats: Arc::clone(&stats), rejected, fatal, truncate_to: None };
+        let admission = Admission::new(known, last, config.max_series, memory);
+        let writer = Writer {
+            log,
+            admission,
+            feed,
+            backlog,
+            disk,
+            stats: Arc::clone(&stats),
+            rejected,
+            fatal,
+            truncate_to: None,
+            grown: (0, 0),
+        };
         let writer = writer::start(writer, requests)?;
-        if recovered_config != config.engine || end == 0 {
+        if recovered_config != config.engine || last == 0 {
             let at = log_handle.configure(config.engine.to_text()).await?;
             engine.reached(at).await;
             engine.set_config(config.engine.clone());
@@ -247,6 +268,18 @@ fn lost_frames(engine: &Engine, end: u64, stored: u64) -> Option<String> {
     let known = stored.max(engine.applied()).max(engine.recovering());
     (end < known).then(|| {
         format!("the log ends with frame {end}, but frame {known} was committed: frames {} to {known} are missing; anomalies found in them are kept", end + 1)
+    })
+}
+
+/// What the store should still have and has not: P has passed each checkpoint before it was finished.
+fn lost_outputs(engine: &Engine, stored: u64) -> Option<String> {
+    let checkpointed = engine.applied().max(engine.recovering());
+    (stored < checkpointed).then(|| {
+        format!(
+            "anomaly.db ends with frame {stored}, but the checkpoint stands at frame {checkpointed}: anomalies found in frames {} to \
+             {checkpointed} may be missing",
+            stored + 1
+        )
     })
 }
 

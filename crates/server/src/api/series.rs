@@ -59,6 +59,8 @@ pub(super) async fn points(State(api): State<Arc<Api>>, params: Params) -> Resul
     let (from, to, max_points) = (params.time("from")?, params.time("to")?, params.count("max_points", 1000, 10_000)?);
     match api.app.points.range(key.hash(), from, to, max_points).await {
         Some(points) => Ok(json::answer(format!("{{\"points\":{}}}", json::array(points.iter().map(json::point))))),
+        // Points are best effort: a series may be known without any.
+        None if api.app.engine.one(key.hash()).await.is_some() => Ok(json::answer("{\"points\":[]}".to_owned())),
         None => Err(Problem::not_found(format_args!("no series is named {}", key.name()))),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anomaly_engine::frame::Batch;
 use anomaly_engine::{Code, Rejected, SeriesHash};
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 
 /// The share of `MEMORY_MAX_BYTES` from which new series are refused.
 const NEW_SERIES_SHARE: f64 = 0.8;
@@ -51,7 +51,8 @@ impl Memory {
 /// The series that are known to the log.
 #[derive(Debug)]
 pub struct Admission {
-    known: HashSet<SeriesHash>,
+    /// With the last frame that named each.
+    known: HashMap<SeriesHash, u64>,
     max_series: u64,
     memory: Arc<Memory>,
     /// Admitted since the last [`Admission::settle`].
@@ -59,22 +60,23 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Admission on top of the series that a recovery has found.
-    pub fn new(known: impl IntoIterator<Item = SeriesHash>, max_series: u64, memory: Arc<Memory>) -> Self {
-        Self { known: known.into_iter().collect(), max_series, memory, fresh: Vec::new() }
+    /// Admission on top of the series that a recovery has found after frame `upto`.
+    pub fn new(known: impl IntoIterator<Item = SeriesHash>, upto: u64, max_series: u64, memory: Arc<Memory>) -> Self {
+        Self { known: known.into_iter().map(|hash| (hash, upto)).collect(), max_series, memory, fresh: Vec::new() }
     }
 
-    /// Admits the series of a batch; takes out the rows of those that may not enter, and returns why.
-    pub fn admit(&mut self, batch: &mut Batch) -> Vec<Rejected> {
-        let mut refused = hashbrown::HashMap::new();
+    /// Admits the series of a batch to `frame`; takes out the rows of those that may not enter, and returns why.
+    pub fn admit(&mut self, batch: &mut Batch, frame: u64) -> Vec<Rejected> {
+        let mut refused = HashMap::new();
         for &hash in batch.series() {
-            if self.known.contains(&hash) {
+            if let Some(last) = self.known.get_mut(&hash) {
+                *last = frame;
                 continue;
             }
             if let Some((code, message)) = self.refusal() {
                 refused.insert(hash, Rejected { line: 0, field: "metric".into(), code, message });
             } else {
-                self.known.insert(hash);
+                self.known.insert(hash, frame);
                 self.fresh.push(hash);
             }
         }
@@ -106,7 +108,7 @@ impl Admission {
 
     /// Whether a series is known.
     pub fn knows(&self, hash: SeriesHash) -> bool {
-        self.known.contains(&hash)
+        self.known.contains_key(&hash)
     }
 
     /// A series was forgotten.
@@ -114,9 +116,16 @@ impl Admission {
         self.known.remove(&hash);
     }
 
+    /// A series has left memory after `frame`; one that a later frame names is known again.
+    pub fn idle(&mut self, hash: SeriesHash, frame: u64) {
+        if self.known.get(&hash).is_some_and(|last| *last <= frame) {
+            self.known.remove(&hash);
+        }
+    }
+
     /// A series that was to be forgotten stays: its record did not become durable.
     pub fn known_after_all(&mut self, hash: SeriesHash) {
-        self.known.insert(hash);
+        self.known.entry(hash).or_default();
     }
 
     /// The account of memory.
@@ -155,32 +164,45 @@ mod tests {
 
     #[test]
     fn new_series_beyond_the_limit_are_row_errors_and_known_ones_go_on() {
-        let mut admission = Admission::new([], 2, Memory::new(1000));
-        assert_eq!(admission.admit(&mut batch(&["a", "b"])), []);
+        let mut admission = Admission::new([], 0, 2, Memory::new(1000));
+        assert_eq!(admission.admit(&mut batch(&["a", "b"]), 1), []);
         admission.settle(true);
         let mut third = batch(&["a", "c", "b", "c"]);
-        let refused = admission.admit(&mut third);
+        let refused = admission.admit(&mut third, 1);
         assert_eq!(refused.iter().map(|r| (r.line, r.code)).collect::<Vec<_>>(), [(2, Code::SeriesLimit), (4, Code::SeriesLimit)]);
         assert_eq!(third.len(), 2);
         admission.forget(SeriesKey::new("a", &[]).hash());
-        assert_eq!(admission.admit(&mut batch(&["c"])), []);
+        assert_eq!(admission.admit(&mut batch(&["c"]), 1), []);
     }
 
     #[test]
     fn what_did_not_become_durable_is_not_known() {
-        let mut admission = Admission::new([], 1, Memory::new(1000));
-        admission.admit(&mut batch(&["a"]));
+        let mut admission = Admission::new([], 0, 1, Memory::new(1000));
+        admission.admit(&mut batch(&["a"]), 1);
         admission.settle(false);
         assert!(!admission.knows(SeriesKey::new("a", &[]).hash()));
-        assert_eq!(admission.admit(&mut batch(&["b"])), []);
+        assert_eq!(admission.admit(&mut batch(&["b"]), 1), []);
+    }
+
+    #[test]
+    fn a_series_that_came_again_behind_its_idleness_stays_known() {
+        let a = SeriesKey::new("a", &[]).hash();
+        let mut admission = Admission::new([], 0, 10, Memory::new(1000));
+        admission.admit(&mut batch(&["a"]), 5);
+        admission.settle(true);
+        admission.admit(&mut batch(&["a"]), 9);
+        admission.idle(a, 8);
+        assert!(admission.knows(a), "found idle after frame 8, named by frame 9");
+        admission.idle(a, 9);
+        assert!(!admission.knows(a));
     }
 
     #[test]
     fn what_a_refused_request_brought_takes_no_place() {
-        let mut admission = Admission::new([], 2, Memory::new(1000));
-        admission.admit(&mut batch(&["a"]));
+        let mut admission = Admission::new([], 0, 2, Memory::new(1000));
+        admission.admit(&mut batch(&["a"]), 1);
         let mark = admission.n_fresh();
-        assert_eq!(admission.admit(&mut batch(&["a", "b", "c"])).len(), 1);
+        assert_eq!(admission.admit(&mut batch(&["a", "b", "c"]), 1).len(), 1);
         admission.withdraw(mark);
         assert_eq!(admission.settle(true), 1);
         assert!(admission.knows(SeriesKey::new("a", &[]).hash()) && !admission.knows(SeriesKey::new("b", &[]).hash()));
@@ -189,9 +211,9 @@ mod tests {
     #[test]
     fn memory_at_80_percent_refuses_new_series_only() {
         let memory = Memory::new(1000);
-        let mut admission = Admission::new([SeriesKey::new("a", &[]).hash()], 10, Arc::clone(&memory));
+        let mut admission = Admission::new([SeriesKey::new("a", &[]).hash()], 0, 10, Arc::clone(&memory));
         memory.set_used(800);
-        let refused = admission.admit(&mut batch(&["a", "b"]));
+        let refused = admission.admit(&mut batch(&["a", "b"]), 1);
         assert_eq!(refused.iter().map(|r| r.code).collect::<Vec<_>>(), [Code::MemoryLimit]);
         assert!(!memory.is_full());
     }

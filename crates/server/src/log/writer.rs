@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use anomaly_engine::frame::{FrameBuilder, Position, Record};
 use anomaly_engine::{Rejected, Report, SeriesHash, SeriesKey};
-use tokio::sync::mpsc::error::TryRecvError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -25,6 +25,10 @@ const WAITING: usize = 1024;
 /// A group closes at so many rows or bytes; one request is never split.
 const GROUP_ROWS: usize = 50_000;
 const GROUP_BYTES: usize = 8 << 20;
+
+/// Under a load that leaves no pause, the log is truncated a step each time it has grown by so much: a step deletes more.
+const TRUNCATE_EACH_GROUPS: u32 = 64;
+const TRUNCATE_EACH_BYTES: usize = 4 << 20;
 
 /// The log's counter of rejected rows.
 pub const REJECTED: &str = "rejected";
@@ -116,17 +120,21 @@ impl LogHandle {
     }
 }
 
-/// Tells the log's writer what other stages have found. Never waits; a hint that finds the writer busy is lost, and given
-/// again later. The writer ends although hints may still come.
+/// Tells the log's writer what other stages have found. Never waits; a hint that finds the writer busy is lost, or
+/// left with who gave it. The writer ends although hints may still come.
 #[derive(Clone, Debug)]
 pub struct LogHints {
     sender: mpsc::WeakSender<Request>,
 }
 
 impl LogHints {
-    /// Idle series have left memory.
-    pub fn idle(&self, series: Vec<SeriesHash>) {
-        self.give(Request::Idle(series));
+    /// These series have left memory, each after the frame beside it. Left where the writer is busy: tell it again, since
+    /// nobody finds them idle again.
+    pub fn idle(&self, series: &mut Vec<(u64, SeriesHash)>) {
+        let Some(sender) = self.sender.upgrade() else { return };
+        if let Err(TrySendError::Full(Request::Idle(left))) = sender.try_send(Request::Idle(std::mem::take(series))) {
+            *series = left;
+        }
     }
 
     /// No recovery needs the frames before `frame` any more.
@@ -182,7 +190,7 @@ enum Request {
     Note(Vec<Side>, Reply<Result<(), AppendError>>),
     Forget(SeriesKey, Reply<Result<Position, ForgetError>>),
     Configure(String, Reply<Result<Position, AppendError>>),
-    Idle(Vec<SeriesHash>),
+    Idle(Vec<(u64, SeriesHash)>),
     Truncate(u64),
     Prune,
 }
@@ -208,6 +216,8 @@ pub struct Writer {
     pub fatal: Fatal,
     /// Frames below this one are to be deleted when there is time.
     pub truncate_to: Option<u64>,
+    /// Groups and bytes since the last step of that.
+    pub grown: (u32, usize),
 }
 
 /// The requests of all handles, for the writer that is to start.
@@ -248,6 +258,7 @@ struct Group {
 
 impl Writer {
     fn run(mut self, mut receiver: mpsc::Receiver<Request>) {
+        let _guard = self.fatal.guard("log-writer");
         let mut held = None;
         while let Some(first) = held.take().or_else(|| self.receive(&mut receiver)) {
             let arrival = clock::now();
@@ -284,9 +295,13 @@ impl Writer {
         }
     }
 
-    /// The next request; while none is there, the log is truncated a little at a time.
+    /// The next request; while none is there, and now and then where there always is one, the log is truncated a little.
     fn receive(&mut self, receiver: &mut mpsc::Receiver<Request>) -> Option<Request> {
         while self.truncate_to.is_some() {
+            if self.grown.0 >= TRUNCATE_EACH_GROUPS || self.grown.1 >= TRUNCATE_EACH_BYTES {
+                self.truncate();
+                continue;
+            }
             match receiver.try_recv() {
                 Ok(request) => return Some(request),
                 Err(TryRecvError::Empty) => self.truncate(),
@@ -347,7 +362,7 @@ impl Writer {
                 group.pending.push(Pending::Configure(reply, Position { frame: group.number, row }));
             }
             Request::Uploads(lookup, reply) => drop(reply.send(self.look_up(&lookup))),
-            Request::Idle(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
+            Request::Idle(series) => series.into_iter().for_each(|(frame, hash)| self.admission.idle(hash, frame)),
             Request::Truncate(frame) => self.truncate_to = Some(frame),
             Request::Prune => self.prune(),
         }
@@ -373,7 +388,7 @@ impl Writer {
         }
         self.backlog.check(group.events).map_err(Err)?;
         let mark = self.admission.n_fresh();
-        let refused = self.admission.admit(&mut append.batch);
+        let refused = self.admission.admit(&mut append.batch, group.number);
         append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
             self.admission.withdraw(mark);
@@ -395,6 +410,8 @@ impl Writer {
         let rows = group.frame.rows();
         let frames: Vec<SealedFrame> =
             if rows == 0 { Vec::new() } else { vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }] };
+        self.grown.0 += 1;
+        self.grown.1 += frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
         match self.log.append(&frames, &group.notes) {
             Ok(()) => {
                 self.rejected = rejected;
@@ -442,6 +459,7 @@ impl Writer {
     /// Deletes some of the frames that no recovery needs.
     fn truncate(&mut self) {
         let Some(frame) = self.truncate_to else { return };
+        self.grown = (0, 0);
         match self.log.truncate_before(frame) {
             Ok(true) => {}
             Ok(false) => {

@@ -67,7 +67,7 @@ pub struct UploadJudged {
     pub rows: u64,
     pub late: u64,
     pub anomalies: u64,
-    /// What the engine has to say of its series (sparse, not judged), each once.
+    /// What the engine has to say of its series (sparse, not judged), as things stand.
     pub warnings: Vec<String>,
 }
 

@@ -210,11 +210,8 @@ fn add_judged(transaction: &Transaction<'_>, judged: &UploadJudged, at: Timestam
     sum.rows += judged.rows;
     sum.late += judged.late;
     sum.anomalies += judged.anomalies;
-    for warning in &judged.warnings {
-        if !sum.warnings.contains(warning) {
-            sum.warnings.push(warning.clone());
-        }
-    }
+    // They are of the file so far, not of these rows: the last word counts.
+    sum.warnings.clone_from(&judged.warnings);
     let warnings = serde_json::to_string(&sum.warnings).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let (rows, late, anomalies) = (sum.rows as i64, sum.late as i64, sum.anomalies as i64);
     let sql = "INSERT OR REPLACE INTO upload_judged VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";

@@ -289,7 +289,7 @@ fn retention_counts_from_detection_in_steps_and_numbers_are_not_reused() {
 }
 
 #[test]
-fn what_was_judged_of_an_upload_adds_up() {
+fn what_was_judged_of_an_upload_adds_up_and_the_last_warnings_count() {
     let (mut store, reader) = memory();
     let judged = |rows, warnings: &[&str]| UploadJudged {
         upload: "u".into(),
@@ -299,9 +299,9 @@ fn what_was_judged_of_an_upload_adds_up() {
         anomalies: 2,
         warnings: warnings.iter().map(|&warning| warning.to_owned()).collect(),
     };
-    let changes = vec![Change::Judged(judged(5, &["a"])), Change::Judged(judged(6, &["b", "a"]))];
+    let changes = vec![Change::Judged(judged(5, &["a", "b"])), Change::Judged(judged(6, &["b"]))];
     store.commit(&Commit { upto: Position { frame: 1, row: 0 }, at: at(1), changes }).unwrap();
-    assert_eq!(reader.upload_judged("u", 1).unwrap(), Some(UploadJudged { late: 2, anomalies: 4, ..judged(11, &["a", "b"]) }));
+    assert_eq!(reader.upload_judged("u", 1).unwrap(), Some(UploadJudged { late: 2, anomalies: 4, ..judged(11, &["b"]) }));
     assert_eq!(reader.upload_judged("u", 0).unwrap(), None);
 }
 

@@ -197,8 +197,15 @@ fn newly_rejected(before: &Report, after: &Report) -> Report {
 
 /// The writer refused rows of a batch that is in the log now.
 fn note_refused(progress: &mut FileProgress, report: Report) {
-    report.errors.iter().for_each(|rejected| progress.refused.reject(rejected.clone()));
-    progress.report.withdraw(report.errors);
+    // More may be refused than are listed.
+    let (refused, all) = (&mut progress.refused, &mut progress.report);
+    refused.rejected += report.rejected;
+    refused.errors.extend(report.errors.iter().take(LISTED_ERRORS.saturating_sub(refused.errors.len())).cloned());
+    all.accepted -= report.rejected;
+    all.rejected += report.rejected;
+    all.errors.extend(report.errors);
+    all.errors.sort_by_key(|rejected| rejected.line);
+    all.errors.truncate(LISTED_ERRORS);
 }
 
 fn about(reader: &FileReader<BufReader<File>>) -> String {
@@ -223,4 +230,20 @@ fn lost() -> Rejected {
 /// Runs what waits for a disk on a thread that may.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AppendError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| AppendError::Closing)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_refused_rows_are_counted_and_some_are_listed() {
+        let refusal = |line| Rejected { line, ..refused("no room".into()) };
+        let mut progress = FileProgress { report: Report { accepted: 10_000, ..Report::default() }, ..FileProgress::default() };
+        let mut batch = Report { accepted: 10_000, ..Report::default() };
+        batch.withdraw((0..4000).map(refusal).collect());
+        note_refused(&mut progress, batch);
+        assert_eq!((progress.report.accepted, progress.report.rejected, progress.report.errors.len()), (6000, 4000, LISTED_ERRORS));
+        assert_eq!((progress.refused.rejected, progress.refused.errors.len()), (4000, LISTED_ERRORS));
+    }
 }

@@ -153,6 +153,7 @@ impl Uploads {
             if known.fingerprint != fingerprint {
                 return Err(UploadError::KeyReused);
             }
+            drop(noting);
             return self.ended(&known.id).await;
         }
         let zone = zone.unwrap_or_else(|| self.shared.config.timezone.clone());
@@ -167,9 +168,18 @@ impl Uploads {
             state: UploadState::Running,
             ended: None,
         };
-        self.shared.log.note(vec![Side::Upload(upload.clone())]).await?;
+        // In a task of its own: a client that goes away now must not part the note from the spool and from the taking.
+        let (uploads, noted) = (self.clone(), upload.clone());
         spool.keep();
-        self.run(upload);
+        let noted = tokio::spawn(async move {
+            uploads.shared.log.note(vec![Side::Upload(noted.clone())]).await?;
+            uploads.run(noted);
+            Ok(())
+        });
+        if let Err(fault) = noted.await.map_err(|_| AppendError::Closing).flatten() {
+            spool.unkeep();
+            return Err(fault.into());
+        }
         drop(noting);
         self.ended(spool.id()).await
     }

@@ -88,6 +88,11 @@ impl Spool {
     pub(super) fn keep(&mut self) {
         self.kept = true;
     }
+
+    /// It was not noted after all.
+    pub(super) fn unkeep(&mut self) {
+        self.kept = false;
+    }
 }
 
 impl Drop for Spool {
