@@ -190,18 +190,8 @@ impl Stages {
         stats.set_series(known.len() as u64);
 
         let admission = Admission::new(known, last, config.max_series, memory);
-        let writer = Writer {
-            log,
-            admission,
-            feed,
-            backlog,
-            disk,
-            stats: Arc::clone(&stats),
-            rejected,
-            fatal,
-            truncate_to: None,
-            grown: (0, 0),
-        };
+        let writer =
+            Writer { log, admission, feed, backlog, disk, stats: Arc::clone(&stats), rejected, fatal, truncate_to: None, grown: (0, 0) };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || last == 0 {
             let at = log_handle.configure(config.engine.to_text()).await?;

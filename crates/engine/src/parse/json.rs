@@ -122,7 +122,15 @@ impl Field {
 
 impl<'a> EventReader<'a> {
     pub(super) fn new(forms: Forms) -> Self {
-        Self { forms, fields: [Token::Absent; FIELDS], fault: None, labels: Vec::new(), plain_labels: Vec::new(), keys: Vec::new(), open: Vec::new() }
+        Self {
+            forms,
+            fields: [Token::Absent; FIELDS],
+            fault: None,
+            labels: Vec::new(),
+            plain_labels: Vec::new(),
+            keys: Vec::new(),
+            open: Vec::new(),
+        }
     }
 
     /// Reads a text that should be one event and nothing else, and gives it to `take`.

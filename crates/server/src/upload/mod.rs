@@ -74,7 +74,7 @@ struct Shared {
     stats: Arc<Stats>,
     places: Arc<Semaphore>,
     /// Held from the look-up of a key to its note, so that of two requests with one key the second finds the first.
-    noting: tokio::sync::Mutex<()>,
+    noting: Arc<tokio::sync::Mutex<()>>,
     /// Uploads that are being taken, and whether they have ended.
     running: Mutex<BTreeMap<String, watch::Receiver<bool>>>,
     stopping: watch::Sender<bool>,
@@ -102,7 +102,7 @@ impl Uploads {
             store,
             stats,
             places: Arc::new(Semaphore::new(AT_ONCE)),
-            noting: tokio::sync::Mutex::new(()),
+            noting: Arc::default(),
             running: Mutex::default(),
             stopping: watch::Sender::new(false),
         };
@@ -145,15 +145,13 @@ impl Uploads {
     /// Takes what a spool has received, and answers when its rows are in the log.
     async fn finish(&self, spool: &mut Spool, zone: Option<TimeZone>) -> Result<UploadView, UploadError> {
         let fingerprint = spool.sync().await?;
-        let noting = self.shared.noting.lock().await;
+        let noting = Arc::clone(&self.shared.noting).lock_owned().await;
         if let Some(key) = spool.key()
             && let Some((known, _)) = self.shared.log.upload_by_key(key.to_owned()).await?
         {
-            drop(noting);
             if known.fingerprint != fingerprint {
                 return Err(UploadError::KeyReused);
             }
-            drop(noting);
             return self.ended(&known.id).await;
         }
         let zone = zone.unwrap_or_else(|| self.shared.config.timezone.clone());
@@ -174,13 +172,13 @@ impl Uploads {
         let noted = tokio::spawn(async move {
             uploads.shared.log.note(vec![Side::Upload(noted.clone())]).await?;
             uploads.run(noted);
+            drop(noting);
             Ok(())
         });
         if let Err(fault) = noted.await.map_err(|_| AppendError::Closing).flatten() {
             spool.unkeep();
             return Err(fault.into());
         }
-        drop(noting);
         self.ended(spool.id()).await
     }
 
