@@ -2,6 +2,7 @@
 
 `python needs.py` lists what is missing here and which tests that skips.
 """
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ USED_BY = {
     "root": "power cuts, full disks: test_durability.py, make chaos",
     "loop": "power cuts, full disks: test_durability.py, make chaos",
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
+    "browser": "the dashboard in a browser: tests/browser",
     "readme": "the commands that README.md shows",
 }
 
@@ -25,7 +27,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "browser": _browser, "readme": _readme}[name]()
 
 
 def need(*names: str) -> None:
@@ -73,6 +75,12 @@ def _strace() -> str | None:
         return "strace is not installed"
     done = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "true"], capture_output=True, text=True)
     return None if done.returncode == 0 else f"strace cannot inject faults here: {done.stderr.strip()[-200:]}"
+
+
+def _browser() -> str | None:
+    if not shutil.which("chromium"):
+        return "chromium is not installed"
+    return None if importlib.util.find_spec("playwright") else "playwright is not installed"
 
 
 def _readme() -> str | None:

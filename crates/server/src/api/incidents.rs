@@ -9,22 +9,23 @@ use super::query::Params;
 use super::schema;
 use super::{Api, json};
 use crate::problem::Problem;
-use crate::store::Incident;
+use crate::store::{Incident, IncidentPage};
 
 /// Lists incidents in the order in which they came to be, newest first.
 ///
-/// A filter is met by an incident when any of its anomalies meets it; `totals` are those of the filter.
+/// A filter is met by an incident when any of its anomalies meets it; `totals` are those of the filter. With `cursor` as its
+/// `after` the WebSocket goes on where this answer ends.
 #[utoipa::path(get, path = "/incidents", operation_id = "list_incidents", tag = "incidents",
     params(schema::Filters, schema::Paging),
     responses((status = 200, description = "A page; pass `next` back as `cursor` for older ones", body = schema::IncidentPage,
-        example = json!({"incidents": [super::openapi::incident_example()], "next": null, "totals": {"incidents": 1, "anomalies": 3}}))))]
+        example = json!({"incidents": [super::openapi::incident_example()], "next": null, "totals": {"incidents": 1, "anomalies": 3}, "cursor": "412"}))))]
 pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Problem> {
     let (filter, limit) = (params.filter()?, params.limit()?);
     let cursor = params.cursor().map(str::to_owned);
-    let (page, totals) = api.store(move |store| store.incidents(&filter, cursor.as_deref(), limit)).await?;
+    let IncidentPage { page, totals, as_of } = api.store(move |store| store.incidents(&filter, cursor.as_deref(), limit)).await?;
     let (incidents, next) = (json::array(page.items.iter().map(incident)), json::text_or_null(page.next.as_deref()));
     let totals = format!("{{\"incidents\":{},\"anomalies\":{}}}", totals.incidents, totals.anomalies);
-    Ok(json::answer(format!("{{\"incidents\":{incidents},\"next\":{next},\"totals\":{totals}}}")))
+    Ok(json::answer(format!("{{\"incidents\":{incidents},\"next\":{next},\"totals\":{totals},\"cursor\":\"{as_of}\"}}")))
 }
 
 /// Tells one incident, with its anomalies.

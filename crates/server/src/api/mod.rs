@@ -10,13 +10,15 @@
 //! | `/series`, `/series/points`, `/series/explain` | `series.rs` |
 //! | `/health`, `/livez`, `/readyz`, `/stats`, `/metrics` | `status.rs` |
 //! | `/ws/anomalies` | `live.rs` |
-//! | `/`, `/docs`, `/openapi.json` | `pages.rs`, the document by `openapi.rs` and `schema.rs` |
+//! | `/` and its files | `dashboard.rs` |
+//! | `/docs`, `/openapi.json` | `pages.rs`, the document by `openapi.rs` and `schema.rs` |
 //!
 //! Every request passes `guard.rs`; every error is a [`Problem`].
 
 mod anomalies;
 mod body;
 mod csv;
+mod dashboard;
 mod events;
 mod guard;
 mod incidents;
@@ -107,8 +109,8 @@ pub fn router(app: App) -> Router {
     let api = Arc::new(Api::new(app));
     let (routes, _) = documented().split_for_parts();
     let routes = routes
-        .route("/", get(pages::start))
-        .route("/assets/start.css", get(pages::style))
+        .route("/", get(dashboard::page))
+        .route("/assets/{build}/{name}", get(dashboard::asset))
         .route("/docs", get(pages::to_docs))
         .route("/docs/", get(pages::docs))
         .route("/docs/{*file}", get(pages::docs_file))

@@ -1,10 +1,10 @@
-//! The first page, and the documentation: both work offline and under any prefix, since their links are relative.
+//! The documentation: it works offline and under any prefix, since its links are relative.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use utoipa_swagger_ui::Config as Swagger;
 
 use super::{Api, json, openapi};
@@ -12,29 +12,6 @@ use crate::problem::Problem;
 
 /// Swagger UI sets styles of its own and draws its icons from `data:`; its scripts are files.
 const DOCS_SECURITY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; object-src 'none'";
-
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:42rem;margin:4rem auto;padding:0 1rem;color:#1c2530;background:#fff}\
-    h1{font-size:1.6rem}pre{background:#f1f4f7;padding:1rem;overflow-x:auto;border-radius:.4rem}a{color:#0b5cad}\
-    @media(prefers-color-scheme:dark){body{color:#dfe6ee;background:#12171d}pre{background:#1c242d}a{color:#7db7f5}}";
-
-/// `GET /`.
-pub(super) async fn start(State(api): State<Arc<Api>>) -> Html<String> {
-    let base = format!("http://localhost:{}{}", api.app.config.port, escaped(&api.app.config.base_path));
-    Html(format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
-         <title>anomaly</title><link rel=\"stylesheet\" href=\"assets/start.css\"><link rel=\"icon\" href=\"data:,\"></head>\n<body>\n\
-         <h1>anomaly {}</h1>\n<p>Finds anomalies in streams of metrics as they arrive. It is running.</p>\n<p>Send it an event:</p>\n\
-         <pre>curl -d '{{\"metric\": \"cpu_usage\", \"value\": 85.5}}' {base}/events/raw</pre>\n\
-         <p><a href=\"docs/\">API documentation</a> · <a href=\"anomalies\">anomalies</a> · <a href=\"series\">series</a> · \
-         <a href=\"stats\">statistics</a> · <a href=\"health\">health</a></p>\n</body>\n</html>\n",
-        env!("CARGO_PKG_VERSION")
-    ))
-}
-
-/// `GET /assets/start.css`.
-pub(super) async fn style() -> Response {
-    ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], STYLE).into_response()
-}
 
 /// `GET /docs`: its files are beside the page, so it ends with a slash.
 pub(super) async fn to_docs() -> Response {
@@ -68,8 +45,4 @@ pub(super) async fn document(State(api): State<Arc<Api>>) -> Result<Response, Pr
         document.servers = Some(vec![utoipa::openapi::Server::new(&api.app.config.base_path)]);
     }
     document.to_json().map(json::answer).map_err(Problem::internal)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -251,6 +251,8 @@ pub struct IncidentPage {
     /// The cursor of the next page; null on the last.
     pub next: Option<String>,
     pub totals: Totals,
+    /// Where the WebSocket goes on: `after`.
+    pub cursor: String,
 }
 
 /// An incident and its anomalies.

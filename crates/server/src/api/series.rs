@@ -82,6 +82,7 @@ pub(super) async fn explain(State(api): State<Arc<Api>>, params: Params) -> Resu
             if known { format!("no point of {} at {at} is retained", key.name()) } else { format!("no series is named {}", key.name()) };
         return Err(Problem::not_found(detail));
     };
+    let at = point.timestamp;
     // What was found at the time is told as it was stored, with its id and incident.
     let stored = match point.verdict {
         Verdict::Anomaly | Verdict::Critical => api.store(move |store| store.anomaly_at(hash, at)).await?,

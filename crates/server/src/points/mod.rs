@@ -155,7 +155,7 @@ impl PointsHandle {
         self.read(series, move |reader, recent| reader.range(series, &recent, from, to, max_points)).await.flatten()
     }
 
-    /// The point of a series at exactly that instant; the last one offered, where there are several.
+    /// The point of a series at that instant, as near as a double can name it; the last one offered, where there are several.
     pub async fn at(&self, series: SeriesHash, timestamp: Timestamp) -> Option<Point> {
         self.read(series, move |reader, recent| reader.at(series, &recent, timestamp)).await.flatten()
     }

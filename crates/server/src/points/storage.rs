@@ -21,6 +21,8 @@ const DROP_STEP: i64 = 32;
 const GIVE_BACK_BYTES: u64 = 16 << 20;
 /// How many chunks are looked into on each side of an instant.
 const CHUNKS_AROUND: i64 = 64;
+/// How far off an instant may be named, in nanoseconds: a client that reads epoch seconds as a double has them no better.
+const DOUBLE: u64 = 500;
 
 const SCHEMA: &str = "
 CREATE TABLE chunks (
@@ -193,18 +195,20 @@ impl PointsReader {
     }
 
     pub(super) fn at(&self, series: SeriesHash, recent: &Recent, timestamp: Timestamp) -> rusqlite::Result<Option<Point>> {
-        let there = |points: &[Point]| points.iter().rfind(|point| point.timestamp == timestamp).copied();
-        if let Some(point) = there(&recent.points) {
-            return Ok(Some(point));
-        }
-        let sql = "SELECT seq FROM chunks WHERE series = ?1 AND seq <= ?2 AND first <= ?3 AND last >= ?3 ORDER BY seq DESC";
-        let seqs = self.rows(sql, params![series.to_be_bytes(), recent.upto, timestamp.nanos()], |row| row.get::<_, i64>(0))?;
-        for seq in seqs {
-            if let Some(point) = there(&self.points_of(seq)?) {
-                return Ok(Some(point));
+        let off = |point: &Point| point.timestamp.nanos().abs_diff(timestamp.nanos());
+        let nearest = |points: &[Point]| points.iter().rev().filter(|point| off(point) <= DOUBLE).min_by_key(|point| off(point)).copied();
+        let mut found = nearest(&recent.points);
+        let sql = "SELECT seq FROM chunks WHERE series = ?1 AND seq <= ?2 AND first <= ?3 AND last >= ?4 ORDER BY seq DESC";
+        let (latest, earliest) = (timestamp.plus(DOUBLE as i64), timestamp.plus(-(DOUBLE as i64)));
+        let params = params![series.to_be_bytes(), recent.upto, latest.nanos(), earliest.nanos()];
+        for seq in self.rows(sql, params, |row| row.get::<_, i64>(0))? {
+            if found.is_some_and(|point| off(&point) == 0) {
+                break;
             }
+            let there = nearest(&self.points_of(seq)?);
+            found = there.filter(|there| found.is_none_or(|found| off(there) < off(&found))).or(found);
         }
-        Ok(None)
+        Ok(found)
     }
 
     pub(super) fn around(

@@ -5,8 +5,8 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use super::filter::Resolved;
-use super::reader::{StoreReader, parse_cursor, stored};
-use super::{Filter, Incident, Page, StoreError, Stored, Totals};
+use super::reader::{StoreReader, newest, parse_cursor, stored};
+use super::{Filter, Incident, IncidentPage, Page, StoreError, Stored, Totals};
 
 /// The most anomalies that are listed with an incident.
 const LISTED: i64 = 10_000;
@@ -19,11 +19,12 @@ impl StoreReader {
     ///
     /// # Errors
     /// A cursor that is none, or SQLite's own.
-    pub fn incidents(&self, filter: &Filter, cursor: Option<&str>, limit: usize) -> Result<(Page<Incident>, Totals), StoreError> {
+    pub fn incidents(&self, filter: &Filter, cursor: Option<&str>, limit: usize) -> Result<IncidentPage, StoreError> {
         let before = cursor.map(parse_place).transpose()?.unwrap_or((i64::MAX, i64::MAX));
         self.read(|connection| {
+            let as_of = newest(connection)?;
             let Some(filter) = Resolved::new(connection, filter)? else {
-                return Ok((Page { items: Vec::new(), next: None }, Totals::default()));
+                return Ok(IncidentPage { page: Page { items: Vec::new(), next: None }, totals: Totals::default(), as_of });
             };
             let mut conditions = filter.on_incidents();
             conditions.and("(i.first, i.num) < (?, ?)", [before.0.into(), before.1.into(), Value::from(limit as i64 + 1)]);
@@ -40,7 +41,7 @@ impl StoreReader {
             items.truncate(limit);
             let next = items.last().filter(|_| more).map(|(_, (first, num))| format!("{first}-{num}"));
             let items = items.into_iter().map(|(incident, _)| incident).collect();
-            Ok((Page { items, next }, totals(connection, &filter)?))
+            Ok(IncidentPage { page: Page { items, next }, totals: totals(connection, &filter)?, as_of })
         })
     }
 

@@ -117,6 +117,15 @@ pub struct Incident {
     pub peak: String,
 }
 
+/// A page of incidents, and what was true when it was read.
+#[derive(Clone, Debug)]
+pub struct IncidentPage {
+    pub page: Page<Incident>,
+    pub totals: Totals,
+    /// The number of what was detected last: what comes behind it is not in here.
+    pub as_of: u64,
+}
+
 /// What a filter holds in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {

@@ -111,8 +111,7 @@ impl StoreReader {
     /// # Errors
     /// SQLite's own.
     pub fn newest(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0)";
-        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64))
+        self.read(|connection| Ok(newest(connection)?))
     }
 
     /// The least number that retention has not deleted: a reader that stands more than one before it has a gap. What was
@@ -153,6 +152,11 @@ impl StoreReader {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
         self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+pub(super) fn newest(connection: &Connection) -> rusqlite::Result<u64> {
+    let sql = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0)";
+    Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }
 
 pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {

@@ -167,7 +167,7 @@ fn filters_hold_together_and_only_a_star_is_special() {
         (Filter { series: Some(hash("cpu_usage")), critical: Some(true), from: Some(at(20)), to: Some(at(20)), ..metric("c*") }, "b"),
     ] {
         assert_eq!(listed(&reader, &filter).concat(), expected, "{filter:?}");
-        let (page, totals) = reader.incidents(&filter, None, 100).unwrap();
+        let IncidentPage { page, totals, .. } = reader.incidents(&filter, None, 100).unwrap();
         assert_eq!((totals.anomalies, totals.incidents), (expected.len() as u64, page.items.len() as u64), "{filter:?}");
     }
 }
@@ -196,21 +196,21 @@ fn incidents_come_in_the_order_of_their_first_anomaly_and_stay_there() {
         row("f", "p", 10, 3.0, "old"),
     ];
     commit(&mut store, 1, 1, &rows);
-    let (page, totals) = reader.incidents(&Filter::default(), None, 2).unwrap();
+    let IncidentPage { page, totals, .. } = reader.incidents(&Filter::default(), None, 2).unwrap();
     assert_eq!(totals, Totals { incidents: 4, anomalies: 6 });
     let names = |page: &Page<Incident>| page.items.iter().map(|incident| incident.id.clone()).collect::<Vec<_>>();
     assert_eq!(names(&page), ["tie2", "tie1"]);
     commit(&mut store, 2, 1, &[row("g", "m", 500, 1.0, "new"), row("h", "q", 150, 1.0, "between")]);
-    let (page, _) = reader.incidents(&Filter::default(), page.next.as_deref(), 10).unwrap();
+    let IncidentPage { page, .. } = reader.incidents(&Filter::default(), page.next.as_deref(), 10).unwrap();
     assert_eq!((names(&page), page.next), (vec!["between".into(), "early".into(), "old".to_owned()], None));
     let old = &page.items[2];
     assert_eq!((old.start, old.end, old.count, old.critical), (at(10), at(900), 3, true));
     assert_eq!(old.peak, "{\"id\":\"e\"}", "the first of the strongest");
     // Met by any of its anomalies, and not by its span.
     let inside = Filter { from: Some(at(60)), to: Some(at(99)), ..Filter::default() };
-    assert_eq!(reader.incidents(&inside, None, 10).unwrap().0.items.len(), 0);
+    assert_eq!(reader.incidents(&inside, None, 10).unwrap().page.items.len(), 0);
     let warnings = Filter { critical: Some(false), metric: Some("p".into()), ..Filter::default() };
-    let (page, totals) = reader.incidents(&warnings, None, 10).unwrap();
+    let IncidentPage { page, totals, .. } = reader.incidents(&warnings, None, 10).unwrap();
     assert_eq!((names(&page), totals), (vec!["old".to_owned()], Totals { incidents: 1, anomalies: 1 }));
 }
 
@@ -263,7 +263,7 @@ fn what_is_forgotten_is_gone_and_no_gap() {
     let stored = store.commit(&Commit { upto: Position { frame: 2, row: 0 }, at: at(1), changes }).unwrap();
     assert_eq!(ids(&stored), ["d"]);
     assert_eq!(listed(&reader, &Filter::default()), ["d", "b"]);
-    assert_eq!(reader.incidents(&Filter::default(), None, 10).unwrap().1, Totals { incidents: 2, anomalies: 2 });
+    assert_eq!(reader.incidents(&Filter::default(), None, 10).unwrap().totals, Totals { incidents: 2, anomalies: 2 });
     assert_eq!((seqs(&reader.after(Some(0), 10).unwrap()), reader.oldest_kept().unwrap(), reader.newest().unwrap()), (vec![2, 4], 1, 4));
 }
 

@@ -128,8 +128,26 @@ async fn pages_are_html_and_hold_no_script_of_their_own() {
     let server = Server::new().await;
     let start = server.get("/").await;
     assert_eq!((start.status.as_u16(), start.header("content-type")), (200, "text/html; charset=utf-8"));
-    assert!(start.body.contains("curl -d") && !start.body.contains("<script") && !start.body.contains("style="), "{}", start.body);
-    assert_eq!(server.get("/assets/start.css").await.header("content-type"), "text/css; charset=utf-8");
+    assert_eq!((start.header("cache-control"), start.header("vary")), ("no-cache", "accept-encoding"));
+    let tag = start.header("etag");
+    assert!(tag.len() > 10, "{tag}");
+    let again = server.send(Method::GET, "/", &[("if-none-match", tag)], Body::empty()).await;
+    assert_eq!((again.status.as_u16(), again.body.as_str(), again.header("etag")), (304, "", tag));
+    let build = tag.trim_matches('"');
+    let style = server.get(&format!("/assets/{build}/style.css")).await;
+    assert_eq!((style.header("content-type"), style.header("content-encoding")), ("text/css; charset=utf-8", ""));
+    assert_eq!(style.header("cache-control"), "public, max-age=31536000, immutable");
+    let path = format!("/assets/{build}/app.js");
+    let packed = server.send(Method::GET, &path, &[("accept-encoding", "gzip, br")], Body::empty()).await;
+    assert_eq!((packed.header("content-type"), packed.header("content-encoding")), ("text/javascript; charset=utf-8", "gzip"));
+    assert_ne!(packed.header("etag"), tag);
+    let head = server.send(Method::HEAD, &path, &[], Body::empty()).await;
+    let whole = server.get(&path).await;
+    assert_eq!((head.status.as_u16(), head.body.len(), head.header("content-type")), (200, 0, "text/javascript; charset=utf-8"));
+    assert!(whole.body.starts_with("import "), "{}", whole.body);
+    for path in [format!("/assets/{build}/nothing.js"), format!("/assets/{build}/index.html"), "/assets/0123456789abcdef/app.js".into(), "/assets/app.js".into()] {
+        server.get(&path).await.problem(404, "not_found");
+    }
     let docs = server.get("/docs").await;
     assert_eq!((docs.status.as_u16(), docs.header("location")), (307, "docs/"));
     let docs = server.get("/docs/").await;

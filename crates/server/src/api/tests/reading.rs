@@ -141,6 +141,7 @@ async fn incidents_are_listed_and_told() {
     let server = filled().await;
     let body = server.get("/incidents?metric=m").await.json();
     assert_eq!((&body["totals"], &body["next"]), (&json!({"incidents": 3, "anomalies": 3}), &Value::Null));
+    assert_eq!(body["cursor"], "3", "where the WebSocket goes on");
     let incident = &body["incidents"][1];
     assert_eq!((&incident["severity"], &incident["start"], &incident["count"]), (&json!("critical"), &json!(2000), &json!(1)));
     assert_eq!((&incident["labels"], &incident["peak"]["value"]), (&json!({"dc": "eu"}), &json!(90.0)));
@@ -186,6 +187,13 @@ async fn a_point_is_explained_by_the_stored_anomaly_or_the_engine() {
     let calm = server.get(&format!("/series/explain?{series}&at=1970-01-01T00:16:39Z")).await.json();
     assert_eq!(calm["verdict"], "normal");
     server.get(&format!("/series/explain?{series}&at=5")).await.problem(404, "not_found");
+    // As a client has it that reads times as doubles, and not further off.
+    server.fill(&rise("m", r#"{"dc":"eu"}"#, 1_700_000_000, 50.0)).await;
+    server.fill("{\"metric\":\"m\",\"labels\":{\"dc\":\"eu\"},\"timestamp\":\"2023-11-14T22:13:21.725779671Z\",\"value\":90}").await;
+    let fired = server.get(&format!("/series/explain?{series}&at=1700000001.7257798")).await.json();
+    assert_eq!((&fired["verdict"], &fired["value"]), (&json!("anomaly"), &json!(90.0)));
+    assert!(fired["incident_id"].is_string());
+    server.get(&format!("/series/explain?{series}&at=1700000001.725781")).await.problem(404, "not_found");
     server.get("/series/explain?series=unknown&at=1000").await.problem(404, "not_found");
 }
 

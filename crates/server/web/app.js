@@ -1,0 +1,217 @@
+// Wires the parts together; holds which series, anomaly and filter are open, and mirrors that in the address.
+import * as api from "./api.js";
+import { $, h, put, icon, kept, nowSeconds, clock, clockFull, day, some, copy, worse } from "./base.js";
+import { Chart } from "./chart.js";
+import { Lanes } from "./lanes.js";
+import { Feed } from "./feed.js";
+import { Uploads } from "./uploads.js";
+import { explain } from "./explain.js";
+import { search } from "./search.js";
+import { tiles } from "./tiles.js";
+
+const phone = matchMedia("(max-width: 719px)"), sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+let toasting;
+function toast(text) {
+  clearTimeout(toasting);
+  put($("toast"), text);
+  $("toast").hidden = false;
+  toasting = setTimeout(() => ($("toast").hidden = true), 6000);
+}
+
+const chart = new Chart(api, async (series, at) => {
+  try { openAnomaly(await api.explain({ series, at }), false); } catch (fault) { toast(fault.message); }
+});
+const feed = new Feed(api, (a) => openAnomaly(a, true));
+const lanes = new Lanes(api, choose);
+const uploads = new Uploads(api, showFile, () => lanes.soon());
+const showTiles = tiles();
+search(api, (s) => openSeries(s));
+
+/** A bar, a lane or a file's time was chosen, or with null nothing any more. */
+async function choose(only) {
+  if (!only) { lanes.show(null); return clearFilter(); }
+  feed.filter({ only });
+  if (only.from === undefined) return openSeries(only.lane);
+  if (phone.matches || !only.lane) return;
+  const { anomalies } = await api.anomalies({ series: only.lane.series, from: only.from, to: only.to - 1e-3, limit: 1000 }).catch(() => ({ anomalies: [] }));
+  if (feed.only !== only) return; // another was chosen meanwhile
+  if (anomalies.length) openAnomaly(anomalies.reduce(worse), false);
+  Object.assign(chart, { info: only.lane, marked: anomalies.length ? anomalies.reduce(worse).timestamp : null });
+  showTitle(only.lane);
+  chart.zoom(only.from - 300, Math.min(only.to + 300, nowSeconds()));
+}
+
+/** Opens overview, list and chart at the time of a file's data, which may be long ago. */
+async function showFile(report) {
+  const moment = (t) => day(t) + clock(t), pad = Math.max(30, (report.to - report.from) * 0.02);
+  const range = { from: report.from - pad, to: report.to + pad, label: `${report.file} · ${moment(report.from)} – ${moment(report.to)}` };
+  lanes.mark(null);
+  await Promise.all([lanes.show(range), feed.filter({ only: range, level: "" })]);
+  const worst = feed.shown.groups[0] && feed.shown.groups.map((g) => g.peak).reduce(worse);
+  const info = worst ?? (await api.series({ limit: 1000 }).catch(() => ({ series: [] }))).series.find((s) => s.last.timestamp >= report.from && s.last.timestamp <= report.to);
+  if (!info) return;
+  if (worst) openAnomaly(worst, false); else { showTitle(info); explain(null); feed.select(null); address(info.series); }
+  Object.assign(chart, { info, marked: worst?.timestamp ?? null });
+  showDetail();
+  chart.zoom(range.from, range.to);
+}
+
+function showTitle(s) { $("chart-h").replaceChildren(h("b", { textContent: s.metric }), h("span", { className: "labels", textContent: s.series.slice(s.metric.length) })); $("chart-h").title = s.series; }
+function showDetail() { if (phone.matches) { document.body.classList.add("detail-open"); $("back").focus(); } }
+const address = (s, a) => history.replaceState(null, "", `#series=${encodeURIComponent(s)}${a ? `&anomaly=${encodeURIComponent(a)}` : ""}`);
+
+function openSeries(s, quietly = false) {
+  showTitle(s);
+  if (!quietly) { explain(null); feed.select(null); address(s.series); showDetail(); }
+  return chart.open(s);
+}
+async function openAnomaly(a, move) {
+  showTitle(a);
+  feed.select(a);
+  explain(a, toast);
+  address(a.series, a.id);
+  if (move) { showDetail(); await chart.open(a, a.timestamp); }
+}
+/** The newest anomaly, followed live; or any series while there is none. */
+async function openNewest() {
+  const a = feed.all.groups[0]?.peak;
+  if (a) { showTitle(a); feed.select(a); explain(a, toast); await chart.open(a); chart.marked = a.timestamp; return chart.plot?.redraw(false); }
+  const { series } = await api.series({ limit: 1 }).catch(() => ({ series: [] }));
+  if (series.length && !chart.info) await openSeries(series[0], true);
+}
+/** What the address names, as a copied link does. False where it names nothing that is known. */
+async function openAddress() {
+  const wanted = new URLSearchParams(location.hash.slice(1)), id = wanted.get("anomaly"), name = wanted.get("series");
+  if (id) {
+    try { await openAnomaly((await api.anomaly(id)).anomaly, true); return true; }
+    catch (fault) { toast(fault.status === 404 ? "This anomaly is no longer kept." : fault.message); }
+  }
+  if (!name) return false;
+  const brace = name.indexOf("{");
+  await openSeries({ series: name, metric: brace < 0 ? name : name.slice(0, brace) });
+  return true;
+}
+addEventListener("hashchange", openAddress);
+function closeDetail() { document.body.classList.remove("detail-open"); $("feed").focus({ preventScroll: true }); }
+
+// Connection: one pill, one banner, one toast. What is on screen stays, and says how old it is.
+const STATES = { live: "Connected", connecting: "Connecting", offline: "Offline", polling: "Polling" };
+let countdown, lost = null;
+api.live.addEventListener("state", ({ detail: s }) => {
+  clearInterval(countdown);
+  const on = s.state === "live" || s.state === "polling", back = on && lost;
+  $("conn").dataset.state = s.state;
+  put($("conn").lastChild, STATES[s.state]);
+  $("conn").title = s.state === "polling" ? "No WebSocket comes through: the page asks every 5 s" : "";
+  if (s.state === "offline") {
+    if (!lost) put($("say"), "Connection lost");
+    lost ??= { seen: s.seen, row: $("rows").querySelector("li:not(.divider)") };
+    const tell = () => put($("banner").children[1], `Connection lost at ${clockFull(lost.seen)}. Trying again in ${Math.max(0, Math.ceil(s.retry_at - nowSeconds()))} s.`);
+    countdown = setInterval(tell, 250);
+    tell();
+  }
+  const gone = !on && lost !== null;
+  $("banner").hidden = !gone;
+  if (s.state === "connecting" && lost) put($("banner").children[1], "Reconnecting…");
+  document.body.classList.toggle("stale", gone);
+  feed.offline = gone;
+  feed.status();
+  chart.lose(gone);
+  if (!back) return;
+  if (s.replayed) { feed.away(s.replayed, lost.row); toast(`Missed ${some(s.replayed, "anomaly", "anomalies")} while away, loaded`); } else if (s.state === "live") toast("Connected again. Nothing was missed.");
+  lost = null;
+  lanes.soon();
+  api.replaced().then((yes) => yes && !uploads.busy() && location.reload());
+});
+$("banner").lastElementChild.onclick = () => api.reconnect();
+api.live.addEventListener("anomaly", ({ detail }) => { feed.arrive(detail); lanes.soon(); if (started && !chart.info) openNewest(); });
+api.live.addEventListener("snapshot", ({ detail }) => { feed.snapshot(detail); lanes.soon(); });
+api.live.addEventListener("gap", async () => {
+  toast("Some of what was missed is no longer kept. The list was loaded anew.");
+  lost = null;
+  feed.reset();
+  api.connect(await patiently(() => feed.load()));
+  lanes.refresh();
+});
+
+// Theme: automatic, light, dark.
+const root = document.documentElement, themes = ["auto", "light", "dark"];
+function theme(name) {
+  if (name === "auto") delete root.dataset.theme; else root.dataset.theme = name;
+  kept.set("theme", name === "auto" ? null : name);
+  $("theme").replaceChildren(icon(name));
+  $("theme").title = `Theme: ${name} (t)`;
+  $("theme").setAttribute("aria-label", `Theme: ${name}`);
+  chart.plot && chart.draw();
+}
+const nextTheme = () => theme(themes[(themes.indexOf(root.dataset.theme ?? "auto") + 1) % 3]);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chart.plot && chart.draw());
+
+$("theme").onclick = nextTheme;
+$("pick").onclick = $("pick2").onclick = () => uploads.choose();
+$("keys").onclick = () => $("help").showModal();
+$("back").onclick = closeDetail;
+$("chip").lastElementChild.onclick = () => choose(null);
+function clearFilter() { lanes.mark(null); feed.filter({ only: null, level: "" }); }
+
+const single = { "/": () => $("q").focus(), j: () => feed.move(1), k: () => feed.move(-1), l: () => chart.live(), p: () => feed.freeze(!feed.held()), u: () => uploads.choose(), t: nextTheme, "?": () => $("help").showModal() };
+$("keys-on").checked = kept.get("keys") !== "off";
+$("keys-on").onchange = () => kept.set("keys", $("keys-on").checked ? null : "off");
+addEventListener("keydown", (e) => {
+  if (e.ctrlKey || e.metaKey || e.altKey || $("help").open || e.target.matches("input, textarea")) return;
+  if (e.key === "Escape") document.body.classList.contains("detail-open") ? closeDetail() : choose(null);
+  else if (single[e.key] && $("keys-on").checked) { e.preventDefault(); single[e.key](); }
+});
+
+// First event: until one has arrived there is nothing to draw, so the page shows how to send it.
+const send = (values) => [`for v in ${values}; do`, `  curl -s ${new URL("events/raw", location.href)} \\`, "    -H 'Content-Type: application/json' \\", `    -d "{\\"metric\\": \\"cpu_usage\\", \\"value\\": $v}"`, "done"].join("\n");
+async function untilFirstEvent() {
+  let s = await patiently(() => api.stats());
+  showTiles(s);
+  if (s.events_total) return;
+  document.body.classList.add("is-empty");
+  $("main").hidden = true;
+  $("empty").hidden = false;
+  $("curl").textContent = send("52 55 54 57 53 56 54 55 52 58 54 53 56 55 57 54 52 55 53 56 95");
+  $("copy").onclick = async () => {
+    const copied = await copy($("curl").textContent);
+    if (!copied) getSelection().selectAllChildren($("curl"));
+    put($("copy"), copied ? "Copied" : "Press Ctrl+C");
+    setTimeout(() => put($("copy"), "Copy"), 2500);
+  };
+  while (!s.events_total) { await sleep(1000); s = await api.stats().catch(() => s); }
+  showTiles(s);
+  $("waiting").dataset.state = "got";
+  put($("waiting").lastChild, `${some(s.events_total, "event")} received. Opening the dashboard…`);
+  await sleep(1600);
+  $("empty").hidden = true;
+  document.body.classList.remove("is-empty");
+  $("main").hidden = false;
+}
+
+/** Asks until the server answers: a page that was loaded just before a restart still begins. */
+async function patiently(ask) {
+  for (let wait = 500; ; wait = Math.min(8000, 2 * wait)) {
+    try { return await ask(); } catch { await sleep(wait); }
+  }
+}
+
+let started = false;
+async function start() {
+  theme(root.dataset.theme ?? "auto");
+  explain(null);
+  const cursor = await patiently(() => feed.load());
+  api.connect(cursor);
+  await untilFirstEvent();
+  await lanes.refresh();
+  if (!(await openAddress())) await openNewest();
+  started = true;
+  if (!chart.info) openNewest();
+  // A hidden page asks for nothing: the socket goes on, and what it brought is there when it is looked at.
+  const every = (ms, work) => setInterval(() => document.hidden || feed.offline || work(), ms);
+  let asking = false;
+  every(1000, async () => { if (asking) return; asking = true; await api.stats().then(showTiles, () => {}); asking = false; });
+  every(2000, () => chart.tick());
+  every(60_000, async () => { lanes.refresh(); const list = feed.shown, page = await api.incidents({ ...feed.query(), limit: 60 }).catch(() => null); if (page && list === feed.shown && feed.level !== "warning") feed.snapshot(page, list); });
+}
+start();
