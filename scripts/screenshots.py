@@ -22,7 +22,7 @@ SERIES = [
     ("cache_hit_ratio", {"pool": "sessions"}, 0.94, 0.02, 0.006, 1), ("tls_handshakes", {"lb": "edge-1"}, 860, 210, 40, 1),
 ]
 # Which series, how many seconds before the first picture, how many standard deviations: what is seen first.
-RECENT = [(0, 1320, 11), (1, 1260, 9), (3, 1200, 13), (4, 1140, -7), (0, 420, 5), (2, 240, 14), (9, 190, 9.5), (0, 70, 4.6)]
+RECENT = [(0, 1320, 11), (1, 1260, 9), (3, 1200, 13), (4, 1140, -7), (0, 420, 5), (2, 240, 9), (9, 190, 7.5), (0, 70, 4.6)]
 
 
 class Metrics:
@@ -34,7 +34,7 @@ class Metrics:
         self.spikes = {}
         for i, (*_, trouble) in enumerate(SERIES):
             for _ in range(trouble):
-                self.spike(i, random_.randrange(3600, DAY), random_.choice((1, 1, -1)) * (4 + 9 * random_.random() ** 3), random_.randrange(1, 4))
+                self.spike(i, random_.randrange(3600, DAY), random_.choice((1, 1, -1)) * (2.5 + 10 * random_.random() ** 2), random_.randrange(1, 4))
         for i, ago, z in RECENT:
             self.spike(i, ago, z, 3)
 
@@ -46,7 +46,7 @@ class Metrics:
 
     def event(self, i: int, at: int) -> dict:
         metric, labels, base, swing, sd, _ = SERIES[i]
-        z = self.spikes.get((i, at)) or 0.9 * (self.noise[(at * 31 + i * 977) % 4096] + self.noise[(at // 30 * 17 + i) % 4096])
+        z = self.spikes.get((i, at)) or self.noise[(at * 31 + i * 977) % 4096] + 0.3 * math.sin(at / 700 + i)
         value = base + swing * math.sin(at * 2 * math.pi / 21_600 + i) + sd * z
         meta = {"version": "2026.11.3"} if "host" in labels else {}
         return {"metric": metric, "labels": labels, "timestamp": at, "value": float(f"{value:.5g}"), "meta": meta}
@@ -94,13 +94,13 @@ def hover(page: Page) -> None:
 def upload(page: Page) -> None:
     def file(name: str, rows: str) -> dict:
         return {"name": name, "mimeType": "text/csv", "buffer": rows.encode()}
-    def csv(n: int, at: int) -> str:
-        return "timestamp,metric,value\n" + "".join(f"{at + 10 * i},batch_seconds,{95 if i == n - 40 else 50 + i * 7 % 5}\n" for i in range(n))
+    def csv(name: str, n: int, at: int) -> str:
+        return "timestamp,metric,value\n" + "".join(f"{at + 10 * i},{name},{95 if i == n - 40 else 50 + i * 7 % 5}\n" for i in range(n))
     devtools = page.context.new_cdp_session(page)
     devtools.send("Network.enable")
     devtools.send("Network.emulateNetworkConditions", {"offline": False, "latency": 20, "downloadThroughput": -1, "uploadThroughput": 300_000})
-    messy = csv(400, 1_795_000_000).replace("50\n", "n/a\n", 3) + "1732270000000,batch_seconds,50\n"
-    page.set_input_files("#file", [file("web-03-cpu.csv", csv(3000, 1_790_000_000)), file("messy-export.csv", messy), file("broken.json", "[{"), file("orders-2026-11.csv", csv(120_000, 1_700_000_000))])
+    messy = csv("export_rows", 400, 1_795_000_000).replace("50\n", "n/a\n", 3) + "1732270000000,export_rows,50\n"
+    page.set_input_files("#file", [file("web-03-cpu.csv", csv("batch_seconds", 3000, 1_790_000_000)), file("messy-export.csv", messy), file("broken.json", "[{"), file("orders-2026-11.csv", csv("orders", 120_000, 1_700_000_000))])
     page.wait_for_timeout(4000)
 
 

@@ -3,8 +3,6 @@
 //! uPlot's two files are taken from `$ANOMALY_WEB_VENDOR`, else from `web/node_modules`, else npm brings them into `OUT_DIR`.
 //! Without npm the build succeeds with a warning, and the page says that its charts are missing; with `CI=true` it fails.
 
-#![expect(clippy::print_stdout, reason = "cargo reads a build script's words from its output")]
-
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs;
@@ -20,6 +18,9 @@ use xxhash_rust::xxh3::Xxh3;
 const VENDOR: [&str; 2] = ["uPlot.iife.min.js", "uPlot.min.css"];
 /// Stands in the page for the name of the folder that its files are served from.
 const BUILD: &str = "BUILD";
+
+/// Names and contents.
+type Files = Vec<(String, Vec<u8>)>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -48,7 +49,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         fs::write(&plain, bytes)?;
         fs::write(&gzip, packed.finish()?)?;
         let kind = content_type(&name).ok_or_else(|| format!("web/{name}: no content type is known for it"))?;
-        writeln!(list, "    File {{ name: {name:?}, content_type: {kind:?}, plain: include_bytes!({plain:?}), gzip: include_bytes!({gzip:?}) }},")?;
+        writeln!(
+            list,
+            "    File {{ name: {name:?}, content_type: {kind:?}, plain: include_bytes!({plain:?}), gzip: include_bytes!({gzip:?}) }},"
+        )?;
     }
     list.push_str("];\n");
     fs::write(out.join("web.rs"), list)?;
@@ -66,7 +70,7 @@ fn content_type(name: &str) -> Option<&'static str> {
 }
 
 /// Our own files: everything of the folder but npm's.
-fn own(web: &Path) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+fn own(web: &Path) -> Result<Files, Box<dyn Error>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(web)? {
         let path = entry?.path();
@@ -97,7 +101,7 @@ fn slim(text: &str) -> Result<String, String> {
 }
 
 /// uPlot's files; empty ones where they cannot be had.
-fn vendor(out: &Path) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+fn vendor(out: &Path) -> Result<Files, Box<dyn Error>> {
     if let Some(folder) = std::env::var_os("ANOMALY_WEB_VENDOR") {
         // Whoever names a folder means it.
         let folder = PathBuf::from(folder);
@@ -114,11 +118,14 @@ fn vendor(out: &Path) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
         return Err(format!("the dashboard's charts need uPlot, and npm did not bring it: {reason}").into());
     }
     println!("cargo::warning=the dashboard is built without charts, since npm did not bring uPlot: {reason}");
-    println!("cargo::warning=with npm installed, `touch crates/server/build.rs` and build again; or name a folder with {} in ANOMALY_WEB_VENDOR", VENDOR.join(" and "));
+    println!(
+        "cargo::warning=with npm installed, `touch crates/server/build.rs` and build again; or name a folder with {} in ANOMALY_WEB_VENDOR",
+        VENDOR.join(" and ")
+    );
     Ok(VENDOR.map(|name| (name.to_owned(), Vec::new())).into())
 }
 
-fn read_vendor(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, Box<dyn Error>> {
+fn read_vendor(folder: &Path) -> Result<Files, Box<dyn Error>> {
     let read = |name: &str| match fs::read(folder.join(name)) {
         Ok(bytes) if !bytes.is_empty() => Ok((name.to_owned(), bytes)),
         Ok(_) => Err(format!("{name} is empty").into()),

@@ -6,7 +6,7 @@ function ruler(a) {
   const low = Math.min(a.lower, a.value), high = Math.max(a.upper, a.value);
   // In halves, since the difference of two doubles may be beyond one.
   const half = high / 2 - low / 2 || 1, share = (v) => (v / 2 - low / 2) / half, at = (v) => `${(9.7 + share(v) * 80.6).toFixed(2)}%`, level = a.severity ?? "fine";
-  const label = (v, y, text, cls) => svg("text", { x: at(v), y, class: cls, "text-anchor": share(v) < 0.12 ? "start" : share(v) > 0.88 ? "end" : "middle" }, text);
+  const label = (v, y, text, cls) => svg("text", { x: at(v), y, class: cls, "text-anchor": text.length < 12 || (share(v) > 0.2 && share(v) < 0.8) ? "middle" : share(v) < 0.5 ? "start" : "end" }, text);
   const el = svg("svg", { class: "ruler", role: "img", "aria-label": `Expected ${num(a.lower)} to ${num(a.upper)}, value ${num(a.value)}` });
   el.append(svg("line", { x1: 0, x2: "100%", y1: 32, y2: 32, class: "base" }),
     svg("rect", { x: at(a.lower), y: 26, width: `${Math.max(0.4, parseFloat(at(a.upper)) - parseFloat(at(a.lower))).toFixed(2)}%`, height: 12, rx: 3, class: "band" }),

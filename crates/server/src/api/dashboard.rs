@@ -42,7 +42,8 @@ fn file(name: &str, keep: &'static str, asked: &HeaderMap) -> Result<Response, P
     let gzip = takes_gzip(asked);
     let tag = format!("\"{}{}\"", files::BUILD, if gzip { "-gzip" } else { "" });
     let known = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
-    let known = known.flat_map(|tags| tags.split(',')).any(|known| matches!(known.trim(), "*") || known.trim().trim_start_matches("W/") == tag);
+    let known =
+        known.flat_map(|tags| tags.split(',')).any(|known| matches!(known.trim(), "*") || known.trim().trim_start_matches("W/") == tag);
     let mut response = match (known, gzip) {
         (true, _) => StatusCode::NOT_MODIFIED.into_response(),
         (false, true) => ([(header::CONTENT_ENCODING, "gzip")], file.gzip).into_response(),
@@ -79,7 +80,9 @@ mod tests {
 
     #[test]
     fn gzip_is_taken_where_it_is_named_and_not_refused() {
-        for (accepted, takes) in [("gzip", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("br", false), ("", false), ("gzip; q=0.0", false)] {
+        for (accepted, takes) in
+            [("gzip", true), ("br, GZIP;q=0.5", true), ("gzip;q=0", false), ("br", false), ("", false), ("gzip; q=0.0", false)]
+        {
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(accepted))]);
             assert_eq!(takes_gzip(&headers), takes, "{accepted:?}");
         }
@@ -103,7 +106,12 @@ mod tests {
         assert!(!page.contains("BUILD") && !page.contains("style=") && !page.contains("<style") && !page.contains(" onclick"));
         let folder = format!("assets/{}/", files::BUILD);
         let named: Vec<&str> = page.split(&folder).skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
-        assert!(named.len() >= 6 && page.matches("<script").count() == page.matches("<script src=").count() + page.matches("<script type=\"module\" src=").count(), "{named:?}");
+        assert!(
+            named.len() >= 6
+                && page.matches("<script").count()
+                    == page.matches("<script src=").count() + page.matches("<script type=\"module\" src=").count(),
+            "{named:?}"
+        );
         for name in named {
             text(name);
         }

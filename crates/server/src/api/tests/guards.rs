@@ -145,7 +145,12 @@ async fn pages_are_html_and_hold_no_script_of_their_own() {
     let whole = server.get(&path).await;
     assert_eq!((head.status.as_u16(), head.body.len(), head.header("content-type")), (200, 0, "text/javascript; charset=utf-8"));
     assert!(whole.body.starts_with("import "), "{}", whole.body);
-    for path in [format!("/assets/{build}/nothing.js"), format!("/assets/{build}/index.html"), "/assets/0123456789abcdef/app.js".into(), "/assets/app.js".into()] {
+    for path in [
+        format!("/assets/{build}/nothing.js"),
+        format!("/assets/{build}/index.html"),
+        "/assets/0123456789abcdef/app.js".into(),
+        "/assets/app.js".into(),
+    ] {
         server.get(&path).await.problem(404, "not_found");
     }
     let docs = server.get("/docs").await;
