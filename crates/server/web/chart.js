@@ -36,6 +36,7 @@ export class Chart {
     if (this.info?.series !== info.series) this.points = [];
     this.info = info;
     this.marked = at ?? null;
+    if (this.follow) this.move();
     // Wide enough for what it was compared with.
     const half = Math.max(this.span / 2, 1.5 * (info.window_seconds ?? 0));
     if (at && (at < this.from || !this.follow || at > this.to || half > this.span / 2)) {
@@ -74,9 +75,10 @@ export class Chart {
   /** Called every two seconds; moves the window only while following. */
   async tick() {
     if (!this.follow || this.offline || document.hidden) return;
-    [this.from, this.to] = [nowSeconds() - this.span, nowSeconds()];
+    this.move();
     await this.load();
   }
+  move() { [this.from, this.to] = [nowSeconds() - this.span, nowSeconds()]; }
 
   async load() {
     if (!this.info || !this.host.clientWidth) return;
@@ -199,11 +201,11 @@ export class Chart {
     return `value ${num(p.value)}, expected ${num(p.expected)} ± ${spread(p)}${p.z_score === null ? "" : `, z ${zed(p.z_score)}`}`;
   }
 
-  choose() {
+  /** A pointer means the anomaly within 8 px rather than the plain point next to it; a key means the point that was spoken. */
+  choose(reach = 8) {
     const p = this.points[this.plot?.cursor.idx];
     if (!p) return;
-    // Within 8 px an anomaly wins over the plain point next to it.
-    const near = (this.to - this.from) * (8 / this.host.clientWidth);
+    const near = (this.to - this.from) * (reach / this.host.clientWidth);
     const best = this.points.filter((q) => q.severity && Math.abs(q.t - p.t) <= near).sort((a, b) => Math.abs(a.t - p.t) - Math.abs(b.t - p.t))[0] ?? p;
     this.marked = best.t;
     this.plot.redraw(false);
@@ -212,7 +214,7 @@ export class Chart {
 
   key(e) {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[e.key];
-    if (e.key === "Enter") return this.choose();
+    if (e.key === "Enter") return this.choose(-1);
     if (step === undefined || !this.plot || !this.points.length) return;
     e.preventDefault();
     this.hold();
