@@ -52,13 +52,14 @@ class Metrics:
         return {"metric": metric, "labels": labels, "timestamp": at, "value": float(f"{value:.5g}"), "meta": meta}
 
     def past(self) -> list[dict]:
-        times = [*range(self.now - DAY, self.now - FINE, 10), *range(self.now - FINE, self.now, 2)]
-        return [self.event(i, at // 2 * 2) for at in times for i in range(len(SERIES))]
+        fine = (self.now - FINE) // 10 * 10
+        times = [*range(fine + FINE - DAY, fine, 10), *range(fine, self.now, 2)]
+        return [self.event(i, at) for at in times for i in range(len(SERIES))]
 
 
 def send_live(server: Server, metrics: Metrics, stop: threading.Event) -> None:
     """The series go on, beside sixty quiet ones that come ten times a second."""
-    sent, tick = metrics.now, 0
+    sent, tick = metrics.now // 2 * 2 + 2, 0
     while not stop.wait(0.1):
         tick += 1
         rows = [{"metric": "host_cpu", "labels": {"host": f"web-{i:02}"}, "value": 40 + (i * 7 + tick) % 5} for i in range(60)]

@@ -63,15 +63,20 @@ const clockFormat = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: 
 const clockFormatFull = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const clock = (t) => clockFormat.format(t * 1000);
 export const clockFull = (t) => clockFormatFull.format(t * 1000);
-const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
-/** "" today, "21 Nov " on any other day. */
-export const day = (t) => (dayFormat.format(t * 1000) === dayFormat.format(nowSeconds() * 1000) ? "" : `${dayFormat.format(t * 1000)} `);
+const dayFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" }), yearFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+/** "" today, "21 Nov " on any other day, "21 Nov 2024 " of another year. */
+export function day(t) {
+  const [then, now] = [t * 1000, nowSeconds() * 1000];
+  if (yearFormat.format(then) === yearFormat.format(now)) return "";
+  return `${(new Date(then).getFullYear() === new Date(now).getFullYear() ? dayFormat : yearFormat).format(then)} `;
+}
 export function ago(t, now = nowSeconds()) {
   const s = Math.max(0, Math.round(now - t));
   if (s < 3) return "now";
   if (s < 60) return `${s} s ago`;
   if (s < 3600) return `${Math.floor(s / 60)} min ago`;
-  return s < 86400 ? `${Math.floor(s / 3600)} h ago` : `${Math.floor(s / 86400)} d ago`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ago`;
+  return s < 730 * 86400 ? `${Math.floor(s / 86400)} d ago` : `${Math.floor(s / 31_557_600)} y ago`;
 }
 
 /** "cpu{dc="eu"}" in two tones: the metric, then its labels without the punctuation. */
