@@ -18,6 +18,7 @@ USED_BY = {
     "root": "power cuts, full disks: test_durability.py, make chaos",
     "loop": "power cuts, full disks: test_durability.py, make chaos",
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
+    "compose": "test_packaging.py: whether docker-compose takes docker-compose.yml",
     "readme": "the commands that README.md shows",
 }
 
@@ -25,7 +26,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "compose": _compose, "readme": _readme}[name]()
 
 
 def need(*names: str) -> None:
@@ -73,6 +74,13 @@ def _strace() -> str | None:
         return "strace is not installed"
     done = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "true"], capture_output=True, text=True)
     return None if done.returncode == 0 else f"strace cannot inject faults here: {done.stderr.strip()[-200:]}"
+
+
+def _compose() -> str | None:
+    if shutil.which("docker-compose"):
+        return None
+    has_plugin = shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
+    return None if has_plugin else "neither docker-compose nor docker compose is installed"
 
 
 def _readme() -> str | None:

@@ -1,0 +1,357 @@
+//! Which series are drawn, and where everything stands in the picture.
+
+use anomaly_detect::text;
+use anomaly_engine::Severity;
+use jiff::tz::TimeZone;
+
+use super::font::Font;
+use super::scale::{span_text, time_ticks, value_ticks};
+use super::scene::{Anchor, Place, Scene, Shape, Stroke, Text, Tone};
+use super::trace::{Band, Bucket, Dot, Mark, Trace, by_column};
+use super::Drawn;
+
+/// The most series of a figure.
+const PANELS: usize = 12;
+/// Names in the sentence on what was left out.
+const NAMED: usize = 3;
+/// The most marks that are drawn; of more, those that lie on each other are one.
+pub(crate) const MARKS: usize = 24_000;
+/// Up to so many marks each says what it is when it is pointed at.
+const EXPLAINED_MARKS: usize = 1000;
+
+const WIDTH: f32 = 1200.0;
+const LEFT: f32 = 66.0;
+const RIGHT: f32 = 24.0;
+const HEADER: f32 = 96.0;
+/// Above a panel: its name.
+const NAME: f32 = 26.0;
+/// Below a panel: its axis, and room to the next.
+const AXIS: f32 = 40.0;
+/// Left and right of the first and the last row, so that a mark there is seen whole.
+const MARGIN: f32 = 8.0;
+
+/// What stands above the panels.
+#[derive(Clone, Debug, Default)]
+pub struct Heading {
+    /// In large letters: what was found.
+    pub title: String,
+    /// Below: of what, and how it was judged.
+    pub subtitle: String,
+}
+
+/// The series that are drawn.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    pub(crate) heading: Heading,
+    pub(crate) zone: TimeZone,
+    pub(crate) panels: Vec<Panel>,
+    left_out: Option<String>,
+}
+
+/// One series.
+#[derive(Debug)]
+pub(crate) struct Panel {
+    pub(crate) name: String,
+    /// How many anomalies, and the strongest.
+    pub(crate) summary: String,
+    pub(crate) trace: Trace,
+    /// The ends of its axis of time, in nanoseconds; they differ.
+    pub(crate) times: (i64, i64),
+    /// The ends of its axis of values; they differ.
+    pub(crate) values: (f64, f64),
+}
+
+impl Figure {
+    /// The series with the strongest anomalies come first, and those beyond the limit are left out.
+    pub(crate) fn new(mut series: Vec<Drawn>, heading: Heading, zone: TimeZone) -> Self {
+        let strength = |drawn: &Drawn| drawn.trace.strongest().map_or(-1.0, |mark| mark.strength);
+        series.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
+        let n = series.len();
+        let left_out = (n > PANELS).then(|| left_out(&series[PANELS..], n));
+        series.truncate(PANELS);
+        let common = common_times(&series);
+        let panel = |Drawn { name, trace, .. }: Drawn| {
+            let times = common.or_else(|| trace.span()).unwrap_or((0, 0));
+            let times = if times.0 < times.1 { times } else { (times.0 - 500_000_000, times.1 + 500_000_000) };
+            Panel { summary: summary(&trace, &zone), values: value_range(&trace), name, trace, times }
+        };
+        let panels = series.into_iter().map(panel).collect();
+        Self { heading, panels, zone, left_out }
+    }
+
+    /// The sentence that says which series were left out.
+    pub(crate) fn left_out(&self) -> Option<String> {
+        self.left_out.clone()
+    }
+
+    /// The name of the zone of all times.
+    pub(crate) fn zone_name(&self) -> &str {
+        self.zone.iana_name().unwrap_or("UTC")
+    }
+
+    /// What was judged and how, and when that was.
+    pub(crate) fn subtitle(&self) -> String {
+        let common = self.panels.first().filter(|first| self.panels.iter().all(|panel| panel.times == first.times));
+        let when = common.map_or_else(|| "times in".to_owned(), |panel| span_text(panel.times.0, panel.times.1, &self.zone));
+        format!("{} · {when} {}", self.heading.subtitle, self.zone_name())
+    }
+
+    /// Everything as shapes.
+    pub(crate) fn scene(&self, font: &Font) -> Scene {
+        let height = match self.panels.len() {
+            0 | 1 => 380.0,
+            2 => 250.0,
+            3 | 4 => 190.0,
+            _ => 150.0,
+        };
+        let footer = if self.left_out.is_some() { 30.0 } else { 6.0 };
+        let total = HEADER + self.panels.len() as f32 * (NAME + height + AXIS) + footer;
+        let mut shapes = vec![Shape::Rect { at: (0.0, 0.0), size: (WIDTH, total), tone: Tone::Background }];
+        self.header(font, &mut shapes);
+        let n_marks: usize = self.panels.iter().map(|panel| panel.trace.marks().len()).sum();
+        for (i, panel) in self.panels.iter().enumerate() {
+            let top = HEADER + i as f32 * (NAME + height + AXIS) + NAME;
+            let area = Area { top, height, panel };
+            area.draw(font, &self.zone, MARKS / self.panels.len(), n_marks <= EXPLAINED_MARKS, &mut shapes);
+        }
+        if let Some(sentence) = &self.left_out {
+            let text = font.fitted(sentence, 12.0, WIDTH - LEFT - RIGHT);
+            shapes.push(label((LEFT, total - 14.0), text, 12.0, Anchor::Start, Tone::Muted));
+        }
+        let names: Vec<&str> = self.panels.iter().map(|panel| panel.name.as_str()).collect();
+        let description = format!("{}. Panels: {}", self.subtitle(), names.join(", "));
+        Scene { size: (WIDTH, total), title: self.heading.title.clone(), description, shapes }
+    }
+
+    fn header(&self, font: &Font, shapes: &mut Vec<Shape>) {
+        let room = WIDTH - LEFT - RIGHT;
+        let title = Text { bold: true, ..text_at((LEFT, 34.0), font.fitted(&self.heading.title, 20.0, room * 0.92), 20.0, Anchor::Start, Tone::Text) };
+        shapes.push(Shape::Text(title));
+        let subtitle = self.subtitle();
+        shapes.push(label((LEFT, 55.0), font.fitted(&subtitle, 12.0, room), 12.0, Anchor::Start, Tone::Muted));
+        let y = 80.0;
+        let mut x = LEFT;
+        let line = |x: f32, tone, dashed| Shape::Lines { lines: vec![vec![(x, y - 4.0), (x + 22.0, y - 4.0)]], stroke: Stroke { tone, width: 1.8, dashed } };
+        let mark = |x: f32, severity| Shape::Marks { severity, at: vec![((x + 11.0, y - 4.0), String::new())] };
+        let band = |x: f32| Shape::Rect { at: (x, y - 10.0), size: (22.0, 12.0), tone: Tone::Band };
+        let entries: [(&str, &dyn Fn(f32) -> Shape); 5] = [
+            ("value", &|x| line(x, Tone::Value, false)),
+            ("expected", &|x| line(x, Tone::Expected, true)),
+            ("nothing would be said", &band),
+            ("critical", &|x| mark(x, Severity::Critical)),
+            ("warning", &|x| mark(x, Severity::Warning)),
+        ];
+        for (name, shape) in entries {
+            shapes.push(shape(x));
+            shapes.push(label((x + 29.0, y), name.into(), 12.0, Anchor::Start, Tone::Muted));
+            x += 29.0 + font.width(name, 12.0) + 22.0;
+        }
+    }
+}
+
+/// A panel at its place in the picture.
+struct Area<'a> {
+    top: f32,
+    height: f32,
+    panel: &'a Panel,
+}
+
+impl Area<'_> {
+    fn x(&self, at: i64) -> f32 {
+        let (from, to) = self.panel.times;
+        let share = (at as f64 - from as f64) / (to as f64 - from as f64);
+        LEFT + MARGIN + share as f32 * (WIDTH - LEFT - RIGHT - 2.0 * MARGIN)
+    }
+
+    /// A value beyond the axis stands at its end.
+    fn y(&self, value: f64) -> f32 {
+        let (low, high) = self.panel.values;
+        // Halves, as the difference of two large numbers may not be finite.
+        let share = (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
+        self.top + self.height * (1.0 - share.clamp(0.0, 1.0) as f32)
+    }
+
+    fn place(&self, dot: Dot) -> Place {
+        (self.x(dot.at), self.y(dot.value))
+    }
+
+    fn draw(&self, font: &Font, zone: &TimeZone, most_marks: usize, explained: bool, shapes: &mut Vec<Shape>) {
+        let Self { top, height, panel } = *self;
+        let right = WIDTH - RIGHT;
+        shapes.push(Shape::Rect { at: (LEFT, top), size: (right - LEFT, height), tone: Tone::Panel });
+        let summary_width = font.width(&panel.summary, 12.0);
+        let name = font.fitted(&panel.name, 13.5, right - LEFT - summary_width - 24.0);
+        shapes.push(Shape::Text(Text { bold: true, ..text_at((LEFT, top - 8.0), name, 13.0, Anchor::Start, Tone::Text) }));
+        shapes.push(label((right, top - 8.0), panel.summary.clone(), 12.0, Anchor::End, Tone::Muted));
+        self.axes(font, zone, shapes);
+
+        let (bands, expected) = self.bands();
+        shapes.push(Shape::Areas { areas: bands, tone: Tone::Band });
+        shapes.push(Shape::Lines { lines: expected, stroke: Stroke { tone: Tone::Expected, width: 1.2, dashed: true } });
+        let line = |dots: Vec<Dot>| by_column(&dots, |at| self.x(at) as i64).into_iter().map(|dot| self.place(dot)).collect();
+        let lines = panel.trace.lines(Bucket::dots).into_iter().map(line).collect();
+        shapes.push(Shape::Lines { lines, stroke: Stroke { tone: Tone::Value, width: 1.4, dashed: false } });
+
+        // Warnings first, so that critical ones lie on them.
+        for severity in [Severity::Warning, Severity::Critical] {
+            let marks = self.marks(severity, most_marks / 2);
+            let tick = |mark: &&Mark| vec![(self.x(mark.dot.at), top), (self.x(mark.dot.at), top + 7.0)];
+            let mut ticks: Vec<Vec<Place>> = marks.iter().map(tick).collect();
+            ticks.dedup();
+            shapes.push(Shape::Lines { lines: ticks, stroke: Stroke { tone: severity.into(), width: 1.6, dashed: false } });
+            let said = |mark: &Mark| if explained { mark_text(mark, zone) } else { String::new() };
+            let at = marks.into_iter().map(|mark| (self.place(mark.dot), said(mark))).collect();
+            shapes.push(Shape::Marks { severity, at });
+        }
+    }
+
+    fn axes(&self, font: &Font, zone: &TimeZone, shapes: &mut Vec<Shape>) {
+        let right = WIDTH - RIGHT;
+        let grid = |from: Place, to: Place| vec![from, to];
+        let mut lines = Vec::new();
+        let (low, high) = self.panel.values;
+        for tick in value_ticks(low, high, (self.height / 40.0) as usize) {
+            let y = self.y(tick.at);
+            lines.push(grid((LEFT, y), (right, y)));
+            shapes.push(label((LEFT - 8.0, y + 4.0), font.fitted(&tick.label, 11.0, LEFT - 12.0), 11.0, Anchor::End, Tone::Muted));
+        }
+        let bottom = self.top + self.height;
+        let mut free_from = LEFT - 20.0;
+        for tick in time_ticks(self.panel.times.0, self.panel.times.1, 10, zone) {
+            let (x, half) = (self.x(tick.at), font.width(&tick.label, 11.0) / 2.0);
+            lines.push(grid((x, self.top), (x, bottom)));
+            if x - half >= free_from && x + half <= WIDTH - 4.0 {
+                free_from = x + half + 10.0;
+                shapes.push(label((x, bottom + 16.0), tick.label, 11.0, Anchor::Middle, Tone::Muted));
+            }
+        }
+        shapes.push(Shape::Lines { lines, stroke: Stroke { tone: Tone::Grid, width: 1.0, dashed: false } });
+    }
+
+    /// The band as areas and what was expected as lines: means over columns, broken where nothing was judged.
+    fn bands(&self) -> (Vec<Vec<Place>>, Vec<Vec<Place>>) {
+        let mut runs: Vec<Vec<(f32, Band)>> = vec![Vec::new()];
+        let mut column = None;
+        for bucket in self.panel.trace.buckets() {
+            let x = (self.x(bucket.first.at) + self.x(bucket.last.at)) / 2.0;
+            let Some(run) = runs.last_mut() else { break };
+            match bucket.band() {
+                // A pixel shows one.
+                Some(_) if column == Some(x as i64) => {}
+                Some(band) => {
+                    run.push((x, band));
+                    column = Some(x as i64);
+                }
+                None if run.is_empty() => {}
+                None => runs.push(Vec::new()),
+            }
+        }
+        let (low, high) = self.panel.values;
+        let mut expected: Vec<Vec<Place>> = Vec::new();
+        let mut areas = Vec::new();
+        for run in runs.iter().filter(|run| !run.is_empty()) {
+            let upper = run.iter().map(|(x, band)| (*x, self.y(band.upper)));
+            let lower = run.iter().rev().map(|(x, band)| (*x, self.y(band.lower)));
+            areas.push(upper.chain(lower).collect());
+            let inside = run.chunk_by(|a, b| (low..=high).contains(&a.1.expected) == (low..=high).contains(&b.1.expected));
+            let inside = inside.filter(|part| (low..=high).contains(&part[0].1.expected));
+            expected.extend(inside.map(|part| part.iter().map(|(x, band)| (*x, self.y(band.expected))).collect()));
+        }
+        (areas, expected)
+    }
+
+    /// The anomalies of a severity that are seen, in the order of time.
+    fn marks(&self, severity: Severity, most: usize) -> Vec<&Mark> {
+        let marks = self.panel.trace.marks().iter().filter(|mark| mark.severity == severity).collect();
+        let place = |mark: &Mark| self.place(mark.dot);
+        thinned(marks, most, 0.5, place)
+    }
+}
+
+/// Anomalies in the order of time. Of those in the same cell of a picture the strongest is kept; as long as there are too many,
+/// cells double.
+pub(crate) fn thinned<'a>(mut marks: Vec<&'a Mark>, most: usize, cell: f32, place: impl Fn(&Mark) -> Place) -> Vec<&'a Mark> {
+    let mut cell = cell;
+    loop {
+        let cell_of = |mark: &Mark| {
+            let (x, y) = place(mark);
+            ((x / cell) as i64, (y / cell) as i64)
+        };
+        marks.sort_by_cached_key(|mark| (cell_of(mark), std::cmp::Reverse(mark.strength.to_bits())));
+        marks.dedup_by_key(|mark| cell_of(mark));
+        if marks.len() <= most.max(1) {
+            marks.sort_by_key(|mark| mark.dot.at);
+            return marks;
+        }
+        cell *= 2.0;
+    }
+}
+
+fn text_at(at: Place, text: String, size: f32, anchor: Anchor, tone: Tone) -> Text {
+    Text { at, text, size, anchor, bold: false, tone }
+}
+
+fn label(at: Place, text: String, size: f32, anchor: Anchor, tone: Tone) -> Shape {
+    Shape::Text(text_at(at, text, size, anchor, tone))
+}
+
+/// `2014-02-20 03:10:00: 95, z +32.8`.
+fn mark_text(mark: &Mark, zone: &TimeZone) -> String {
+    let z = mark.z_score.map_or_else(String::new, |z| format!(", z {}", signed(z)));
+    format!("{}: {}{z}", time_text(mark.dot.at, zone), text::number(mark.dot.value))
+}
+
+fn time_text(at: i64, zone: &TimeZone) -> String {
+    let at = jiff::Timestamp::from_nanosecond(at.into()).unwrap_or_default();
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.f").to_string()
+}
+
+fn signed(z: f64) -> String {
+    format!("{}{}", if z > 0.0 { "+" } else { "" }, text::zed(z))
+}
+
+/// `2 critical, 3 warnings · strongest +32.8 σ at 2014-02-20 03:10:00`.
+fn summary(trace: &Trace, zone: &TimeZone) -> String {
+    let Some(strongest) = trace.strongest() else { return "no anomalies".into() };
+    let critical = trace.marks().iter().filter(|mark| mark.severity == Severity::Critical).count() as u64;
+    let warnings = trace.marks().len() as u64 - critical;
+    let mut parts = Vec::new();
+    if critical > 0 {
+        parts.push(format!("{} critical", text::count(critical)));
+    }
+    if warnings > 0 {
+        parts.push(format!("{} {}", text::count(warnings), if warnings == 1 { "warning" } else { "warnings" }));
+    }
+    let height = strongest.z_score.map_or_else(|| text::number(strongest.dot.value), |z| format!("{} σ", signed(z)));
+    format!("{} · strongest {height} at {}", parts.join(", "), time_text(strongest.dot.at, zone))
+}
+
+/// The axis of values: all values, and as much of the band as leaves them most of the room.
+fn value_range(trace: &Trace) -> (f64, f64) {
+    let (low, high) = trace.range().unwrap_or((0.0, 0.0));
+    // Halves, as the difference of two large numbers may not be finite.
+    let half = high / 2.0 - low / 2.0;
+    let half = if half > 0.0 { half } else { (low.abs() * 0.05).max(0.5) };
+    let bands = || trace.buckets().filter_map(Bucket::band);
+    let lowest = bands().map(|band| band.lower).fold(low, f64::min).max(low - 0.4 * half);
+    let highest = bands().map(|band| band.upper).fold(high, f64::max).min(high + 0.4 * half);
+    let ends = (lowest - 0.15 * half, highest + 0.2 * half);
+    (ends.0.max(f64::MIN), ends.1.min(f64::MAX))
+}
+
+/// One axis of time for all, where they are about the same time: then what goes wrong together stands below each other.
+fn common_times(series: &[Drawn]) -> Option<(i64, i64)> {
+    let spans: Vec<(i64, i64)> = series.iter().filter_map(|drawn| drawn.trace.span()).collect();
+    let (from, to) = (spans.iter().map(|span| span.0).min()?, spans.iter().map(|span| span.1).max()?);
+    let shortest = spans.iter().map(|(from, to)| to - from).min()?;
+    (to - from <= shortest.saturating_mul(2)).then_some((from, to))
+}
+
+fn left_out(series: &[Drawn], n: usize) -> String {
+    let names: Vec<&str> = series.iter().take(NAMED).map(|drawn| drawn.name.as_str()).collect();
+    let more = if series.len() > NAMED { format!(" and {} more", text::count((series.len() - NAMED) as u64)) } else { String::new() };
+    let odd = series.iter().filter(|drawn| !drawn.trace.marks().is_empty()).count() as u64;
+    let odd = if odd == 0 { "none of them has an anomaly".into() } else { format!("{} of them have anomalies", text::count(odd)) };
+    let count = text::count(n as u64);
+    format!("{PANELS} of {count} series are drawn, those with the strongest anomalies; left out: {}{more} ({odd})", names.join(", "))
+}
