@@ -53,7 +53,7 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
             Ok(signals) => signals.received().await,
             Err(fault) => {
                 warn!("Ctrl-C and SIGTERM cannot be listened for: {fault}");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     };
@@ -65,7 +65,11 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`all`].
-pub async fn beside<F>(config: Config, stop: impl Future<Output = ()>, companion: impl FnOnce(App, SocketAddr) -> F) -> anyhow::Result<ExitCode>
+pub async fn beside<F>(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    companion: impl FnOnce(App, SocketAddr) -> F,
+) -> anyhow::Result<ExitCode>
 where
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {

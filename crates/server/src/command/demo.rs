@@ -201,7 +201,7 @@ mod tests {
                 told.anomaly(&body);
             }
             let (faults, found) = told.counts();
-            assert!(faults > 100 && found == faults, "seed {seed}: {found} of {faults}");
+            assert!(faults > 90 && found == faults, "seed {seed}: {found} of {faults}");
             assert!(unlabelled * 100 <= outputs.anomalies.len(), "seed {seed}: {unlabelled} of {}", outputs.anomalies.len());
         }
     }

@@ -1,8 +1,8 @@
 //! What goes wrong, and when.
 
+use super::HISTORY_SECONDS;
 use super::random::unit;
 use super::series::{SERIES, Series};
-use super::HISTORY_SECONDS;
 
 /// History without faults at its beginning, until the windows are full, and at its end, so that what is live begins calm.
 const CALM_AT_FIRST: i64 = 400;
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn faults_change_values_as_their_kind_says() {
         let series = &SERIES[0];
-        let at = |kind, after| Fault { series: 0, kind, start: 100, seconds: 30, size: 10.0 }.apply(series, 120.0, 100 + after);
+        let at = |kind, after: i64| Fault { series: 0, kind, start: 100, seconds: 30, size: 10.0 }.apply(series, 120.0, 100 + after);
         assert_eq!((at(Kind::Spike, 0), at(Kind::Shift, 9), at(Kind::Drop, 9)), (180.0, 180.0, 60.0));
         assert_eq!((at(Kind::Outage, 3), at(Kind::Stuck(85.0), 3)), (0.0, 85.0));
         assert_eq!((at(Kind::Drift, 0), at(Kind::Drift, 9)), (135.0, 270.0));

@@ -4,16 +4,17 @@ use anomaly_detect::text;
 use anomaly_engine::Severity;
 use jiff::tz::TimeZone;
 
+use super::Drawn;
 use super::font::Font;
 use super::scale::{span_text, time_ticks, value_ticks};
 use super::scene::{Anchor, Place, Scene, Shape, Stroke, Text, Tone};
 use super::trace::{Band, Bucket, Dot, Mark, Trace, by_column};
-use super::Drawn;
 
 /// The most series of a figure.
 const PANELS: usize = 12;
-/// Names in the sentence on what was left out.
+/// Names in the sentence on what was left out, and the most characters of each.
 const NAMED: usize = 3;
+const NAME_CHARS: usize = 40;
 /// The most marks that are drawn; of more, those that lie on each other are one.
 pub(crate) const MARKS: usize = 24_000;
 /// Up to so many marks each says what it is when it is pointed at.
@@ -27,6 +28,8 @@ const HEADER: f32 = 96.0;
 const NAME: f32 = 26.0;
 /// Below a panel: its axis, and room to the next.
 const AXIS: f32 = 40.0;
+/// How much wider bold letters may be than those of the font.
+const BOLD: f32 = 1.18;
 /// Left and right of the first and the last row, so that a mark there is seen whole.
 const MARGIN: f32 = 8.0;
 
@@ -125,19 +128,25 @@ impl Figure {
 
     fn header(&self, font: &Font, shapes: &mut Vec<Shape>) {
         let room = WIDTH - LEFT - RIGHT;
-        let title = Text { bold: true, ..text_at((LEFT, 34.0), font.fitted(&self.heading.title, 20.0, room * 0.92), 20.0, Anchor::Start, Tone::Text) };
+        let title = Text {
+            bold: true,
+            ..text_at((LEFT, 34.0), font.fitted(&self.heading.title, 20.0, room / BOLD), 20.0, Anchor::Start, Tone::Text)
+        };
         shapes.push(Shape::Text(title));
         let subtitle = self.subtitle();
         shapes.push(label((LEFT, 55.0), font.fitted(&subtitle, 12.0, room), 12.0, Anchor::Start, Tone::Muted));
         let y = 80.0;
         let mut x = LEFT;
-        let line = |x: f32, tone, dashed| Shape::Lines { lines: vec![vec![(x, y - 4.0), (x + 22.0, y - 4.0)]], stroke: Stroke { tone, width: 1.8, dashed } };
+        let line = |x: f32, tone, dashed| Shape::Lines {
+            lines: vec![vec![(x, y - 4.0), (x + 22.0, y - 4.0)]],
+            stroke: Stroke { tone, width: 1.8, dashed },
+        };
         let mark = |x: f32, severity| Shape::Marks { severity, at: vec![((x + 11.0, y - 4.0), String::new())] };
         let band = |x: f32| Shape::Rect { at: (x, y - 10.0), size: (22.0, 12.0), tone: Tone::Band };
         let entries: [(&str, &dyn Fn(f32) -> Shape); 5] = [
             ("value", &|x| line(x, Tone::Value, false)),
             ("expected", &|x| line(x, Tone::Expected, true)),
-            ("nothing would be said", &band),
+            ("normal band", &band),
             ("critical", &|x| mark(x, Severity::Critical)),
             ("warning", &|x| mark(x, Severity::Warning)),
         ];
@@ -180,7 +189,8 @@ impl Area<'_> {
         let right = WIDTH - RIGHT;
         shapes.push(Shape::Rect { at: (LEFT, top), size: (right - LEFT, height), tone: Tone::Panel });
         let summary_width = font.width(&panel.summary, 12.0);
-        let name = font.fitted(&panel.name, 13.5, right - LEFT - summary_width - 24.0);
+        // Measured larger than it is, as bold letters are wider.
+        let name = font.fitted(&panel.name, 13.0 * BOLD, right - LEFT - summary_width - 24.0);
         shapes.push(Shape::Text(Text { bold: true, ..text_at((LEFT, top - 8.0), name, 13.0, Anchor::Start, Tone::Text) }));
         shapes.push(label((right, top - 8.0), panel.summary.clone(), 12.0, Anchor::End, Tone::Muted));
         self.axes(font, zone, shapes);
@@ -210,7 +220,7 @@ impl Area<'_> {
         let grid = |from: Place, to: Place| vec![from, to];
         let mut lines = Vec::new();
         let (low, high) = self.panel.values;
-        for tick in value_ticks(low, high, (self.height / 40.0) as usize) {
+        for tick in value_ticks(low, high, ((self.height / 45.0) as usize).max(4)) {
             let y = self.y(tick.at);
             lines.push(grid((LEFT, y), (right, y)));
             shapes.push(label((LEFT - 8.0, y + 4.0), font.fitted(&tick.label, 11.0, LEFT - 12.0), 11.0, Anchor::End, Tone::Muted));
@@ -270,7 +280,7 @@ impl Area<'_> {
 
 /// Anomalies in the order of time. Of those in the same cell of a picture the strongest is kept; as long as there are too many,
 /// cells double.
-pub(crate) fn thinned<'a>(mut marks: Vec<&'a Mark>, most: usize, cell: f32, place: impl Fn(&Mark) -> Place) -> Vec<&'a Mark> {
+pub(crate) fn thinned(mut marks: Vec<&Mark>, most: usize, cell: f32, place: impl Fn(&Mark) -> Place) -> Vec<&Mark> {
     let mut cell = cell;
     loop {
         let cell_of = |mark: &Mark| {
@@ -322,7 +332,11 @@ fn summary(trace: &Trace, zone: &TimeZone) -> String {
     if warnings > 0 {
         parts.push(format!("{} {}", text::count(warnings), if warnings == 1 { "warning" } else { "warnings" }));
     }
-    let height = strongest.z_score.map_or_else(|| text::number(strongest.dot.value), |z| format!("{} σ", signed(z)));
+    // Behind a constant every number of deviations is beside the point.
+    let height = match strongest.z_score.filter(|z| z.abs() < 1e6) {
+        Some(z) => format!("{} σ", signed(z)),
+        None => text::number(strongest.dot.value),
+    };
     format!("{} · strongest {height} at {}", parts.join(", "), time_text(strongest.dot.at, zone))
 }
 
@@ -348,10 +362,126 @@ fn common_times(series: &[Drawn]) -> Option<(i64, i64)> {
 }
 
 fn left_out(series: &[Drawn], n: usize) -> String {
-    let names: Vec<&str> = series.iter().take(NAMED).map(|drawn| drawn.name.as_str()).collect();
+    let names: Vec<String> = series.iter().take(NAMED).map(|drawn| shortened(&drawn.name)).collect();
     let more = if series.len() > NAMED { format!(" and {} more", text::count((series.len() - NAMED) as u64)) } else { String::new() };
     let odd = series.iter().filter(|drawn| !drawn.trace.marks().is_empty()).count() as u64;
     let odd = if odd == 0 { "none of them has an anomaly".into() } else { format!("{} of them have anomalies", text::count(odd)) };
     let count = text::count(n as u64);
     format!("{PANELS} of {count} series are drawn, those with the strongest anomalies; left out: {}{more} ({odd})", names.join(", "))
+}
+
+/// A name as it stands in a sentence: its middle is left out where it is long.
+fn shortened(name: &str) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    if chars.len() <= NAME_CHARS {
+        return name.to_owned();
+    }
+    let half = NAME_CHARS / 2;
+    chars[..half].iter().chain(&['…']).chain(&chars[chars.len() - half..]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(at: i64, value: f64, strength: f64) -> Mark {
+        Mark { dot: Dot { at, value }, severity: Severity::Warning, z_score: Some(value), strength }
+    }
+
+    /// A series of values a second apart, from a start, with anomalies of these strengths among them.
+    fn drawn(name: &str, start: i64, n: i64, strengths: &[f64]) -> Drawn {
+        let mut trace = Trace::new();
+        for i in 0..n {
+            trace.push(Dot { at: start + i * 1_000_000_000, value: (i % 7) as f64 }, None, 1000);
+        }
+        for (i, strength) in strengths.iter().enumerate() {
+            trace.mark(mark(start + i as i64 * 1_000_000_000, (i % 7) as f64, *strength));
+        }
+        let key = anomaly_engine::SeriesKey::new(name, &[]);
+        Drawn { name: name.into(), trace, settings: anomaly_engine::EngineConfig::default().settings_of(&key) }
+    }
+
+    fn figure(series: Vec<Drawn>) -> Figure {
+        Figure::new(series, Heading { title: "title".into(), subtitle: "subtitle".into() }, TimeZone::UTC)
+    }
+
+    #[test]
+    fn the_series_with_the_strongest_anomalies_are_drawn_and_the_others_named() {
+        let series = (0..15).map(|i| drawn(&format!("m{i}"), 0, 10, if i > 0 { &[1.0, 1.5][..] } else { &[] }));
+        let mut series: Vec<Drawn> = series.collect();
+        series.push(drawn("strongest", 0, 10, &[9.0]));
+        let figure = figure(series);
+        assert_eq!(figure.panels.len(), PANELS);
+        assert_eq!((figure.panels[0].name.as_str(), figure.panels[1].name.as_str()), ("strongest", "m1"));
+        assert_eq!(
+            figure.left_out().unwrap(),
+            "12 of 16 series are drawn, those with the strongest anomalies; left out: m12, m13, m14 and 1 more (3 of them have anomalies)"
+        );
+    }
+
+    #[test]
+    fn no_two_texts_of_a_figure_lie_on_each_other() {
+        let font = Font::load().unwrap();
+        let long = format!("requests{{path=\"{}\"}}", "/very/long".repeat(40));
+        for n in [1, 2, 3, 12, 14] {
+            let scene =
+                figure((0..n).map(|i| drawn(&format!("{long}{i}"), 1_700_000_000_000_000_000, 3000, &[5.0])).collect()).scene(&font);
+            let boxes: Vec<(f32, f32, f32, f32)> = scene
+                .shapes
+                .iter()
+                .filter_map(|shape| if let Shape::Text(text) = shape { Some(text) } else { None })
+                .map(|text| {
+                    let width = font.width(&text.text, text.size) * if text.bold { BOLD } else { 1.0 };
+                    let left = text.at.0 - width * [0.0, 0.5, 1.0][text.anchor as usize];
+                    (left, left + width, text.at.1 - 0.75 * text.size, text.at.1 + 0.2 * text.size)
+                })
+                .collect();
+            for (i, a) in boxes.iter().enumerate() {
+                assert!(a.0 >= 0.0 && a.1 <= scene.size.0 && a.3 <= scene.size.1, "{a:?} {:?}", scene.size);
+                for b in &boxes[i + 1..] {
+                    assert!(a.1 <= b.0 || b.1 <= a.0 || a.3 <= b.2 || b.3 <= a.2, "{a:?} {b:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_anomaly_is_drawn_unless_another_lies_on_it() {
+        let font = Font::load().unwrap();
+        let scene = figure(vec![drawn("m", 0, 3000, &[2.0; 300])]).scene(&font);
+        let places: Vec<Place> = scene.shapes.iter().flat_map(marks_of).collect();
+        // 300 seconds in 1094 pixels of 3000 seconds, each of 7 values at least once a pixel; one more is in the legend.
+        assert!(places.len() > 200 && places.len() <= 301, "{}", places.len());
+        let near = |x: f32, y: f32| places.iter().any(|place| (place.0 - x).abs() <= 0.5 && (place.1 - y).abs() <= 0.5);
+        let panel = &figure(vec![drawn("m", 0, 3000, &[2.0; 300])]).panels[0];
+        let area = Area { top: HEADER + NAME, height: 380.0, panel };
+        assert!(panel.trace.marks().iter().all(|mark| near(area.x(mark.dot.at), area.y(mark.dot.value))));
+    }
+
+    fn marks_of(shape: &Shape) -> Vec<Place> {
+        let Shape::Marks { severity: Severity::Warning, at } = shape else { return Vec::new() };
+        at.iter().map(|(place, _)| *place).collect()
+    }
+
+    #[test]
+    fn of_too_many_marks_each_has_a_stronger_one_close_by() {
+        let marks: Vec<Mark> = (0..5000).map(|i| mark(i, f64::from((i * 37 % 101) as i32), f64::from((i * 53 % 89) as i32))).collect();
+        let place = |mark: &Mark| (mark.dot.at as f32, mark.dot.value as f32);
+        let kept = thinned(marks.iter().collect(), 400, 0.5, place);
+        assert!(kept.len() <= 400 && kept.len() > 100, "{}", kept.len());
+        assert!(kept.is_sorted_by_key(|mark| mark.dot.at));
+        let strongest = |marks: &mut dyn Iterator<Item = &Mark>| marks.map(|mark| mark.strength).fold(0.0, f64::max);
+        assert_eq!(strongest(&mut kept.iter().copied()), strongest(&mut marks.iter()));
+    }
+
+    #[test]
+    fn series_of_about_the_same_time_share_its_axis_and_others_do_not() {
+        let hour = 3_600_000_000_000;
+        let together = figure(vec![drawn("a", 0, 3600, &[]), drawn("b", hour / 4, 3600, &[])]);
+        assert_eq!(together.panels[0].times, together.panels[1].times);
+        let apart = figure(vec![drawn("a", 0, 3600, &[]), drawn("b", 100 * hour, 3600, &[])]);
+        assert_ne!(apart.panels[0].times, apart.panels[1].times);
+        let instant = figure(vec![drawn("a", 0, 1, &[])]);
+        assert!(instant.panels[0].times.0 < instant.panels[0].times.1 && instant.panels[0].values.0 < instant.panels[0].values.1);
+    }
 }

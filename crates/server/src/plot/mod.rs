@@ -21,13 +21,13 @@ use anomaly_engine::{EngineConfig, Outputs, SeriesHash, SeriesKey, Settings, Ver
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
-pub use figure::Heading;
 use figure::Figure;
+pub use figure::Heading;
 use font::Font;
 use trace::{Band, Dot, Mark, Trace};
 
 /// Buckets of one series: several for each column of a picture, so that a page can be zoomed into.
-const BUCKETS: usize = 4096;
+const BUCKETS: usize = 8192;
 /// Buckets of all series together, about: 200 MB.
 const ALL_BUCKETS: usize = 1 << 20;
 /// Buckets that each series may have, however many there are.
@@ -70,7 +70,7 @@ impl PlotFormat {
     /// # Errors
     /// It ends with none of the three.
     pub fn of(path: &Path) -> Result<Self, PlotError> {
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         match extension.as_ref().and_then(|extension| extension.to_str()) {
             Some("svg") => Ok(Self::Svg),
             Some("png") => Ok(Self::Png),

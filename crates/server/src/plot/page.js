@@ -4,6 +4,8 @@ const data = JSON.parse(document.getElementById('data').textContent)
 const element = id => document.getElementById(id)
 const tip = element('tip')
 const LEFT = 62, RIGHT = 14, TOP = 10, BOTTOM = 26
+// Left and right of the view, so that a mark at its end is seen whole.
+const MARGIN = 8
 const SECOND = 1000, MINUTE = 60 * SECOND, HOUR = 60 * MINUTE, DAY = 24 * HOUR
 const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, ...[1, 2, 5, 10, 15, 30].map(n => n * SECOND), ...[1, 2, 5, 10, 15, 30].map(n => n * MINUTE),
   ...[1, 2, 3, 6, 12].map(n => n * HOUR), ...[1, 2, 4, 7, 14, 30, 61, 91, 182, 365, 730, 1826, 3652].map(n => n * DAY)]
@@ -11,7 +13,9 @@ const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, ...[1, 2, 5, 10, 15, 30].map(
 const formats = new Map()
 function format(at, options) {
   const key = JSON.stringify(options)
-  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat('en-GB', { timeZone: data.zone, hourCycle: 'h23', ...options }))
+  // Of the locales that every browser has, one that writes dates as 2024-02-14 and one that writes them as Feb 14.
+  const locale = options.second && options.year ? 'sv-SE' : 'en-US'
+  if (!formats.has(key)) formats.set(key, new Intl.DateTimeFormat(locale, { timeZone: data.zone, hourCycle: 'h23', ...options }))
   return formats.get(key).format(at)
 }
 const date = at => format(at, { month: 'short', day: 'numeric' })
@@ -84,8 +88,9 @@ class Panel {
 
   get whole() { return [0, this.to - this.from] }
   get zoomed() { return this.view[0] !== 0 || this.view[1] !== this.to - this.from }
-  x(at) { return LEFT + (at - this.view[0]) / (this.view[1] - this.view[0]) * (this.width - LEFT - RIGHT) }
-  at(x) { return this.view[0] + (x - LEFT) / (this.width - LEFT - RIGHT) * (this.view[1] - this.view[0]) }
+  get room() { return this.width - LEFT - RIGHT - 2 * MARGIN }
+  x(at) { return LEFT + MARGIN + (at - this.view[0]) / (this.view[1] - this.view[0]) * this.room }
+  at(x) { return this.view[0] + (x - LEFT - MARGIN) / this.room * (this.view[1] - this.view[0]) }
   y(value) { return TOP + (1 - (value / 2 - this.low / 2) / (this.high / 2 - this.low / 2)) * (this.height - TOP - BOTTOM) }
 
   // The axis of values: what is in view, and as much of the band as leaves it most of the room.
@@ -140,7 +145,7 @@ class Panel {
     }
     context.save()
     context.beginPath()
-    context.rect(LEFT, 0, right - LEFT, bottom + 6)
+    context.rect(LEFT, TOP, right - LEFT, bottom - TOP)
     context.clip()
     this.drawBand(colour)
     context.strokeStyle = colour('value')
@@ -151,8 +156,8 @@ class Panel {
       this.stroke(places)
       if (places.length <= this.width / 12) for (const [x, y] of places) this.dot(x, y, colour('value'))
     }
-    this.drawMarks(colour)
     context.restore()
+    this.drawMarks(colour)
   }
 
   stroke(places) {
@@ -317,6 +322,7 @@ document.title = data.title
 document.querySelector('h1').textContent = data.title
 element('subtitle').textContent = data.subtitle
 element('note').textContent = data.note
+document.body.style.setProperty('--height', `${[0, 400, 300][data.panels.length] ?? 220}px`)
 const panels = data.panels.map(source => new Panel(source))
 const drawAll = () => panels.forEach(panel => panel.draw())
 element('all').addEventListener('click', () => { panels.forEach(panel => { panel.view = panel.whole }); drawAll(); element('all').hidden = true })

@@ -39,8 +39,7 @@ impl Canvas<'_> {
                 for (place, _) in at {
                     let corners = path([mark_corners(*severity, *place).as_slice()], true);
                     let tone = Tone::from(*severity);
-                    let (inside, outline, width) =
-                        if tone == Tone::Critical { (tone, Tone::Panel, 1.0) } else { (Tone::Panel, tone, 2.0) };
+                    let (inside, outline, width) = if tone == Tone::Critical { (tone, Tone::Panel, 1.0) } else { (Tone::Panel, tone, 2.0) };
                     self.fill(corners.clone(), inside);
                     self.stroke(corners, Stroke { tone: outline, width, dashed: false });
                 }

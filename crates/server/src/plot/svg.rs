@@ -79,7 +79,12 @@ fn write_text(Text { at: (x, y), text, size, anchor, bold, tone }: &Text, out: &
         Anchor::End => " text-anchor=\"end\"",
     };
     let weight = if *bold { " font-weight=\"600\"" } else { "" };
-    let _ = write!(out, "<text class=\"f-{}\" x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\"{anchor}{weight}>{}</text>", tone.as_str(), escaped(text));
+    let _ = write!(
+        out,
+        "<text class=\"f-{}\" x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\"{anchor}{weight}>{}</text>",
+        tone.as_str(),
+        escaped(text)
+    );
 }
 
 fn write_marks(severity: Severity, at: &[(Place, String)], out: &mut String) {

@@ -59,7 +59,8 @@ impl Told {
         let Ok(anomaly) = serde_json::from_str::<Value>(body) else { return };
         let (Some(series), Some(at)) = (anomaly["series"].as_str(), anomaly["timestamp"].as_f64()) else { return };
         let mut state = self.state();
-        let covers = |fault: &Fault| (fault.start..fault.end() + AFTER_SECONDS).contains(&(at as i64)) && SERIES[fault.series].name() == series;
+        let covers =
+            |fault: &Fault| (fault.start..fault.end() + AFTER_SECONDS).contains(&(at as i64)) && SERIES[fault.series].name() == series;
         let Some((fault, found)) = state.faults.iter_mut().rev().find(|(fault, _)| covers(fault)) else { return };
         if *found {
             return;

@@ -22,9 +22,9 @@ use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
 use crate::cli::{Detect, Format};
+use crate::clock;
 use crate::config::{Config, Sources};
 use crate::plot::{Heading, Plot, PlotFormat};
-use crate::clock;
 use input::Input;
 use output::{Backwards, Judged, Output};
 use summary::FileNotes;
