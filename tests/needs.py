@@ -18,6 +18,7 @@ USED_BY = {
     "root": "power cuts, full disks: test_durability.py, make chaos",
     "loop": "power cuts, full disks: test_durability.py, make chaos",
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
+    "chromium": "test_plot.py: the page of --plot in a browser",
     "compose": "test_packaging.py: whether docker-compose takes docker-compose.yml",
     "readme": "the commands that README.md shows",
 }
@@ -26,7 +27,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "compose": _compose, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "chromium": _chromium, "compose": _compose, "readme": _readme}[name]()
 
 
 def need(*names: str) -> None:
@@ -74,6 +75,10 @@ def _strace() -> str | None:
         return "strace is not installed"
     done = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "true"], capture_output=True, text=True)
     return None if done.returncode == 0 else f"strace cannot inject faults here: {done.stderr.strip()[-200:]}"
+
+
+def _chromium() -> str | None:
+    return None if shutil.which("chromium") else "chromium is not installed"
 
 
 def _compose() -> str | None:

@@ -380,7 +380,7 @@ fn wide_letters_are_aligned_and_control_characters_do_not_reach_the_terminal() {
     let rows = |host: &str| (0..21).map(|i| row(i, host, if i == 20 { 95.0 } else { 50.0 + (i % 10) as f64 }) + "\n").collect::<String>();
     let ran = Case::new(&[("a.ndjson", (rows("温度") + &rows(r"\u001b[31m")).as_bytes())]).run();
     let lines: Vec<&str> = ran.out.lines().collect();
-    assert!(lines[1].contains(r#"m{host="温度"}    95"#), "{}", ran.out);
+    assert!(lines[1].contains(r#"m{host="温度"}      95"#), "{}", ran.out);
     assert!(lines[2].contains("m{host=\"\u{fffd}[31m\"}") && !ran.out.contains('\x1b'), "{}", ran.out);
 }
 

@@ -11,7 +11,7 @@ use super::trace::{Bucket, Mark};
 
 /// Buckets of all panels together, so that the page stays below 3 MB.
 const BUCKETS: usize = 20_000;
-/// Cells of a panel, each of which shows at least its strongest anomaly however far one zooms in.
+/// Cells of a panel in each direction: where there are very many anomalies, each shows its strongest.
 const CELLS: f32 = 8192.0;
 
 const PAGE: &str = include_str!("page.html");
@@ -92,13 +92,7 @@ fn push_panel(panel: &Panel, most_marks: usize, out: &mut String) {
         let _ = write!(out, ",\"{name}\":");
         push_numbers(out, bands.iter().map(|(_, band)| band.map(|band| short([band.expected, band.lower, band.upper][number]))));
     }
-    let (low, high) = panel.values;
-    let share = |mark: &Mark| {
-        let time = (mark.dot.at as f64 - from as f64) / (to as f64 - from as f64);
-        let value = (mark.dot.value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
-        (time as f32 * CELLS, value as f32 * CELLS)
-    };
-    let marks = thinned(panel.trace.marks().iter().collect(), most_marks, 1.0, share);
+    let marks = marks(panel, most_marks);
     out.push_str("},\"marks\":{\"t\":");
     push_numbers(out, marks.iter().map(|mark| Some(since(mark.dot.at))));
     out.push_str(",\"v\":");
@@ -108,6 +102,23 @@ fn push_panel(panel: &Panel, most_marks: usize, out: &mut String) {
     out.push_str(",\"critical\":");
     push_numbers(out, marks.iter().map(|mark| Some(f64::from(mark.severity == Severity::Critical))));
     out.push_str("}}");
+}
+
+/// The anomalies in the order of time: each, as one may zoom in, or of very many the strongest of each cell.
+fn marks(panel: &Panel, most: usize) -> Vec<&Mark> {
+    let mut marks: Vec<&Mark> = panel.trace.marks().iter().collect();
+    if marks.len() <= most {
+        marks.sort_by_key(|mark| mark.dot.at);
+        return marks;
+    }
+    let ((from, to), (low, high)) = (panel.times, panel.values);
+    let place = |mark: &Mark| {
+        let time = (mark.dot.at as f64 - from as f64) / (to as f64 - from as f64);
+        // Halves, as the difference of two large numbers may not be finite.
+        let value = (mark.dot.value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
+        (time as f32 * CELLS, value as f32 * CELLS)
+    };
+    thinned(marks, most, 1.0, place)
 }
 
 fn push_numbers(out: &mut String, numbers: impl Iterator<Item = Option<f64>>) {
