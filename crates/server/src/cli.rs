@@ -322,6 +322,24 @@ mod tests {
     }
 
     #[test]
+    fn demo_takes_where_it_is_served() {
+        let Some(Command::Demo(demo)) = parse("anomaly demo --port 0").unwrap().command else { panic!("demo") };
+        assert_eq!(demo.flags().into_iter().map(|flag| (flag.name, flag.text)).collect::<Vec<_>>(), [("PORT", "0".to_owned())]);
+        assert!(parse("anomaly demo --data-dir d").is_err(), "its directory is thrown away");
+    }
+
+    #[test]
+    fn colours_are_as_they_were_asked_for() {
+        let asked = |line: &str| match parse(line).unwrap().command {
+            Some(Command::Detect(detect)) => detect.color,
+            _ => panic!("detect"),
+        };
+        assert_eq!(asked("anomaly detect a.csv"), Colour::Auto);
+        let (always, never) = (asked("anomaly detect --color always a.csv"), asked("anomaly detect --color never a.csv"));
+        assert!(always.shown(false) && !never.shown(true) && !Colour::Auto.shown(false));
+    }
+
+    #[test]
     fn several_faults_are_told_one_a_line() {
         let faults = vec![Fault::new("PORT", "must be a port"), Fault::new("HOST", "must be an address")];
         let one = anyhow::Error::new(Faults(faults[..1].to_vec()));

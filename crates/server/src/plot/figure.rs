@@ -5,10 +5,11 @@ use anomaly_engine::Severity;
 use jiff::tz::TimeZone;
 
 use super::Drawn;
+use super::area::Area;
 use super::font::Font;
-use super::scale::{span_text, time_ticks, value_ticks};
-use super::scene::{Anchor, Place, Scene, Shape, Stroke, Text, Tone};
-use super::trace::{Band, Bucket, Dot, Mark, Trace, by_column};
+use super::scale::{instant_text, span_text};
+use super::scene::{Anchor, Scene, Shape, Stroke, Text, Tone, label};
+use super::trace::{Bucket, Trace};
 
 /// The most series of a figure.
 const PANELS: usize = 12;
@@ -20,18 +21,16 @@ pub(crate) const MARKS: usize = 24_000;
 /// Up to so many marks each says what it is when it is pointed at.
 const EXPLAINED_MARKS: usize = 1000;
 
-const WIDTH: f32 = 1200.0;
-const LEFT: f32 = 66.0;
-const RIGHT: f32 = 24.0;
+pub(super) const WIDTH: f32 = 1200.0;
+pub(super) const LEFT: f32 = 66.0;
+pub(super) const RIGHT: f32 = 24.0;
 const HEADER: f32 = 96.0;
 /// Above a panel: its name.
 const NAME: f32 = 26.0;
 /// Below a panel: its axis, and room to the next.
 const AXIS: f32 = 40.0;
 /// How much wider bold letters may be than those of the font.
-const BOLD: f32 = 1.18;
-/// Left and right of the first and the last row, so that a mark there is seen whole.
-const MARGIN: f32 = 8.0;
+pub(super) const BOLD: f32 = 1.18;
 
 /// What stands above the panels.
 #[derive(Clone, Debug, Default)]
@@ -129,8 +128,12 @@ impl Figure {
     fn header(&self, font: &Font, shapes: &mut Vec<Shape>) {
         let room = WIDTH - LEFT - RIGHT;
         let title = Text {
+            at: (LEFT, 34.0),
+            text: font.fitted(&self.heading.title, 20.0, room / BOLD),
+            size: 20.0,
+            anchor: Anchor::Start,
             bold: true,
-            ..text_at((LEFT, 34.0), font.fitted(&self.heading.title, 20.0, room / BOLD), 20.0, Anchor::Start, Tone::Text)
+            tone: Tone::Text,
         };
         shapes.push(Shape::Text(title));
         let subtitle = self.subtitle();
@@ -158,165 +161,8 @@ impl Figure {
     }
 }
 
-/// A panel at its place in the picture.
-struct Area<'a> {
-    top: f32,
-    height: f32,
-    panel: &'a Panel,
-}
-
-impl Area<'_> {
-    fn x(&self, at: i64) -> f32 {
-        let (from, to) = self.panel.times;
-        let share = (at as f64 - from as f64) / (to as f64 - from as f64);
-        LEFT + MARGIN + share as f32 * (WIDTH - LEFT - RIGHT - 2.0 * MARGIN)
-    }
-
-    /// A value beyond the axis stands at its end.
-    fn y(&self, value: f64) -> f32 {
-        let (low, high) = self.panel.values;
-        // Halves, as the difference of two large numbers may not be finite.
-        let share = (value / 2.0 - low / 2.0) / (high / 2.0 - low / 2.0);
-        self.top + self.height * (1.0 - share.clamp(0.0, 1.0) as f32)
-    }
-
-    fn place(&self, dot: Dot) -> Place {
-        (self.x(dot.at), self.y(dot.value))
-    }
-
-    fn draw(&self, font: &Font, zone: &TimeZone, most_marks: usize, explained: bool, shapes: &mut Vec<Shape>) {
-        let Self { top, height, panel } = *self;
-        let right = WIDTH - RIGHT;
-        shapes.push(Shape::Rect { at: (LEFT, top), size: (right - LEFT, height), tone: Tone::Panel });
-        let summary_width = font.width(&panel.summary, 12.0);
-        // Measured larger than it is, as bold letters are wider.
-        let name = font.fitted(&panel.name, 13.0 * BOLD, right - LEFT - summary_width - 24.0);
-        shapes.push(Shape::Text(Text { bold: true, ..text_at((LEFT, top - 8.0), name, 13.0, Anchor::Start, Tone::Text) }));
-        shapes.push(label((right, top - 8.0), panel.summary.clone(), 12.0, Anchor::End, Tone::Muted));
-        self.axes(font, zone, shapes);
-
-        let (bands, expected) = self.bands();
-        shapes.push(Shape::Areas { areas: bands, tone: Tone::Band });
-        shapes.push(Shape::Lines { lines: expected, stroke: Stroke { tone: Tone::Expected, width: 1.2, dashed: true } });
-        let line = |dots: Vec<Dot>| by_column(&dots, |at| self.x(at) as i64).into_iter().map(|dot| self.place(dot)).collect();
-        let lines = panel.trace.lines(Bucket::dots).into_iter().map(line).collect();
-        shapes.push(Shape::Lines { lines, stroke: Stroke { tone: Tone::Value, width: 1.4, dashed: false } });
-
-        // Warnings first, so that critical ones lie on them.
-        for severity in [Severity::Warning, Severity::Critical] {
-            let marks = self.marks(severity, most_marks / 2);
-            let tick = |mark: &&Mark| vec![(self.x(mark.dot.at), top), (self.x(mark.dot.at), top + 7.0)];
-            let mut ticks: Vec<Vec<Place>> = marks.iter().map(tick).collect();
-            ticks.dedup();
-            shapes.push(Shape::Lines { lines: ticks, stroke: Stroke { tone: severity.into(), width: 1.6, dashed: false } });
-            let said = |mark: &Mark| if explained { mark_text(mark, zone) } else { String::new() };
-            let at = marks.into_iter().map(|mark| (self.place(mark.dot), said(mark))).collect();
-            shapes.push(Shape::Marks { severity, at });
-        }
-    }
-
-    fn axes(&self, font: &Font, zone: &TimeZone, shapes: &mut Vec<Shape>) {
-        let right = WIDTH - RIGHT;
-        let grid = |from: Place, to: Place| vec![from, to];
-        let mut lines = Vec::new();
-        let (low, high) = self.panel.values;
-        for tick in value_ticks(low, high, ((self.height / 45.0) as usize).max(4)) {
-            let y = self.y(tick.at);
-            lines.push(grid((LEFT, y), (right, y)));
-            shapes.push(label((LEFT - 8.0, y + 4.0), font.fitted(&tick.label, 11.0, LEFT - 12.0), 11.0, Anchor::End, Tone::Muted));
-        }
-        let bottom = self.top + self.height;
-        let mut free_from = LEFT - 20.0;
-        for tick in time_ticks(self.panel.times.0, self.panel.times.1, 10, zone) {
-            let (x, half) = (self.x(tick.at), font.width(&tick.label, 11.0) / 2.0);
-            lines.push(grid((x, self.top), (x, bottom)));
-            if x - half >= free_from && x + half <= WIDTH - 4.0 {
-                free_from = x + half + 10.0;
-                shapes.push(label((x, bottom + 16.0), tick.label, 11.0, Anchor::Middle, Tone::Muted));
-            }
-        }
-        shapes.push(Shape::Lines { lines, stroke: Stroke { tone: Tone::Grid, width: 1.0, dashed: false } });
-    }
-
-    /// The band as areas and what was expected as lines: means over columns, broken where nothing was judged.
-    fn bands(&self) -> (Vec<Vec<Place>>, Vec<Vec<Place>>) {
-        let mut runs: Vec<Vec<(f32, Band)>> = vec![Vec::new()];
-        let mut column = None;
-        for bucket in self.panel.trace.buckets() {
-            let x = (self.x(bucket.first.at) + self.x(bucket.last.at)) / 2.0;
-            let Some(run) = runs.last_mut() else { break };
-            match bucket.band() {
-                // A pixel shows one.
-                Some(_) if column == Some(x as i64) => {}
-                Some(band) => {
-                    run.push((x, band));
-                    column = Some(x as i64);
-                }
-                None if run.is_empty() => {}
-                None => runs.push(Vec::new()),
-            }
-        }
-        let (low, high) = self.panel.values;
-        let mut expected: Vec<Vec<Place>> = Vec::new();
-        let mut areas = Vec::new();
-        for run in runs.iter().filter(|run| !run.is_empty()) {
-            let upper = run.iter().map(|(x, band)| (*x, self.y(band.upper)));
-            let lower = run.iter().rev().map(|(x, band)| (*x, self.y(band.lower)));
-            areas.push(upper.chain(lower).collect());
-            let inside = run.chunk_by(|a, b| (low..=high).contains(&a.1.expected) == (low..=high).contains(&b.1.expected));
-            let inside = inside.filter(|part| (low..=high).contains(&part[0].1.expected));
-            expected.extend(inside.map(|part| part.iter().map(|(x, band)| (*x, self.y(band.expected))).collect()));
-        }
-        (areas, expected)
-    }
-
-    /// The anomalies of a severity that are seen, in the order of time.
-    fn marks(&self, severity: Severity, most: usize) -> Vec<&Mark> {
-        let marks = self.panel.trace.marks().iter().filter(|mark| mark.severity == severity).collect();
-        let place = |mark: &Mark| self.place(mark.dot);
-        thinned(marks, most, 0.5, place)
-    }
-}
-
-/// Anomalies in the order of time. Of those in the same cell of a picture the strongest is kept; as long as there are too many,
-/// cells double.
-pub(crate) fn thinned(mut marks: Vec<&Mark>, most: usize, cell: f32, place: impl Fn(&Mark) -> Place) -> Vec<&Mark> {
-    let mut cell = cell;
-    loop {
-        let cell_of = |mark: &Mark| {
-            let (x, y) = place(mark);
-            ((x / cell) as i64, (y / cell) as i64)
-        };
-        marks.sort_by_cached_key(|mark| (cell_of(mark), std::cmp::Reverse(mark.strength.to_bits())));
-        marks.dedup_by_key(|mark| cell_of(mark));
-        if marks.len() <= most.max(1) {
-            marks.sort_by_key(|mark| mark.dot.at);
-            return marks;
-        }
-        cell *= 2.0;
-    }
-}
-
-fn text_at(at: Place, text: String, size: f32, anchor: Anchor, tone: Tone) -> Text {
-    Text { at, text, size, anchor, bold: false, tone }
-}
-
-fn label(at: Place, text: String, size: f32, anchor: Anchor, tone: Tone) -> Shape {
-    Shape::Text(text_at(at, text, size, anchor, tone))
-}
-
-/// `2014-02-20 03:10:00: 95, z +32.8`.
-fn mark_text(mark: &Mark, zone: &TimeZone) -> String {
-    let z = mark.z_score.map_or_else(String::new, |z| format!(", z {}", signed(z)));
-    format!("{}: {}{z}", time_text(mark.dot.at, zone), text::number(mark.dot.value))
-}
-
-fn time_text(at: i64, zone: &TimeZone) -> String {
-    let at = jiff::Timestamp::from_nanosecond(at.into()).unwrap_or_default();
-    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.f").to_string()
-}
-
-fn signed(z: f64) -> String {
+/// A number of standard deviations with its sign.
+pub(super) fn signed(z: f64) -> String {
     format!("{}{}", if z > 0.0 { "+" } else { "" }, text::zed(z))
 }
 
@@ -337,7 +183,7 @@ fn summary(trace: &Trace, zone: &TimeZone) -> String {
         Some(z) => format!("{} σ", signed(z)),
         None => text::number(strongest.dot.value),
     };
-    format!("{} · strongest {height} at {}", parts.join(", "), time_text(strongest.dot.at, zone))
+    format!("{} · strongest {height} at {}", parts.join(", "), instant_text(strongest.dot.at, zone))
 }
 
 /// The axis of values: all values, and as much of the band as leaves them most of the room.
@@ -382,6 +228,8 @@ fn shortened(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::scene::Place;
+    use super::super::trace::{Dot, Mark};
     use super::*;
 
     fn mark(at: i64, value: f64, strength: f64) -> Mark {
@@ -461,17 +309,6 @@ mod tests {
     fn marks_of(shape: &Shape) -> Vec<Place> {
         let Shape::Marks { severity: Severity::Warning, at } = shape else { return Vec::new() };
         at.iter().map(|(place, _)| *place).collect()
-    }
-
-    #[test]
-    fn of_too_many_marks_each_has_a_stronger_one_close_by() {
-        let marks: Vec<Mark> = (0..5000).map(|i| mark(i, f64::from((i * 37 % 101) as i32), f64::from((i * 53 % 89) as i32))).collect();
-        let place = |mark: &Mark| (mark.dot.at as f32, mark.dot.value as f32);
-        let kept = thinned(marks.iter().collect(), 400, 0.5, place);
-        assert!(kept.len() <= 400 && kept.len() > 100, "{}", kept.len());
-        assert!(kept.is_sorted_by_key(|mark| mark.dot.at));
-        let strongest = |marks: &mut dyn Iterator<Item = &Mark>| marks.map(|mark| mark.strength).fold(0.0, f64::max);
-        assert_eq!(strongest(&mut kept.iter().copied()), strongest(&mut marks.iter()));
     }
 
     #[test]

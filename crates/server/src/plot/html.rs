@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use anomaly_engine::Severity;
 use anomaly_engine::json_text::push_str;
 
-use super::figure::{Figure, MARKS, Panel, thinned};
-use super::scene::Tone;
+use super::area::thinned;
+use super::figure::{Figure, MARKS, Panel};
+use super::scene::style_sheet;
 use super::trace::{Bucket, Mark};
 
 /// Buckets of all panels together, so that the page stays below 3 MB.
@@ -29,7 +30,7 @@ pub(crate) fn write(figure: &mut Figure, out: &mut String) {
     // Nothing in a text may end the element that the data stand in.
     let data = data.replace('<', "\\u003c");
     let mut rest = PAGE;
-    let parts = [("{{style}}", format!("{}{STYLE}", colours())), ("{{data}}", data), ("{{script}}", SCRIPT.to_owned())];
+    let parts = [("{{style}}", format!("{}\n{STYLE}", style_sheet())), ("{{data}}", data), ("{{script}}", SCRIPT.to_owned())];
     for (place, text) in parts {
         // The template is ours, and its places stand in this order.
         let Some((before, after)) = rest.split_once(place) else { continue };
@@ -38,17 +39,6 @@ pub(crate) fn write(figure: &mut Figure, out: &mut String) {
         rest = after;
     }
     out.push_str(rest);
-}
-
-fn colours() -> String {
-    let list = |of: fn(Tone) -> super::scene::Colour| {
-        Tone::ALL.iter().fold(String::new(), |mut text, tone| {
-            let (red, green, blue, percent) = of(*tone);
-            let _ = write!(text, "--{}:rgb({red} {green} {blue}/{percent}%);", tone.as_str());
-            text
-        })
-    };
-    format!(":root{{color-scheme:light dark;{}}}\n@media(prefers-color-scheme:dark){{:root{{{}}}}}\n", list(Tone::light), list(Tone::dark))
 }
 
 fn push_figure(figure: &Figure, out: &mut String) {

@@ -1,8 +1,9 @@
 //! `anomaly detect --plot`: what was measured, what was expected and what was odd, as a picture or as a page to zoom in.
 //!
-//! Rows go into a trace a series (`trace`), which stays small; `figure` chooses the series that are drawn and lays them out
-//! as a `scene` of shapes, which `svg` writes and `png` paints. `html` takes the same figure as data.
+//! Rows go into a trace a series (`trace`), which stays small; `figure` chooses the series that are drawn and lays them out,
+//! each in an `area`, as a `scene` of shapes, which `svg` writes and `png` paints. `html` takes the same figure as data.
 
+mod area;
 mod figure;
 mod font;
 mod html;

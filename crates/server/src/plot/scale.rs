@@ -196,6 +196,12 @@ pub(crate) fn time_ticks(from: i64, to: i64, n: usize, zone: &TimeZone) -> Vec<T
     ticks
 }
 
+/// An instant to the second, with the fraction that it has.
+pub(crate) fn instant_text(at: i64, zone: &TimeZone) -> String {
+    let at = Timestamp::from_nanosecond(at.into()).unwrap_or_default();
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S%.f").to_string()
+}
+
 /// A span of time in words, without what its ends share: `2014-02-14 14:30 – 15:10`.
 pub(crate) fn span_text(from: i64, to: i64, zone: &TimeZone) -> String {
     let civil = |at: i64| Timestamp::from_nanosecond(at.into()).map(|at| at.to_zoned(zone.clone()).datetime()).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! A picture as shapes, before it is written as SVG or painted.
 
+use std::fmt::Write as _;
+
 use anomaly_engine::Severity;
 
 /// A place in a picture, `y` downwards.
@@ -136,6 +138,23 @@ pub(crate) enum Shape {
     Text(Text),
     /// Anomalies of one severity at their places, each with what it says when it is pointed at (or nothing).
     Marks { severity: Severity, at: Vec<(Place, String)> },
+}
+
+/// A line of text that is not bold.
+pub(crate) fn label(at: Place, text: String, size: f32, anchor: Anchor, tone: Tone) -> Shape {
+    Shape::Text(Text { at, text, size, anchor, bold: false, tone })
+}
+
+/// The colours as variables of a style sheet, light or dark as the reader prefers.
+pub(crate) fn style_sheet() -> String {
+    let list = |of: fn(Tone) -> Colour| {
+        Tone::ALL.iter().fold(String::new(), |mut text, tone| {
+            let (red, green, blue, percent) = of(*tone);
+            let _ = write!(text, "--{}:rgb({red} {green} {blue}/{percent}%);", tone.as_str());
+            text
+        })
+    };
+    format!(":root{{color-scheme:light dark;{}}}@media(prefers-color-scheme:dark){{:root{{{}}}}}", list(Tone::light), list(Tone::dark))
 }
 
 /// A solid diamond or a hollow triangle: as corners around a place.

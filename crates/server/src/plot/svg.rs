@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anomaly_engine::Severity;
 
-use super::scene::{Anchor, Colour, Place, Scene, Shape, Stroke, Text, Tone, mark_corners};
+use super::scene::{Anchor, Place, Scene, Shape, Stroke, Text, Tone, mark_corners, style_sheet};
 
 /// Appends a picture.
 pub(crate) fn write(scene: &Scene, out: &mut String) {
@@ -25,21 +25,12 @@ pub(crate) fn write(scene: &Scene, out: &mut String) {
 }
 
 fn style() -> String {
-    let colours = |of: fn(Tone) -> Colour| {
-        Tone::ALL.iter().fold(String::new(), |mut text, tone| {
-            let (red, green, blue, percent) = of(*tone);
-            let _ = write!(text, "--{}:rgb({red} {green} {blue}/{percent}%);", tone.as_str());
-            text
-        })
-    };
     let mut text = format!(
-        ":root{{color-scheme:light dark;{}}}@media(prefers-color-scheme:dark){{:root{{{}}}}}\
-         text{{font-family:system-ui,-apple-system,\"Segoe UI\",Roboto,\"DejaVu Sans\",sans-serif;font-variant-numeric:tabular-nums}}\
+        "{}text{{font-family:system-ui,-apple-system,\"Segoe UI\",Roboto,\"DejaVu Sans\",sans-serif;font-variant-numeric:tabular-nums}}\
          .s{{fill:none;stroke-linejoin:round;stroke-linecap:round}}.d{{stroke-dasharray:5 4}}\
          .mark-critical{{fill:var(--critical);stroke:var(--panel);stroke-width:1}}\
          .mark-warning{{fill:var(--panel);stroke:var(--warning);stroke-width:2;stroke-linejoin:round}}",
-        colours(Tone::light),
-        colours(Tone::dark)
+        style_sheet()
     );
     for tone in Tone::ALL {
         let name = tone.as_str();

@@ -136,7 +136,7 @@ fn bar(bytes: u64, name: &str, progress: bool) -> ProgressBar {
     let (bar, template) = if bytes == 0 {
         (ProgressBar::no_length(), "{spinner} {msg}  {bytes}  {binary_bytes_per_sec}")
     } else {
-        (ProgressBar::new(bytes), "{msg}  {bar:30} {percent:>3} %  {bytes} of {total_bytes}  {binary_bytes_per_sec}  {eta} left")
+        (ProgressBar::new(bytes), "{msg}  {wide_bar}  {percent:>3} %  {binary_bytes_per_sec}  {eta} left")
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.set_message(fitted(&harmless(name), NAME_COLUMNS));
