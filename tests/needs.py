@@ -19,7 +19,8 @@ USED_BY = {
     "root": "power cuts, full disks: test_durability.py, make chaos",
     "loop": "power cuts, full disks: test_durability.py, make chaos",
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
-    "browser": "the dashboard in a browser: tests/browser",
+    "browser": "the dashboard and plots in a browser: tests/browser, test_plot.py",
+    "compose": "test_packaging.py: whether docker-compose takes docker-compose.yml",
     "readme": "the commands that README.md shows",
 }
 
@@ -27,7 +28,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "browser": _browser, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "browser": _browser, "compose": _compose, "readme": _readme}[name]()
 
 
 def need(*names: str) -> None:
@@ -81,6 +82,13 @@ def _browser() -> str | None:
     if not shutil.which("chromium"):
         return "chromium is not installed"
     return None if importlib.util.find_spec("playwright") else "playwright is not installed"
+
+
+def _compose() -> str | None:
+    if shutil.which("docker-compose"):
+        return None
+    has_plugin = shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
+    return None if has_plugin else "neither docker-compose nor docker compose is installed"
 
 
 def _readme() -> str | None:

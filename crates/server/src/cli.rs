@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::command;
 use crate::config::{Faults, Flag, value};
+use crate::logging;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -18,6 +19,7 @@ const STYLES: Styles = Styles::styled()
 
 const EXAMPLES: &str = "\
 Examples:
+  anomaly demo                              made-up metrics that go wrong on purpose: see it at work
   anomaly                                   serve on http://127.0.0.1:8000, data in ./data
   anomaly all --port 9000 --data-dir /srv/anomaly
   anomaly detect metrics.csv                what is odd in a file, without a server
@@ -41,6 +43,9 @@ pub enum Command {
     /// Serve: API, detection, log and store in one process (the default command)
     #[command(after_help = ALL_EXAMPLES)]
     All(All),
+    /// Serve made-up metrics that go wrong on purpose, from a throw-away data directory
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(Demo),
     /// Find anomalies in files, without a server
     #[command(after_help = DETECT_EXAMPLES)]
     Detect(Detect),
@@ -76,12 +81,34 @@ pub struct All {
     config: Option<PathBuf>,
 }
 
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  anomaly demo
+  anomaly demo --port 0                     a free port; it is printed
+
+It prints the address, and each thing that goes wrong as it does. Ctrl-C ends it and removes its data.";
+
+/// What `demo` may be told.
+#[derive(Debug, Default, Args)]
+pub struct Demo {
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    host: Option<String>,
+    /// Port to listen on, 0 for a free one [default: 8000]
+    #[arg(long)]
+    port: Option<String>,
+    /// Read this instead of ./anomaly.toml: what it says of host and port counts, the detection is the demo's own
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
 const DETECT_EXAMPLES: &str = "\
 Examples:
   anomaly detect cpu.csv
   anomaly detect --window-seconds 1d --threshold 4 *.csv.gz
   curl -s https://example.org/metrics.json | anomaly detect --format json -
   anomaly detect --all-points --format csv cpu.csv > judged.csv
+  anomaly detect --plot cpu.html cpu.csv    see it: a page to zoom in; .svg and .png are pictures
   anomaly detect --exit-code cpu.csv || echo 'something is odd'
 
 Exit code: 0, or with --exit-code 1 if anomalies were found; 2 on error.";
@@ -98,6 +125,9 @@ pub struct Detect {
     /// Write every row in input order, whether or not it fired
     #[arg(long)]
     pub all_points: bool,
+    /// Draw values, expected band and anomalies as well: a picture (.svg, .png) or a page to zoom in (.html)
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
     /// zscore or percentile [default: zscore]
     #[arg(long, value_name = "NAME")]
     pub detector: Option<String>,
@@ -116,6 +146,9 @@ pub struct Detect {
     /// Take rows without a time as so far apart (1s, 5m); else they are rejected
     #[arg(long, value_name = "SECONDS", value_parser = interval)]
     pub interval: Option<i64>,
+    /// auto (on a terminal, unless NO_COLOR is set), always or never
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t, hide_possible_values = true)]
+    pub color: Colour,
     /// Exit with 1 if anomalies were found
     #[arg(long)]
     pub exit_code: bool,
@@ -133,6 +166,29 @@ pub enum Format {
     Json,
     /// For spreadsheets
     Csv,
+}
+
+/// When to write colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Also into a file or a pipe
+    Always,
+    /// Never
+    Never,
+}
+
+impl Colour {
+    /// Whether to write them to what is a terminal or not.
+    pub fn shown(self, terminal: bool) -> bool {
+        match self {
+            Self::Auto => logging::colour(terminal),
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
 }
 
 /// What can be done with the configuration.
@@ -168,6 +224,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or(Command::All(cli.all)) {
         Command::All(all) => command::all::run(all.flags(), all.config.as_deref()),
+        Command::Demo(demo) => command::demo::run(demo.flags(), demo.config.as_deref()),
         Command::Detect(detect) => command::detect::from_command_line(&detect),
         Command::Config(Config::Print) => command::config::print(&mut io::stdout().lock()),
         Command::Config(Config::Check { config }) => command::config::check(config.as_deref(), &mut io::stdout().lock()),
@@ -200,6 +257,12 @@ fn flags<const N: usize>(given: [(&'static str, &'static str, &Option<String>); 
 impl All {
     fn flags(&self) -> Vec<Flag> {
         flags([("--host", "HOST", &self.host), ("--port", "PORT", &self.port), ("--data-dir", "DATA_DIR", &self.data_dir)])
+    }
+}
+
+impl Demo {
+    fn flags(&self) -> Vec<Flag> {
+        flags([("--host", "HOST", &self.host), ("--port", "PORT", &self.port)])
     }
 }
 
@@ -256,6 +319,24 @@ mod tests {
         for line in ["anomaly detct a", "anomaly detect --format xml a", "anomaly detect --interval 0 a", "anomaly config", "anomaly api"] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn demo_takes_where_it_is_served() {
+        let Some(Command::Demo(demo)) = parse("anomaly demo --port 0").unwrap().command else { panic!("demo") };
+        assert_eq!(demo.flags().into_iter().map(|flag| (flag.name, flag.text)).collect::<Vec<_>>(), [("PORT", "0".to_owned())]);
+        assert!(parse("anomaly demo --data-dir d").is_err(), "its directory is thrown away");
+    }
+
+    #[test]
+    fn colours_are_as_they_were_asked_for() {
+        let asked = |line: &str| match parse(line).unwrap().command {
+            Some(Command::Detect(detect)) => detect.color,
+            _ => panic!("detect"),
+        };
+        assert_eq!(asked("anomaly detect a.csv"), Colour::Auto);
+        let (always, never) = (asked("anomaly detect --color always a.csv"), asked("anomaly detect --color never a.csv"));
+        assert!(always.shown(false) && !never.shown(true) && !Colour::Auto.shown(false));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `anomaly all`: the stages started in order, and stopped in order.
 
+use std::io;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -10,6 +12,7 @@ use anomaly_engine::frame::Position;
 use anomaly_engine::{DecodeError, Engine, ScanCursor, SeriesHash, Totals};
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
@@ -44,8 +47,33 @@ const RETENTION_PAUSE: Duration = Duration::from_secs(3600);
 /// # Errors
 /// What keeps it from starting: a port or a data directory in use, files of a newer version.
 pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
-    let listener =
-        TcpListener::bind((config.host, config.port)).await.with_context(|| format!("cannot listen on {}:{}", config.host, config.port))?;
+    // Listened for once it serves: until then a signal ends the process at once, however long a recovery takes.
+    let stop = async {
+        match Signals::listen() {
+            Ok(signals) => signals.received().await,
+            Err(fault) => {
+                warn!("Ctrl-C and SIGTERM cannot be listened for: {fault}");
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    beside(config, stop, |_, _| std::future::pending::<anyhow::Result<()>>()).await
+}
+
+/// As [`all`] until `stop`, with a companion in the same process: it is made from the handles and the address that is served,
+/// and ends with the rest. When it ends by itself, so does the rest.
+///
+/// # Errors
+/// As [`all`].
+pub async fn beside<F>(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    companion: impl FnOnce(App, SocketAddr) -> F,
+) -> anyhow::Result<ExitCode>
+where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let listener = listen(&config).await?;
     let address = listener.local_addr()?;
     let (fatal, mut failed) = Fatal::new();
     let stages = tokio::select! {
@@ -55,21 +83,32 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
     };
     logging::started(&stages.app.config, address);
     let router = api::router(stages.app.clone());
-    let (stop, stopped) = oneshot::channel::<()>();
+    let (close, closed) = oneshot::channel::<()>();
     let server = tokio::spawn(serve::serve(listener, router, serve::Limits::default(), async move {
-        let _ = stopped.await;
+        let _ = closed.await;
     }));
+    let mut companion = tokio::spawn(companion(stages.app.clone(), address));
     let reason = tokio::select! {
-        () = signalled() => None,
+        () = stop => None,
         reason = failed.recv() => reason,
+        ended = &mut companion => match ended {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error:#}")),
+            Err(error) => Some(error.to_string()),
+        },
     };
     if let Some(reason) = &reason {
         error!("stopping: {reason}");
     } else {
         info!("stopping: finishing what was accepted");
     }
-    drop(stop);
+    drop(close);
     let drained = tokio::time::timeout(DRAIN, async {
+        // Its handles go before the stages wait for the last of them.
+        if !companion.is_finished() {
+            companion.abort();
+            let _ = companion.await;
+        }
         let _ = server.await;
         stages.stop().await;
     });
@@ -81,6 +120,14 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
     }
     info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+async fn listen(config: &Config) -> anyhow::Result<TcpListener> {
+    let (host, port) = (config.host, config.port);
+    TcpListener::bind((host, port)).await.with_context(|| {
+        let told = format!("cannot listen on {}", SocketAddr::new(host, port));
+        if port == 0 { told } else { format!("{told} (--port takes another port, --port 0 any free one)") }
+    })
 }
 
 /// All stages of one process, recovered and running.
@@ -298,16 +345,27 @@ async fn retain(commits: SyncSender<ToCommit>, log: LogHints, days: f64) {
     }
 }
 
-async fn signalled() {
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(fault) => {
-            warn!("SIGTERM cannot be listened for: {fault}");
-            return std::future::pending().await;
+/// Ctrl-C and SIGTERM, noted from [`Signals::listen`] on.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Takes them from the system, which would end the process at once.
+    ///
+    /// # Errors
+    /// The system does not give them.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self { interrupt: unix::signal(SignalKind::interrupt())?, terminate: unix::signal(SignalKind::terminate())? })
+    }
+
+    /// Returns when one has come.
+    pub async fn received(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }

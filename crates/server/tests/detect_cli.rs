@@ -270,3 +270,130 @@ fn the_samples_in_the_repository_hold_an_anomaly_each() {
         assert_eq!((ran.summary.rows, ran.summary.rejected, ran.summary.anomalies), (rows, 0, 1), "{name}: {}", ran.notes);
     }
 }
+
+/// The content of the file that a run with `--plot` wrote.
+fn plotted(case: Case, name: &str) -> (Ran, Vec<u8>) {
+    let path = case.folder.path().join(name);
+    let case = case.with(|options| options.plot = Some(path.clone()));
+    let ran = case.run();
+    (ran, std::fs::read(path).unwrap())
+}
+
+#[test]
+fn a_plot_is_written_in_the_format_of_its_name_beside_the_usual_output() {
+    let text = twenty_and_95("cpu");
+    let case = || Case::new(&[("a.csv", text.as_bytes())]);
+    let plain = case().run();
+    for (name, start) in [("a.svg", &b"<svg "[..]), ("a.PNG", b"\x89PNG\r\n\x1a\n"), ("a.html", b"<!doctype html>")] {
+        let (ran, bytes) = plotted(case(), name);
+        assert!(bytes.starts_with(start), "{name}");
+        assert_eq!((ran.out, ran.notes), (plain.out.clone(), format!("{}plot: {name}\n", plain.notes)));
+    }
+}
+
+#[test]
+fn an_svg_has_a_mark_an_anomaly_and_says_what_it_is() {
+    let (_, bytes) = plotted(Case::new(&[("a.csv", twenty_and_95("cpu").as_bytes())]), "a.svg");
+    let svg = String::from_utf8(bytes).unwrap();
+    assert_eq!(svg.matches("<title>2023-11-14 22:13:40: 95, z +13.7</title>").count(), 1);
+    for said in
+        ["1 anomaly in 1 series", "21 rows from 1 file · zscore with a window of 5 min, threshold 3", "1 critical · strongest +13.7 σ"]
+    {
+        assert!(svg.contains(said), "{said}");
+    }
+    assert!(svg.contains("prefers-color-scheme:dark") && !svg.contains("NaN") && !svg.contains("inf"));
+}
+
+#[test]
+fn a_page_has_every_row_and_every_anomaly_as_data() {
+    let (_, bytes) = plotted(Case::new(&[("a.csv", twenty_and_95("cpu").as_bytes())]), "a.html");
+    let page = String::from_utf8(bytes).unwrap();
+    let data = page.split_once("id=\"data\">").unwrap().1.split_once("</script>").unwrap().0;
+    let panel = &serde_json::from_str::<serde_json::Value>(data).unwrap()["panels"][0];
+    assert_eq!(panel["marks"], serde_json::json!({"t": [20000], "v": [95], "z": [13.7], "critical": [1]}));
+    let values: Vec<f64> = panel["lines"][0]["v"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+    assert_eq!(values, (0..20).map(|i| f64::from(50 + i % 10)).chain([95.0]).collect::<Vec<_>>());
+    assert_eq!((panel["band"]["expected"][4].is_null(), panel["band"]["expected"][20].as_f64()), (true, Some(54.5)));
+    assert!(!page.contains("http://") && !page.contains("https://"), "nothing may come from elsewhere");
+}
+
+#[test]
+fn names_of_series_are_text_in_every_plot() {
+    let hostile = "</script><script>alert(1)</script>&\u{202e}<b x=\"1\">";
+    let text = twenty_and_95(&format!("\"{}\"", hostile.replace('"', "\"\"")));
+    for name in ["a.svg", "a.html", "a.png"] {
+        let (ran, bytes) = plotted(Case::new(&[("a.csv", text.as_bytes())]), name);
+        assert_eq!(ran.summary.anomalies, 1, "{}", ran.notes);
+        let written = String::from_utf8_lossy(&bytes);
+        assert!(!written.contains("<script>alert") && !written.contains("<b x"), "{name}");
+    }
+}
+
+#[test]
+fn a_plot_whose_name_says_no_format_is_refused_before_anything_is_read() {
+    for name in ["plot", "plot.pdf", "plot.svg.gz"] {
+        let case = Case::new(&[("a.csv", twenty_and_95("cpu").as_bytes())]).with(|options| options.plot = Some(name.into()));
+        let mut out = Vec::new();
+        let refused = run(&case.options, case.config.clone(), &mut out, &mut Vec::new()).unwrap_err();
+        assert_eq!(refused.to_string(), format!("--plot writes .svg, .png and .html, got {name:?}: name it plot.svg, say"));
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn a_plot_that_cannot_be_written_is_told_with_its_name_and_without_rows_there_is_none() {
+    let case = Case::new(&[("a.csv", twenty_and_95("cpu").as_bytes())]).with(|options| options.plot = Some("/absent/a.svg".into()));
+    let refused = run(&case.options, case.config.clone(), &mut Vec::new(), &mut Vec::new()).unwrap_err();
+    assert!(refused.to_string().starts_with("cannot write /absent/a.svg: "), "{refused}");
+    let case = Case::new(&[("a.csv", b"timestamp,metric,value\n1,m,x\n")]);
+    let path = case.folder.path().join("a.svg");
+    let ran = case.with(|options| options.plot = Some(path.clone())).run();
+    assert!(ran.notes.ends_with("plot: none was written, as no row was accepted\n") && !path.exists(), "{}", ran.notes);
+}
+
+#[test]
+fn of_more_series_than_fit_the_plot_says_which_are_left_out() {
+    let rows = (0..15).map(|k| twenty_and_95(&format!("m{k}")).split_once('\n').unwrap().1.to_owned());
+    let text = format!("timestamp,metric,value\n{}", rows.collect::<String>());
+    let (ran, bytes) = plotted(Case::new(&[("a.csv", text.as_bytes())]), "a.svg");
+    let sentence = "12 of 15 series are drawn, those with the strongest anomalies; left out: m12, m13, m14 (3 of them have anomalies)";
+    assert!(ran.notes.ends_with(&format!("plot: a.svg\nplot: {sentence}\n")), "{}", ran.notes);
+    assert!(String::from_utf8(bytes).unwrap().contains(sentence));
+}
+
+#[test]
+fn on_a_narrow_terminal_names_are_cut_in_their_middle_and_lines_fit() {
+    let name = "api_latency_ms_of_a_service_with_a_very_long_name_in_the_region_eu_west_1";
+    let case = Case::new(&[("a.csv", twenty_and_95(name).as_bytes())]);
+    assert!(case.run().out.contains(name), "a file has the whole name");
+    let ran = case.with(|options| options.columns = Some(80)).run();
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{}", ran.out);
+    assert!(lines[1].contains("  api_lat") && lines[1].contains('…') && lines[1].ends_with("◆ critical"), "{}", ran.out);
+}
+
+#[test]
+fn wide_letters_are_aligned_and_control_characters_do_not_reach_the_terminal() {
+    let row = |i: usize, host: &str, value: f64| {
+        format!(r#"{{"timestamp":{},"metric":"m","labels":{{"host":"{host}"}},"value":{value}}}"#, 1_700_000_000 + i)
+    };
+    let rows = |host: &str| (0..21).map(|i| row(i, host, if i == 20 { 95.0 } else { 50.0 + (i % 10) as f64 }) + "\n").collect::<String>();
+    let ran = Case::new(&[("a.ndjson", (rows("温度") + &rows(r"\u001b[31m")).as_bytes())]).run();
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[1].contains(r#"m{host="温度"}      95"#), "{}", ran.out);
+    assert!(lines[2].contains("m{host=\"\u{fffd}[31m\"}") && !ran.out.contains('\x1b'), "{}", ran.out);
+}
+
+#[test]
+fn notes_stand_out_and_a_person_is_told_what_else_there_is() {
+    let case = Case::new(&[("a.csv", twenty_and_95("cpu").as_bytes())]).with(|options| {
+        options.files.push("/absent.csv".into());
+        (options.colour_notes, options.hints) = (true, true);
+    });
+    let ran = case.run();
+    assert!(ran.notes.contains("\x1b[31merror:\x1b[0m /absent.csv: is not there\n"), "{}", ran.notes);
+    assert!(ran.notes.contains("\x1b[1m1 anomaly in 1 series; 21 rows"), "{}", ran.notes);
+    let hint = "\x1b[36mhint:\x1b[0m --plot anomalies.html shows them, --format json says the reason of each\n";
+    assert!(ran.notes.ends_with(hint), "{}", ran.notes);
+    assert!(!ran.out.contains('\x1b'), "the output is not coloured with the notes");
+}

@@ -2,5 +2,6 @@
 
 pub mod all;
 pub mod config;
+pub mod demo;
 pub mod detect;
 pub mod openapi;

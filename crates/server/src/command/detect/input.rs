@@ -7,8 +7,12 @@ use std::path::Path;
 use anomaly_engine::parse::unpack;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::terminal::{fitted, harmless};
+
 /// From which size on a file has a bar.
 const SHOWN_BYTES: u64 = 1 << 20;
+/// Columns of a file's name before its bar.
+const NAME_COLUMNS: usize = 30;
 
 /// An open input: the file itself, or a temporary one with what was unpacked or came by standard input.
 #[derive(Debug)]
@@ -28,7 +32,7 @@ impl Input {
     pub(super) fn open(path: &Path, progress: bool) -> io::Result<Self> {
         let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
         if path == Path::new("-") {
-            return Self::spool(io::stdin().lock(), "stdin".into(), bar(0, progress));
+            return Self::spool(io::stdin().lock(), "stdin".into(), bar(0, "standard input", progress));
         }
         let mut file = File::open(path).map_err(|error| io::Error::new(error.kind(), plain(&error)))?;
         let metadata = file.metadata()?;
@@ -36,9 +40,10 @@ impl Input {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder: name the files in it"));
         }
         if !metadata.is_file() {
-            return Self::spool(file, name, bar(0, progress));
+            let bar = bar(0, &name, progress);
+            return Self::spool(file, name, bar);
         }
-        let bar = bar(metadata.len(), progress);
+        let bar = bar(metadata.len(), &name, progress);
         let mut start = [0; 4];
         let n = read_up_to(&mut file, &mut start)?;
         file.seek(SeekFrom::Start(0))?;
@@ -61,6 +66,11 @@ impl Input {
     /// The name after which a series may be named: the file's, without folders.
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Shows how far it is.
+    pub(super) fn bar(&self) -> ProgressBar {
+        self.bar.clone()
     }
 }
 
@@ -119,17 +129,19 @@ fn read_up_to(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// A bar on standard error; of what has no length, a count of bytes; none for what is read in a blink.
-fn bar(bytes: u64, progress: bool) -> ProgressBar {
+fn bar(bytes: u64, name: &str, progress: bool) -> ProgressBar {
     if !progress || (1..SHOWN_BYTES).contains(&bytes) {
         return ProgressBar::hidden();
     }
     let (bar, template) = if bytes == 0 {
-        (ProgressBar::no_length(), "{spinner} {bytes} {binary_bytes_per_sec}")
+        (ProgressBar::no_length(), "{spinner} {msg}  {bytes}  {binary_bytes_per_sec}")
     } else {
-        (ProgressBar::new(bytes), "{bar:30} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}")
+        (ProgressBar::new(bytes), "{msg}  {wide_bar}  {percent:>3} %  {binary_bytes_per_sec}  {eta} left")
     };
     bar.set_draw_target(ProgressDrawTarget::stderr());
-    bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    bar.set_message(fitted(&harmless(name), NAME_COLUMNS));
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    bar.with_style(style.progress_chars("━╸─"))
 }
 
 #[cfg(test)]

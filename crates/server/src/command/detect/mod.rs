@@ -8,23 +8,28 @@ mod input;
 mod output;
 mod summary;
 mod table;
+mod terminal;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anomaly_detect::text;
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef};
 use anomaly_engine::parse::{Arrival, FileError, FileOptions, FileReader, More};
-use anomaly_engine::{Engine, Outputs, Timestamp};
+use anomaly_engine::{DetectorKind, Engine, EngineConfig, Outputs, Timestamp};
 use anyhow::{Context as _, bail};
+use indicatif::ProgressBar;
 
 use crate::cli::{Detect, Format};
+use crate::clock;
 use crate::config::{Config, Sources};
-use crate::{clock, logging};
+use crate::plot::{Heading, Plot, PlotFormat};
 use input::Input;
 use output::{Backwards, Judged, Output};
 use summary::FileNotes;
 pub use summary::Summary;
+use terminal::{Note, Notes, Style, painted};
 
 /// Rows of a batch: enough for the engine to use every core, few enough to stay in its caches.
 const BATCH_ROWS: usize = 16_384;
@@ -38,12 +43,20 @@ pub struct Options {
     pub format: Option<Format>,
     /// Whether to write every row.
     pub all_points: bool,
+    /// Where to draw it, too: a name that ends with .svg, .png or .html.
+    pub plot: Option<PathBuf>,
     /// Nanoseconds between rows without a time; `None` rejects them.
     pub interval: Option<i64>,
     /// Whether the output shows colours.
     pub colour: bool,
+    /// Whether the notes do.
+    pub colour_notes: bool,
+    /// Columns of the terminal that the output goes to, if it does.
+    pub columns: Option<usize>,
     /// Whether to show how far it is, on standard error.
     pub progress: bool,
+    /// Whether to say what else could be done: to a person, who sees output and notes together.
+    pub hints: bool,
 }
 
 /// Runs the command as it was typed, on this process' standard streams.
@@ -64,10 +77,14 @@ pub fn from_command_line(detect: &Detect) -> anyhow::Result<ExitCode> {
         files,
         format: detect.format,
         all_points: detect.all_points,
+        plot: detect.plot.clone(),
         interval: detect.interval,
-        colour: logging::colour(to_terminal),
+        colour: detect.color.shown(to_terminal),
+        colour_notes: detect.color.shown(io::stderr().is_terminal()),
+        columns: terminal::columns(),
         // Rows that scroll by show by themselves how far it is.
         progress: io::stderr().is_terminal() && !(to_terminal && detect.all_points),
+        hints: to_terminal && io::stderr().is_terminal(),
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let summary = run(&options, loaded.config, &mut out, &mut io::stderr())?;
@@ -85,15 +102,28 @@ pub fn from_command_line(detect: &Detect) -> anyhow::Result<ExitCode> {
 /// Options that exclude each other, an output that cannot be written.
 pub fn run(options: &Options, config: Config, out: &mut dyn Write, notes: &mut dyn Write) -> anyhow::Result<Summary> {
     let output = Output::new(options, &config)?;
+    if let Some(path) = &options.plot {
+        // Before the rows are read, which may take a while.
+        PlotFormat::of(path)?;
+    }
     let mut engine = Engine::new(config.engine.clone(), config.shards.max(1));
-    engine.keep_points(options.all_points);
-    let mut run = Run { options, config, engine, frame: 0, started: clock::now(), output, out, summary: Summary::default() };
+    engine.keep_points(options.all_points || options.plot.is_some());
+    let plot = options.plot.as_ref().map(|_| Plot::new());
+    let bar = ProgressBar::hidden();
+    let mut run = Run { options, config, engine, frame: 0, started: clock::now(), output, out, bar, plot, summary: Summary::default() };
+    let mut notes = Notes { out: notes, colour: options.colour_notes };
     run.output.begin(run.out).context("cannot write the output")?;
     for path in &options.files {
-        run.file(path, notes)?;
+        run.file(path, &mut notes)?;
     }
     run.output.end(run.out).and_then(|()| run.out.flush()).context("cannot write the output")?;
-    writeln!(notes, "{}", run.summary)?;
+    let summary = painted(&run.summary.to_string(), Style::Bold, options.colour_notes);
+    writeln!(notes.out, "{summary}")?;
+    if let (Some(path), Some(plot)) = (&options.plot, run.plot.take()) {
+        run.draw(path, plot, &mut notes)?;
+    } else if options.hints && run.summary.anomalies > 0 && matches!(run.output, Output::Table(_)) {
+        notes.say(Note::Hint, "--plot anomalies.html shows them, --format json says the reason of each")?;
+    }
     Ok(run.summary)
 }
 
@@ -108,16 +138,22 @@ struct Run<'a> {
     started: Timestamp,
     output: Output,
     out: &'a mut dyn Write,
+    /// Of the file that is being read.
+    bar: ProgressBar,
+    plot: Option<Plot>,
     summary: Summary,
 }
 
 impl Run<'_> {
     /// Judges one file, or tells why it cannot be read.
-    fn file(&mut self, path: &Path, notes: &mut dyn Write) -> anyhow::Result<()> {
+    fn file(&mut self, path: &Path, notes: &mut Notes<'_>) -> anyhow::Result<()> {
         let shown = input::shown(path);
         let opened = Input::open(path, self.options.progress);
         let read = match opened {
-            Ok(input) => self.judge(input)?,
+            Ok(input) => {
+                self.bar = input.bar();
+                self.judge(input)?
+            }
             Err(error) => Err(error.to_string()),
         };
         match read {
@@ -127,7 +163,7 @@ impl Run<'_> {
             }
             Err(message) => {
                 self.summary.failed += 1;
-                writeln!(notes, "error: {shown}: {message}")?;
+                notes.say(Note::Error, format_args!("{shown}: {message}"))?;
             }
         }
         Ok(())
@@ -184,11 +220,44 @@ impl Run<'_> {
         outputs.clear();
         self.engine.apply(&frame, outputs)?;
         if let Some(Ok((first, RecordRef::Events(batch)))) = frame.records().next() {
+            if let Some(plot) = &mut self.plot {
+                plot.take(&batch, outputs, self.engine.config());
+            }
             let judged = Judged { batch: &batch, first, outputs, config: self.engine.config(), detected_at: clock::now() };
             match backwards {
                 Some(backwards) => backwards.take(&mut self.output, &judged).context("cannot write a temporary file")?,
+                None if self.options.columns.is_some() => {
+                    // The bar would stand between the lines.
+                    let write = || self.output.write(&judged, self.out).and_then(|()| self.out.flush());
+                    self.bar.suspend(write).context("cannot write the output")?;
+                }
                 None => self.output.write(&judged, self.out).context("cannot write the output")?,
             }
+        }
+        Ok(())
+    }
+
+    /// Draws what was read, and says where.
+    fn draw(&self, path: &Path, plot: Plot, notes: &mut Notes<'_>) -> anyhow::Result<()> {
+        if plot.is_empty() {
+            return Ok(notes.say(Note::Plot, "none was written, as no row was accepted")?);
+        }
+        let EngineConfig { detector, window_seconds, threshold, rules, .. } = &self.config.engine;
+        let threshold = if *detector == DetectorKind::Zscore { format!(", threshold {}", text::number(*threshold)) } else { String::new() };
+        let rules = if rules.is_empty() { "" } else { ", rules for some" };
+        let heading = Heading {
+            title: self.summary.found(),
+            subtitle: format!(
+                "{} · {} with a window of {}{threshold}{rules}",
+                self.summary.read(),
+                detector.as_str(),
+                text::span(*window_seconds)
+            ),
+        };
+        let left_out = plot.write(path, heading, self.config.timezone.clone())?;
+        notes.say(Note::Plot, path.display())?;
+        if let Some(sentence) = left_out {
+            notes.say(Note::Plot, sentence)?;
         }
         Ok(())
     }

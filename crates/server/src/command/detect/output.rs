@@ -50,7 +50,7 @@ impl Output {
     pub(super) fn new(options: &Options, config: &Config) -> anyhow::Result<Self> {
         Ok(match (options.format, options.all_points) {
             (Some(Format::Table), true) => bail!("--all-points writes no table: add --format csv or --format json"),
-            (None | Some(Format::Table), false) => Self::Table(Table::new(config.timezone.clone(), options.colour)),
+            (None | Some(Format::Table), false) => Self::Table(Table::new(config.timezone.clone(), options.colour, options.columns)),
             (Some(Format::Json), false) => Self::Json,
             (Some(Format::Csv), false) => Self::Csv,
             (Some(Format::Json), true) => Self::EveryJson,

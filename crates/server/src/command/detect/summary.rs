@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 
 use anomaly_engine::{Code, Outputs, Report, SeriesHash};
 
+use super::terminal::{Note, Notes};
 use crate::upload::tally::FileTally;
 
 /// Row errors of a file that are written; all are counted.
@@ -61,16 +62,26 @@ impl Summary {
     }
 }
 
+impl Summary {
+    /// `3 anomalies in 1 series`.
+    pub(super) fn found(&self) -> String {
+        let more = if self.series.len() == COUNTED_SERIES { "more than " } else { "" };
+        match self.anomalies {
+            0 => "no anomalies".into(),
+            n => format!("{} in {more}{} series", counted(n, "anomaly", "anomalies"), thousands(self.series.len() as u64)),
+        }
+    }
+
+    /// `4,032 rows from 1 file`.
+    pub(super) fn read(&self) -> String {
+        format!("{} from {}", counted(self.rows, "row", "rows"), counted(self.files, "file", "files"))
+    }
+}
+
 impl fmt::Display for Summary {
     /// `3 anomalies in 1 series; 4,032 rows from 1 file, 2 rejected, 0 late`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let more = if self.series.len() == COUNTED_SERIES { "more than " } else { "" };
-        match self.anomalies {
-            0 => f.write_str("no anomalies")?,
-            n => write!(f, "{} in {more}{} series", counted(n, "anomaly", "anomalies"), thousands(self.series.len() as u64))?,
-        }
-        let (rows, files) = (counted(self.rows, "row", "rows"), counted(self.files, "file", "files"));
-        write!(f, "; {rows} from {files}, {} rejected, {} late", thousands(self.rejected), thousands(self.late))?;
+        write!(f, "{}; {}, {} rejected, {} late", self.found(), self.read(), thousands(self.rejected), thousands(self.late))?;
         if self.duplicates > 0 {
             write!(f, ", {}", counted(self.duplicates, "duplicate", "duplicates"))?;
         }
@@ -109,23 +120,23 @@ impl FileNotes {
     }
 
     /// Writes it, under the name of the file.
-    pub(super) fn write(&self, file: &str, out: &mut dyn Write) -> io::Result<()> {
+    pub(super) fn write(&self, file: &str, notes: &mut Notes<'_>) -> io::Result<()> {
         for warning in &self.warnings {
-            writeln!(out, "warning: {file}: {warning}")?;
+            notes.say(Note::Warning, format_args!("{file}: {warning}"))?;
         }
         for error in self.report.errors.iter().take(SHOWN_ERRORS) {
             let field = if error.field.is_empty() { String::new() } else { format!("{}: ", error.field) };
-            writeln!(out, "rejected: {file} line {}: {field}{}", error.line, error.message)?;
+            notes.say(Note::Rejected, format_args!("{file} line {}: {field}{}", error.line, error.message))?;
         }
         let more = self.report.rejected.saturating_sub(SHOWN_ERRORS as u64);
         if more > 0 {
-            writeln!(out, "rejected: {file}: and {} more", thousands(more))?;
+            notes.say(Note::Rejected, format_args!("{file}: and {} more", thousands(more)))?;
         }
         if self.report.errors.iter().any(|error| error.code == Code::MissingTimestamp) {
-            writeln!(out, "hint: {file}: with --interval 1s, rows without a time are taken as a second apart")?;
+            notes.say(Note::Hint, format_args!("{file}: with --interval 1s, rows without a time are taken as a second apart"))?;
         }
         if self.report.accepted == 0 {
-            writeln!(out, "error: {file}: no row was accepted")?;
+            notes.say(Note::Error, format_args!("{file}: no row was accepted"))?;
         }
         Ok(())
     }

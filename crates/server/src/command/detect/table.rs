@@ -4,8 +4,15 @@ use anomaly_detect::text;
 use anomaly_engine::{Anomaly, Severity, Timestamp};
 use jiff::tz::TimeZone;
 
+use super::terminal::{Style, fitted, harmless, painted, width};
+
 /// Rows that are held back at first, so that the columns fit them.
 const HELD: usize = 1000;
+/// Columns that the names of series have on the narrowest terminal.
+const NARROWEST_SERIES: usize = 16;
+/// Columns between cells, and of the severity.
+const GAP: usize = 2;
+const SEVERITY: usize = 10;
 /// Headings.
 const HEADINGS: [&str; 5] = ["series", "value", "expected", "z", "severity"];
 
@@ -14,6 +21,8 @@ const HEADINGS: [&str; 5] = ["series", "value", "expected", "z", "severity"];
 pub(super) struct Table {
     zone: TimeZone,
     colour: bool,
+    /// Columns of the terminal: names of series are cut so that a line fits. Without a terminal they are whole.
+    columns: Option<usize>,
     held: Vec<Row>,
     /// Of time, series, value, expected and z; they never shrink. All 0 before the headings are written.
     widths: [usize; 5],
@@ -29,15 +38,15 @@ struct Row {
 
 impl Table {
     /// A table without rows, its times in `zone`.
-    pub(super) fn new(zone: TimeZone, colour: bool) -> Self {
-        Self { zone, colour, held: Vec::new(), widths: [0; 5] }
+    pub(super) fn new(zone: TimeZone, colour: bool, columns: Option<usize>) -> Self {
+        Self { zone, colour, columns, held: Vec::new(), widths: [0; 5] }
     }
 
     /// Takes an anomaly, and hands over the lines that need not be held back any more.
     pub(super) fn push(&mut self, anomaly: &Anomaly, take: &mut impl FnMut(&str)) {
         let z = anomaly.judgement.z_score.map_or_else(|| "–".to_owned(), signed);
         let time = time_text(anomaly.timestamp, &self.zone);
-        let cells = [time, anomaly.key.name(), text::number(anomaly.value), expected(anomaly), z];
+        let cells = [time, harmless(&anomaly.key.name()), text::number(anomaly.value), expected(anomaly), z];
         self.held.push(Row { cells, severity: anomaly.severity });
         if self.widths[0] > 0 || self.held.len() == HELD {
             self.finish(take);
@@ -56,16 +65,21 @@ impl Table {
         });
         for cells in self.held.iter().map(|row| &row.cells).chain(headings.iter().map(|(cells, _)| cells)) {
             for (width, cell) in self.widths.iter_mut().zip(cells) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(self::width(cell));
             }
         }
+        if let Some(columns) = self.columns {
+            let [a, _, c, d, e] = self.widths;
+            let others = a + c + d + e + SEVERITY + 5 * GAP;
+            self.widths[1] = self.widths[1].min(columns.saturating_sub(others).max(NARROWEST_SERIES));
+        }
         if let Some((cells, severity)) = headings {
-            take(&self.painted(&self.line(&cells, severity), "1"));
+            take(&painted(&self.line(&cells, severity), Style::Bold, self.colour));
         }
         for row in &self.held {
             let severity = match row.severity {
-                Severity::Critical => self.painted("◆ critical", "31"),
-                Severity::Warning => self.painted("△ warning", "33"),
+                Severity::Critical => painted("◆ critical", Style::Red, self.colour),
+                Severity::Warning => painted("△ warning", Style::Yellow, self.colour),
             };
             take(&self.line(&row.cells, &severity));
         }
@@ -73,13 +87,15 @@ impl Table {
     }
 
     /// Words to the left, numbers to the right.
-    fn line(&self, [time, series, value, expected, z]: &[String; 5], severity: &str) -> String {
-        let [a, b, c, d, e] = self.widths;
-        format!("{time:<a$}  {series:<b$}  {value:>c$}  {expected:>d$}  {z:>e$}  {severity}")
-    }
-
-    fn painted(&self, text: &str, code: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    fn line(&self, cells: &[String; 5], severity: &str) -> String {
+        let mut line = String::new();
+        for (i, (cell, &columns)) in cells.iter().zip(&self.widths).enumerate() {
+            let cell = fitted(cell, columns);
+            let room = " ".repeat(columns.saturating_sub(width(&cell)));
+            let (left, right) = if i < 2 { ("", room.as_str()) } else { (room.as_str(), "") };
+            line.extend([left, &cell, right, "  "]);
+        }
+        line + severity
     }
 }
 
