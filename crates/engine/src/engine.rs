@@ -109,7 +109,10 @@ impl Engine {
                 }
                 RecordRef::Configure(text) => {
                     let config = EngineConfig::from_text(text).map_err(|_| undecodable("a recorded configuration"))?;
-                    self.shards.iter_mut().for_each(|shard| shard.configure(&config, frame.number));
+                    let mut idle = Vec::new();
+                    self.shards.iter_mut().for_each(|shard| shard.configure(&config, frame.number, self.clock, &mut idle));
+                    // As of the frame before: behind this record, the same frame may name them anew.
+                    out.idle.extend(idle.into_iter().map(|hash| (frame.number.saturating_sub(1), hash)));
                     self.config = config;
                 }
                 RecordRef::Tick => {}

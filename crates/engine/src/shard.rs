@@ -213,14 +213,20 @@ impl Shard {
         }
     }
 
-    /// Takes a new configuration, recorded at `frame`.
-    pub(crate) fn configure(&mut self, config: &EngineConfig, frame: u64) {
+    /// Takes a new configuration, recorded at `frame`, which arrived at `arrival`. Series that are idle by the old one go into
+    /// `idle`: the new one may be more patient, and must not bring back what a sweep may or may not have found before.
+    pub(crate) fn configure(&mut self, config: &EngineConfig, frame: u64, arrival: Timestamp, idle: &mut Vec<SeriesHash>) {
         let table = config.table();
         for place in 0..self.slab.places() {
             if self.seen_until(place) >= frame {
                 continue;
             }
             let Some(series) = self.slab.get_mut(place) else { continue };
+            if series.is_idle(arrival, &self.limits) {
+                idle.push(series.hash);
+                self.remove(place);
+                continue;
+            }
             let rule = config.rule_of(&series.key);
             let before = series.bytes();
             series.configure(rule, &self.table[series.rule as usize], &table[rule]);

@@ -295,3 +295,50 @@ fn a_damaged_frame_is_skipped_and_the_rest_is_judged() {
     assert_eq!(engine.applied(), frames.len() as u64);
     assert_eq!(engine.totals().events, 11_000, "one frame of 1,000 events is lost, and no other");
 }
+
+#[test]
+fn more_patience_brings_back_no_series_that_was_idle_before() {
+    // Sweeps come a second apart, so whether one came between 64 s and the configuration depends on when the engine was restored.
+    let impatient = EngineConfig { series_idle_seconds: 64.0, ..EngineConfig::default() };
+    let patient = EngineConfig { series_idle_seconds: 1000.0, ..EngineConfig::default() };
+    let event = |series: usize| {
+        let mut batch = BatchBuilder::new();
+        let metric = format!("m{series}");
+        let timestamp = Timestamp::from_seconds(50_000);
+        batch.push(&Event { metric: &metric, labels: &[], timestamp, value: 1.0, id: None, meta: None }, 1);
+        Record::Events(batch.finish(Origin::http()))
+    };
+    let records = [
+        (0, event(0)),
+        (63_000, event(1)),
+        (63_500, event(1)),
+        (64_100, event(1)),
+        (64_100, Record::Configure(patient.to_text())),
+        (64_200, event(0)),
+    ];
+    let frames: Vec<_> = (1..)
+        .zip(records)
+        .map(|(number, (millis, record))| {
+            let mut frame = FrameBuilder::new(Timestamp::from_seconds(50_000).plus(millis * 1_000_000));
+            frame.push(&record);
+            frame.seal(number)
+        })
+        .collect();
+    let mut engine = Engine::new(impatient, 1);
+    let (mut out, mut chunks, mut chunk) = (Outputs::default(), Vec::new(), Vec::new());
+    for (i, bytes) in frames.iter().enumerate() {
+        apply(&mut engine, i + 1, bytes, &mut out);
+        if i == 1 {
+            let mut cursor = engine.begin_checkpoint();
+            while engine.next_chunk(&mut cursor, 1 << 20, &mut chunk).unwrap().is_some() {
+                chunks.push(Ok::<_, DecodeError>(chunk.clone()));
+            }
+        }
+    }
+    let mut restored = Engine::restore(chunks, 1).unwrap();
+    for (i, bytes) in frames.iter().enumerate().skip(2) {
+        apply(&mut restored, i + 1, bytes, &mut Outputs::default());
+    }
+    assert_eq!(engine.series(SeriesKey::new("m0", &[]).hash()).unwrap().count, 1);
+    assert_eq!(restored.digest(), engine.digest());
+}
