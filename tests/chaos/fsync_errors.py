@@ -29,7 +29,7 @@ def run(folder: Path, points=range(1, 201, 4), named=tuple(NAMED), say=print) ->
             server.wrap = wrap
             server.spawn()
             if server.wait_ready(10):
-                work_and_kill(server, writers, 6 if file else 3, until_exit=True)
+                work_and_kill(server, writers, 6 if file else 3, ends=lambda: "INJECTED" in trace.read_text(errors="replace"))
             else:
                 server.wait_exit(10)
             code = server.process.returncode

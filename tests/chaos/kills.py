@@ -22,7 +22,7 @@ def run(folder: Path, kills: int = 60, seed: int = 2, say=print) -> list[Result]
     with Server(folder / "data") as server:
         for i in range(kills):
             if server.wrap:
-                work_and_kill(server, writers, 10, until_exit=True)
+                work_and_kill(server, writers, 10, ends=lambda: False)
             else:
                 work_and_kill(server, writers, rng.uniform(0.02, 0.8))
             server.wrap = []

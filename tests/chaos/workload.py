@@ -129,10 +129,14 @@ def work(server: Server, writers: list[Writer], until) -> None:
     assert not (faults := [w.fault for w in writers if w.fault]), faults
 
 
-def work_and_kill(server: Server, writers: list[Writer], seconds: float, until_exit: bool = False) -> None:
-    """All writers at work for some seconds, then kill -9; with `until_exit` only if the server has not ended before."""
+def work_and_kill(server: Server, writers: list[Writer], seconds: float, ends=None) -> None:
+    """All writers at work for some seconds, then kill -9; where the server may end by itself, `ends` says whether it has reason
+    to by then, and it gets some more."""
     def until():
-        server.wait_exit(seconds) if until_exit else time.sleep(seconds)
+        if ends is None:
+            time.sleep(seconds)
+        elif server.wait_exit(seconds) is None and ends():
+            server.wait_exit(5)
         server.kill()
     work(server, writers, until)
 

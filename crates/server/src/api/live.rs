@@ -36,6 +36,8 @@ const SEND: Duration = Duration::from_secs(5);
 const PAGE: usize = 100;
 /// How often in a row a client may fall behind what is kept for it, and be brought up from the store.
 const MAX_LAGS: u32 = 3;
+/// What is collected for a client before it is handed to the kernel: more than that, and a message, no slow client keeps.
+const WRITE_BUFFER: usize = 16 << 10;
 /// The largest message that a client may send; all are ignored.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
@@ -65,7 +67,7 @@ pub(super) async fn follow(
         let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", format_args!("this is a WebSocket: {rejection}"));
         problem.header(header::UPGRADE, header::HeaderValue::from_static("websocket"))
     })?;
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_write_buffer_size(1 << 20);
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).write_buffer_size(WRITE_BUFFER).max_write_buffer_size(1 << 20);
     Ok(upgrade.on_upgrade(move |mut socket| async move {
         api.app.stats.websocket(1);
         let _leave = Leave(&api);

@@ -18,6 +18,6 @@ pub fn run(flags: Vec<Flag>, config_file: Option<&Path>) -> anyhow::Result<ExitC
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no thread can be started")?;
+    let runtime = super::runtime()?;
     runtime.block_on(run::all(loaded.config))
 }

@@ -40,7 +40,7 @@ const DISK_BYTES: u64 = 1 << 30;
 /// # Errors
 /// A configuration with faults; a port in use; no temporary directory.
 pub fn run(mut flags: Vec<Flag>, config_file: Option<&Path>) -> anyhow::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no thread can be started")?;
+    let runtime = super::runtime()?;
     let entered = runtime.enter();
     // From here on a signal ends the demo in order: no moment is left in which it would leave the directory behind.
     let signals = Signals::listen().context("Ctrl-C and SIGTERM cannot be listened for")?;
