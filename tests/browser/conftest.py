@@ -1,6 +1,7 @@
 """A headless Chromium that opens the dashboard of a real server."""
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from needs import need
@@ -32,6 +33,26 @@ class Dashboard:
     def text(self, selector: str) -> str:
         return self.page.locator(selector).first.inner_text()
 
+    def forgive(self, *texts: str) -> None:
+        """Takes out of `faults` what Chromium itself logs about answers and connections that the test has provoked."""
+        self.faults[:] = [fault for fault in self.faults if not any(text in fault for text in texts)]
+
+    def drop(self, *files: Path) -> None:
+        """Drags files from the disk onto the page, as a file manager does."""
+        session, data = self.context.new_cdp_session(self.page), {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for step in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": step, "x": 300, "y": 300, "data": data})
+
+    def upload_speed(self, bytes_per_second: int) -> None:
+        """-1 is as fast as it goes."""
+        session = self.context.new_cdp_session(self.page)
+        session.send("Network.enable")
+        session.send("Network.emulateNetworkConditions", {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second})
+
+    def counts(self) -> dict[str, int]:
+        """How many anomalies each row says that its incident holds."""
+        return self.page.evaluate("() => Object.fromEntries([...document.querySelectorAll('#rows .row')].map((r) => [r.dataset.key, Number(r.querySelector('em')?.textContent.slice(1).replaceAll(',', '') ?? 1)]))")
+
     def rows(self) -> list[dict]:
         """Each row of the list, the newest first: the incident, its severity and its text in one line."""
         return self.page.evaluate("() => [...document.querySelectorAll('#rows .row')].map((r) => ({key: r.dataset.key, severity: r.className.replace('row ', ''), text: r.innerText.replaceAll('\\n', ' ')}))")
@@ -40,9 +61,10 @@ class Dashboard:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator:
     need("browser")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=ARGS)
+        expect.set_options(timeout=15_000)
         yield browser
         browser.close()
 

@@ -242,10 +242,11 @@ export class Feed {
     this.els.get(this.selected)?.firstChild.setAttribute("aria-current", "true");
   }
 
+  /** The first key takes up the row that is open, or the newest; the next ones go on from there. */
   move(step) {
     const buttons = [...this.rows.querySelectorAll(".row")], at = buttons.indexOf(document.activeElement);
-    const from = at >= 0 ? at : buttons.findIndex((b) => b.dataset.key === this.selected);
-    buttons[Math.max(0, Math.min(buttons.length - 1, from + step))]?.focus();
+    const to = at >= 0 ? at + step : Math.max(0, buttons.findIndex((b) => b.dataset.key === this.selected));
+    buttons[Math.max(0, Math.min(buttons.length - 1, to))]?.focus();
   }
 
   /** A line between what came while the connection was down and what was there before. */
