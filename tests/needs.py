@@ -81,7 +81,7 @@ def _strace() -> str | None:
 def _browser() -> str | None:
     if not shutil.which("chromium"):
         return "chromium is not installed"
-    return None if importlib.util.find_spec("playwright") else "playwright is not installed"
+    return next((f"{module} is not installed" for module in ("playwright", "axe_playwright_python") if not importlib.util.find_spec(module)), None)
 
 
 def _compose() -> str | None:

@@ -45,7 +45,7 @@ export const newKey = () => "dashboard-" + Array.from(crypto.getRandomValues(new
 export async function upload(file, { key, signal, progress, taken }) {
   const answer = await send(file, key, signal, progress);
   for (let report = answer.files[0], wait = 300; ; wait = Math.min(2000, wait * 1.5)) {
-    if (answer.status === 422 || (report.late !== null && report.anomalies !== null)) return report;
+    if (answer.status === 422 || (report.late !== null && report.anomalies !== null)) return { ...report, upload: answer.id };
     taken(report);
     await new Promise((done) => setTimeout(done, wait));
     try { report = (await get(`uploads/${encodeURIComponent(answer.id)}`)).files[0]; } catch (fault) { if (fault.status === 404) throw fault; }

@@ -46,8 +46,10 @@ async function showFile(report) {
   const moment = (t) => day(t) + clock(t), pad = Math.max(30, (report.to - report.from) * 0.02);
   const range = { from: report.from - pad, to: report.to + pad, label: `${report.file} · ${moment(report.from)} – ${moment(report.to)}` };
   lanes.mark(null);
-  await Promise.all([lanes.show(range), feed.filter({ only: range, level: "" })]);
-  const worst = feed.shown.groups[0] && feed.shown.groups.map((g) => g.peak).reduce(worse);
+  const [found] = await Promise.all([api.incidents({ from: range.from, to: range.to, limit: 1000 }).catch(() => ({ incidents: [] })), lanes.show(range), feed.filter({ only: range, level: "" })]);
+  // Other series may have spoken at that time: what came from this file goes first.
+  const peaks = found.incidents.map((i) => i.peak), mine = peaks.filter((a) => a.source?.startsWith(`upload:${report.upload}/`));
+  const worst = (mine.length ? mine : peaks).reduce((a, b) => (a ? worse(a, b) : b), null);
   const info = worst ?? (await api.series({ limit: 1000 }).catch(() => ({ series: [] }))).series.find((s) => s.last.timestamp >= report.from && s.last.timestamp <= report.to);
   if (!info) return;
   if (worst) openAnomaly(worst, false); else { showTitle(info); explain(null); feed.select(null); address(info.series); }

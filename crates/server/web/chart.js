@@ -1,7 +1,7 @@
 // The main chart: value, expected band, anomaly markers, tooltip, zoom, live follow.
 import { $, num, clock, clockFull, day, nowSeconds, spread, zed, h, icon, put } from "./base.js";
 
-const BIGGEST = 8e307; // so that the height of the axis is a double too
+const BIGGEST = 8e307; // value that is drawn, so that any distance on the axis is a double too
 
 // A canvas knows no custom properties: a hidden element resolves them, once for each theme.
 const probe = document.body.appendChild(h("i", { hidden: true })), colours = new Map();
@@ -97,8 +97,8 @@ export class Chart {
   }
 
   columns() {
-    const p = this.points;
-    return [p.map((x) => x.t), p.map((x) => x.lower), p.map((x) => x.upper), p.map((x) => x.expected), p.map((x) => x.value)];
+    const p = this.points, drawn = (v) => (v === null ? null : Math.max(-BIGGEST, Math.min(BIGGEST, v)));
+    return [p.map((x) => x.t), ...["lower", "upper", "expected", "value"].map((name) => p.map((x) => drawn(x[name])))];
   }
 
   yRange() {

@@ -1,0 +1,120 @@
+"""The page fits its window, and shows names and numbers of any kind as text."""
+import pytest
+from playwright.sync_api import expect
+from server import Server
+
+from .events import calm, send, spike, until
+
+# The widths at which the layout changes, and windows that are low.
+SIZES = [(380, 700), (390, 844), (720, 900), (1119, 800), (1120, 720), (1440, 600), (2560, 1440)]
+MARKUP = "<img src=x onerror=\"window.hacked=1\">"
+LONG = MARKUP + "y" * (255 - len(MARKUP))
+RTL = "\u0645\u062a\u0631 \u202eabc"
+LABELS = {"\"><script>hacked=1</script>": "</b><u>", "\u0645": "\u05d0\u05d1"}
+NUMBERS = {
+    "huge": ([1] * 10 + [1.7e308], "1.7e308"),
+    "both_ways": ([1.6e308, -1.6e308] * 5 + [1.7e308], None),
+    "tiny": ([4e-12 * (1 + i % 3 / 10) for i in range(10)] + [9e-11], "9e−11"),
+    "constant": ([7] * 10 + [8], "8"),
+}
+# How many pixels of the chart have the colour of the line of values, #2b59c3.
+DRAWN = """() => {
+  const c = document.querySelector("#chart canvas"), p = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+  let n = 0;
+  for (let i = 0; i < p.length; i += 4) n += Math.abs(p[i] - 43) < 12 && Math.abs(p[i + 1] - 89) < 12 && Math.abs(p[i + 2] - 195) < 12 && p[i + 3] > 60;
+  return n;
+}"""
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """A server whose series have hostile names and extreme values."""
+    with Server(tmp_path_factory.mktemp("odd") / "data") as server:
+        for metric in (LONG, RTL):
+            send(server, [*calm(metric, **LABELS), spike(metric, **LABELS) | {"meta": {"<i>": "<u>" + "z" * 100}}])
+        for metric, (values, _) in NUMBERS.items():
+            send(server, [event | {"value": value} for event, value in zip(calm(metric, 11, step=20), values, strict=True)])
+        yield server
+
+
+def overflow(page) -> int:
+    """How many pixels the page is wider than its window."""
+    return page.evaluate("() => document.scrollingElement.scrollWidth - document.documentElement.clientWidth")
+
+
+def test_nothing_overflows_at_any_width(odd, dashboard, tmp_path):
+    shown, wide = dashboard(odd).open(), {}
+    page = shown.page
+    expect(page.locator("#rows .row").first).to_be_visible()
+    page.locator("#rows .row", has_text="onerror").click()
+    expect(page.locator("#chart-h")).to_contain_text("onerror")
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        buckets = 24 if width < 720 else 48 if width < 1500 else 96
+        expect(page.locator(".lane").first.locator(".cell")).to_have_count(buckets)
+        wide[width, height] = overflow(page)
+        if width < 720:
+            page.locator("#rows .row", has_text="onerror").click()
+            expect(page.locator("#back")).to_be_visible()
+            wide[width, height, "sheet"] = overflow(page)
+            page.click("#back")
+            expect(page.locator("#back")).to_be_hidden()
+        if width >= 1120:  # only the list and the detail scroll
+            assert page.evaluate("() => document.scrollingElement.scrollHeight") <= max(height, 720)
+    assert wide == dict.fromkeys(wide, 0)
+
+
+def test_the_empty_state_overflows_at_no_width(shared_server, dashboard):
+    shown, wide = dashboard(shared_server).open(), {}
+    shown.page.wait_for_selector("#empty:not([hidden])")
+    for width, height in SIZES:
+        shown.page.set_viewport_size({"width": width, "height": height})
+        wide[width] = overflow(shown.page)
+    assert wide == dict.fromkeys(wide, 0)
+
+
+@pytest.mark.parametrize("metric", [LONG, RTL], ids=["markup of 255 bytes", "right to left"])
+def test_a_hostile_name_stays_text(odd, dashboard, tmp_path, metric):
+    assert len(LONG.encode()) == 255
+    shown = dashboard(odd).open()
+    page = shown.page
+    page.locator("#rows .row", has_text=metric).click()
+    expect(page.locator("#chart-h b")).to_have_text(metric)
+    assert page.locator("#rows .name b", has_text=metric).text_content() == metric
+    assert page.locator("#grid .name b", has_text=metric).text_content() == metric
+    assert "<u>" in page.locator("#explain .meta").text_content()
+    page.fill("#q", metric[:20])
+    expect(page.locator("#hits b")).to_have_text([metric])
+    page.fill("#q", MARKUP + "?")
+    expect(page.locator("#hits")).to_have_text(f"No series matches “{MARKUP}?”")
+    file = tmp_path / "<img src=x onerror=hacked=1>.csv"
+    file.write_text("timestamp,metric,value\n1,<img src=x onerror=hacked=1>,<u>\n")
+    shown.drop(file)
+    expect(page.locator("#files .errors")).to_contain_text("<u>")
+    assert file.name in shown.text("#files")
+    assert page.locator("img, u, #rows script, #explain i, #files script").count() == 0
+    assert page.evaluate("() => window.hacked") is None
+    shown.forgive("422 (Unprocessable")
+
+
+@pytest.mark.parametrize("metric", NUMBERS)
+def test_a_value_of_any_magnitude_is_drawn(odd, dashboard, metric):
+    shown, (_, words) = dashboard(odd).open(), NUMBERS[metric]
+    found = odd.get("/anomalies", metric=metric)["anomalies"]
+    if words is None:  # so wide that nothing stands out: the chart shows it all the same
+        assert found == []
+        shown.page.fill("#q", metric)
+        expect(shown.page.locator("#hits b")).to_have_text([metric])
+        shown.page.press("#q", "Enter")
+    else:
+        row = shown.page.locator("#rows .row", has=shown.page.get_by_text(metric, exact=True))
+        expect(row.locator(".vals b")).to_have_text(words)
+        row.click()
+        expect(shown.page.locator("#explain .sentence")).to_contain_text(words)
+        assert metric != "constant" or found[0]["stddev"] == 0
+        expect(shown.page.locator(".ruler")).to_be_visible()
+    expect(shown.page.locator("#chart-h")).to_have_text(metric)
+    expect(shown.page.locator("#chart-now")).to_contain_text(" ")
+    said = shown.page.evaluate("() => document.getElementById('main').outerHTML")
+    assert not any(wrong in said for wrong in ("NaN", "Infinity", "undefined", "null"))
+    until(shown.page, lambda: shown.page.evaluate(DRAWN) > 100, "the line of the values is on the canvas")
