@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-
 use crate::config::{Flag, Sources};
 use crate::{logging, run};
 
