@@ -17,12 +17,12 @@ pub(crate) struct Cadence {
 }
 
 impl Cadence {
-    /// Takes the spacing before a sample, in nanoseconds.
     /// See [`anomaly_detect::Window::touch`].
     pub(crate) fn touch(&self) -> u64 {
         u64::from(self.seen ^ self.spacings[0].to_bits())
     }
 
+    /// Takes the spacing before a sample, in nanoseconds.
     pub(crate) fn push(&mut self, nanos: i64) {
         let n = self.spacings.len() as u32;
         self.spacings[(self.seen % n) as usize] = (nanos as f64 * 1e-9) as f32;

@@ -333,10 +333,7 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// Bytes that are not the frame of this number: damaged, cut, or of a newer version.
     pub fn open(number: u64, bytes: &'a [u8]) -> Result<Self, DecodeError> {
-        let (mut body, checksum) = bytes.split_last_chunk::<8>().ok_or(undecodable("a frame that is cut"))?;
-        if xxh3_64_with_seed(body, number) != u64::from_le_bytes(*checksum) {
-            return Err(undecodable("a frame whose checksum does not match"));
-        }
+        let mut body = sealed(number, bytes)?;
         if take_array::<1>(&mut body)? != [VERSION] {
             return Err(undecodable("a frame of another version"));
         }
@@ -346,12 +343,22 @@ impl<'a> Frame<'a> {
 
     /// Whether bytes are not what was sealed under this number; the frame of a newer version is not damaged.
     pub fn is_damaged(number: u64, bytes: &[u8]) -> bool {
-        bytes.split_last_chunk::<8>().is_none_or(|(body, checksum)| xxh3_64_with_seed(body, number) != u64::from_le_bytes(*checksum))
+        sealed(number, bytes).is_err()
     }
 
     /// The records, each with the number of its first row.
     pub fn records(&self) -> Records<'a> {
         Records { rest: self.records, row: 0 }
+    }
+}
+
+/// What was sealed under this number, without its checksum.
+fn sealed(number: u64, bytes: &[u8]) -> Result<&[u8], DecodeError> {
+    let (body, checksum) = bytes.split_last_chunk::<8>().ok_or(undecodable("a frame that is cut"))?;
+    if xxh3_64_with_seed(body, number) == u64::from_le_bytes(*checksum) {
+        Ok(body)
+    } else {
+        Err(undecodable("a frame whose checksum does not match"))
     }
 }
 

@@ -118,8 +118,23 @@ impl Report {
     /// Moves rows that the log's writer refused from the accepted to the rejected; the list stays in the order of lines.
     pub fn withdraw(&mut self, refused: Vec<Rejected>) {
         self.accepted -= refused.len() as u64;
-        self.rejected += refused.len() as u64;
-        self.errors.extend(refused);
+        self.list(refused.len() as u64, refused);
+    }
+
+    /// As [`Report::withdraw`], for what a report tells: it may count more than it lists.
+    pub fn withdraw_counted(&mut self, refused: &Self) {
+        self.accepted -= refused.rejected;
+        self.add_refusals(refused);
+    }
+
+    /// Counts and lists the refusals of another report.
+    pub fn add_refusals(&mut self, other: &Self) {
+        self.list(other.rejected, other.errors.iter().cloned());
+    }
+
+    fn list(&mut self, rejected: u64, errors: impl IntoIterator<Item = Rejected>) {
+        self.rejected += rejected;
+        self.errors.extend(errors);
         self.errors.sort_by_key(|rejected| rejected.line);
         self.errors.truncate(LISTED_ERRORS);
     }

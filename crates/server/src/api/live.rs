@@ -38,6 +38,8 @@ const PAGE: usize = 100;
 const MAX_LAGS: u32 = 3;
 /// What is collected for a client before it is handed to the kernel: more than that, and a message, no slow client keeps.
 const WRITE_BUFFER: usize = 16 << 10;
+/// What is read from a client at a time, and kept for it as long as it is there: it has little to say.
+const READ_BUFFER: usize = 4 << 10;
 /// The largest message that a client may send; all are ignored.
 const MAX_MESSAGE_BYTES: usize = 64 << 10;
 
@@ -67,7 +69,8 @@ pub(super) async fn follow(
         let problem = Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", format_args!("this is a WebSocket: {rejection}"));
         problem.header(header::UPGRADE, header::HeaderValue::from_static("websocket"))
     })?;
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).write_buffer_size(WRITE_BUFFER).max_write_buffer_size(1 << 20);
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).read_buffer_size(READ_BUFFER);
+    let upgrade = upgrade.write_buffer_size(WRITE_BUFFER).max_write_buffer_size(1 << 20);
     Ok(upgrade.on_upgrade(move |mut socket| async move {
         api.app.stats.websocket(1);
         let _leave = Leave(&api);

@@ -111,7 +111,7 @@ impl Ingest<'_> {
             let refused = match self.log.append_with(append, vec![Side::Progress(progress.clone())]).await {
                 Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
                     self.stats.report(&report);
-                    note_refused(progress, report);
+                    note_refused(progress, &report);
                     return Ok(());
                 }
                 Err(refusal) => refusal,
@@ -119,7 +119,7 @@ impl Ingest<'_> {
             append = match refused {
                 Refusal { error: AppendError::Refused(report), .. } => {
                     self.stats.report_rejected(&report);
-                    note_refused(progress, report);
+                    note_refused(progress, &report);
                     return self.note(progress).await;
                 }
                 Refusal { append: Some(append), .. } => *append,
@@ -196,16 +196,9 @@ fn newly_rejected(before: &Report, after: &Report) -> Report {
 }
 
 /// The writer refused rows of a batch that is in the log now.
-fn note_refused(progress: &mut FileProgress, report: Report) {
-    // More may be refused than are listed.
-    let (refused, all) = (&mut progress.refused, &mut progress.report);
-    refused.rejected += report.rejected;
-    refused.errors.extend(report.errors.iter().take(LISTED_ERRORS.saturating_sub(refused.errors.len())).cloned());
-    all.accepted -= report.rejected;
-    all.rejected += report.rejected;
-    all.errors.extend(report.errors);
-    all.errors.sort_by_key(|rejected| rejected.line);
-    all.errors.truncate(LISTED_ERRORS);
+fn note_refused(progress: &mut FileProgress, report: &Report) {
+    progress.refused.add_refusals(report);
+    progress.report.withdraw_counted(report);
 }
 
 fn about(reader: &FileReader<BufReader<File>>) -> String {
@@ -242,7 +235,7 @@ mod tests {
         let mut progress = FileProgress { report: Report { accepted: 10_000, ..Report::default() }, ..FileProgress::default() };
         let mut batch = Report { accepted: 10_000, ..Report::default() };
         batch.withdraw((0..4000).map(refusal).collect());
-        note_refused(&mut progress, batch);
+        note_refused(&mut progress, &batch);
         assert_eq!((progress.report.accepted, progress.report.rejected, progress.report.errors.len()), (6000, 4000, LISTED_ERRORS));
         assert_eq!((progress.refused.rejected, progress.refused.errors.len()), (4000, LISTED_ERRORS));
     }

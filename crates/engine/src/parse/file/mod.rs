@@ -100,5 +100,4 @@ impl From<Rejected> for FileError {
 }
 
 #[cfg(test)]
-#[path = "file_tests.rs"]
 mod tests;
