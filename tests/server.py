@@ -74,6 +74,7 @@ class Server:
         self.cwd = tempfile.mkdtemp(prefix="anomaly-cwd-")
         self.log_path = Path(self.cwd) / "server.log"
         self._http = threading.local()
+        self.before_close = []  # calls: clients that would complain of a server that is gone
 
     # --- the process -------------------------------------------------------------------------------------------
 
@@ -152,6 +153,8 @@ class Server:
 
     def close(self) -> None:
         """Kills the process and removes its folder; pytest shows the end of its log when the test has failed."""
+        for leave in self.before_close:
+            leave()
         self.kill()
         if "PYTEST_CURRENT_TEST" in os.environ:
             print(f"--- end of the server's log ({self.starts} starts) ---\n{self.log()[-3000:]}")

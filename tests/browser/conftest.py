@@ -16,6 +16,7 @@ class Dashboard:
 
     def __init__(self, context, server: Server):
         self.context, self.server, self.faults = context, server, []
+        server.before_close.append(context.close)
         self.page = context.new_page()
         self.page.on("pageerror", lambda fault: self.faults.append(f"page error: {fault}"))
         self.page.on("console", lambda message: message.type == "error" and self.faults.append(f"console: {message.text} {message.location}"))
