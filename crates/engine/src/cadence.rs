@@ -17,11 +17,6 @@ pub(crate) struct Cadence {
 }
 
 impl Cadence {
-    /// See [`anomaly_detect::Window::touch`].
-    pub(crate) fn touch(&self) -> u64 {
-        u64::from(self.seen ^ self.spacings[0].to_bits())
-    }
-
     /// Takes the spacing before a sample, in nanoseconds.
     pub(crate) fn push(&mut self, nanos: i64) {
         let n = self.spacings.len() as u32;

@@ -1,6 +1,7 @@
 //! The state of one series: its window, its detector, and what it remembers of its events.
 
 use anomaly_detect::{Detector, Judgement, Window};
+use anomaly_prefetch::prefetch;
 
 use crate::cadence::{Cadence, sparse_text};
 use crate::config::{Limits, Settings};
@@ -77,15 +78,13 @@ impl Series {
         arrival.since(self.last_arrival) > limits.idle
     }
 
-    /// Reads what [`Series::push`] will read; see [`Window::touch`].
+    /// Has fetched what [`Series::push`] will read; see [`Window::prefetch`].
     #[inline(always)]
-    pub(crate) fn touch(&self, depth: usize) -> u64 {
-        let own = match depth {
-            0 => self.newest.0.nanos() as u64 ^ self.ordinal ^ self.cadence.touch() ^ self.key.as_bytes().len() as u64,
-            1 => self.key.as_bytes().first().map_or(0, |&byte| u64::from(byte)),
-            _ => 0,
-        };
-        own ^ self.window.touch(depth)
+    pub(crate) fn prefetch(&self, depth: usize) {
+        if depth == 0 {
+            prefetch(self.key.as_bytes());
+        }
+        self.window.prefetch(depth);
     }
 
     /// Takes an event; returns what became of it, and whether an id was forgotten for want of room.

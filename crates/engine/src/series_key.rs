@@ -6,7 +6,7 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::varint::{DecodeError, put_bytes, put_varint, take_str, take_varint, undecodable};
+use crate::varint::{DecodeError, put_bytes, put_varint, take_str, take_varint, undecodable, varint_len};
 
 /// The most labels that a series may have.
 pub const MAX_LABELS: usize = 32;
@@ -95,6 +95,7 @@ impl SeriesKey {
 }
 
 /// Appends the canonical bytes of a key to `out`; `labels` in any order, their names different.
+#[inline]
 pub(crate) fn write_key(out: &mut Vec<u8>, metric: &str, labels: &[(&str, &str)]) {
     put_bytes(out, metric.as_bytes());
     put_varint(out, labels.len() as u64);
@@ -109,6 +110,17 @@ pub(crate) fn write_key(out: &mut Vec<u8>, metric: &str, labels: &[(&str, &str)]
         sorted.sort_unstable();
         sorted.iter().for_each(&mut put);
     }
+}
+
+/// Appends the length of a key and the key to `out`, and returns where the key begins.
+#[inline]
+pub(crate) fn put_key(out: &mut Vec<u8>, metric: &str, labels: &[(&str, &str)]) -> usize {
+    let text = |text: &str| varint_len(text.len() as u64) + text.len();
+    let labels_len: usize = labels.iter().map(|(name, value)| text(name) + text(value)).sum();
+    put_varint(out, (text(metric) + varint_len(labels.len() as u64) + labels_len) as u64);
+    let start = out.len();
+    write_key(out, metric, labels);
+    start
 }
 
 /// A metric and its labels.

@@ -1,6 +1,6 @@
 //! A shard: the one owner of its series.
 
-use anomaly_detect::{Judgement, Verdict as Judged, Window};
+use anomaly_detect::{Judgement, Verdict as Judged};
 
 use crate::anomaly::{Anomaly, Point, Verdict, anomaly_id};
 use crate::config::{EngineConfig, Limits, Settings};
@@ -61,8 +61,8 @@ pub(crate) struct ShardOutputs {
 /// A place that is not looked up yet, and one whose rows are skipped (its checkpoint has seen them).
 const UNKNOWN: u32 = u32::MAX;
 const SKIPPED: u32 = u32::MAX - 1;
-/// Rows whose series are touched together.
-const GROUP: usize = 16;
+/// How many rows ahead of the one that is judged the series of a row is fetched; a power of two.
+const AHEAD: usize = 16;
 
 /// What a late event is drawn with.
 const NOT_JUDGED: Judgement = Judgement {
@@ -84,35 +84,29 @@ impl Shard {
 
     pub(crate) fn apply(&mut self, delivery: &Delivery<'_>, config: &EngineConfig, out: &mut ShardOutputs) {
         let batch = delivery.batch;
-        // Looked up in one go, and touched in groups: what series hold is seldom in a cache, and loads that do not depend on
-        // each other overlap. Whether the key is the same too is seen when the series is at hand.
-        let found: Vec<Option<u32>> = batch.series.iter().map(|series| self.slab.guess(series.hash)).collect();
+        // Looked up in one go: loads that do not depend on each other overlap. Whether the key is the same too is seen when the
+        // series is at hand.
+        let guesses: Vec<u32> = batch.series.iter().map(|series| self.slab.guess(series.hash).unwrap_or(UNKNOWN)).collect();
         let mut places = vec![UNKNOWN; batch.series.len()];
         let mut counts = vec![Counts::default(); if delivery.of_a_file { batch.series.len() } else { 0 }];
-        let mut rows = (0..)
-            .zip(batch.rows())
-            .filter(|(i, row)| *i >= delivery.redelivered && delivery.mine.is_none_or(|mine| mine[row.series as usize]));
-        let mut group: Vec<(u32, Row<'_>)> = Vec::with_capacity(GROUP);
-        loop {
-            group.clear();
-            group.extend(rows.by_ref().take(GROUP));
-            if group.is_empty() {
-                break;
+        let mut ahead = Lookahead::new(batch.series_of_rows());
+        (0..AHEAD).for_each(|_| ahead.step(&self.slab, &guesses));
+        for (i, row) in (0..).zip(batch.rows()) {
+            ahead.step(&self.slab, &guesses);
+            let n = row.series as usize;
+            if i < delivery.redelivered || delivery.mine.is_some_and(|mine| !mine[n]) {
+                continue;
             }
-            self.touch(&group, &found);
-            for (i, row) in &group {
-                let n = row.series as usize;
-                if places[n] == UNKNOWN {
-                    places[n] = self.place(delivery, n, found[n], config);
-                }
-                if places[n] == SKIPPED {
-                    continue;
-                }
-                let position = Position { frame: delivery.first.frame, row: delivery.first.row + i };
-                let outcome = self.push(places[n], row, position, delivery, out);
-                if let Some(counts) = counts.get_mut(n) {
-                    counts.add(&outcome);
-                }
+            if places[n] == UNKNOWN {
+                places[n] = self.place(delivery, n, guesses[n], config);
+            }
+            if places[n] == SKIPPED {
+                continue;
+            }
+            let position = Position { frame: delivery.first.frame, row: delivery.first.row + i };
+            let taken = self.push(places[n], &row, position, delivery, out);
+            if let Some(counts) = counts.get_mut(n) {
+                counts.add(taken);
             }
         }
         for (place, counts) in places.into_iter().zip(counts).filter(|(_, counts)| counts.rows > 0) {
@@ -124,24 +118,12 @@ impl Shard {
         }
     }
 
-    /// Has the series of some rows loaded before they are judged.
-    #[inline]
-    fn touch(&self, group: &[(u32, Row<'_>)], found: &[Option<u32>]) {
-        let mut series = [None; GROUP];
-        for (series, (_, row)) in series.iter_mut().zip(group) {
-            *series = found[row.series as usize].and_then(|place| self.slab.get(place));
-        }
-        for depth in 0..Window::DEPTHS {
-            std::hint::black_box(series.iter().flatten().fold(0, |all, series| all ^ series.touch(depth)));
-        }
-    }
-
-    /// The place of the `n`th series of a batch, which may be `found` there; made known where it is not, begun anew where
+    /// The place of the `n`th series of a batch, which may be the one guessed; made known where it is not, begun anew where
     /// it was idle for too long.
-    fn place(&mut self, delivery: &Delivery<'_>, n: usize, found: Option<u32>, config: &EngineConfig) -> u32 {
+    fn place(&mut self, delivery: &Delivery<'_>, n: usize, guess: u32, config: &EngineConfig) -> u32 {
         let named = delivery.batch.series[n];
-        let same = |place: &u32| self.slab.get(*place).is_some_and(|series| series.key.as_bytes() == named.key);
-        let found = found.and_then(|place| Some(place).filter(same).or_else(|| self.slab.find(named.hash, named.key)));
+        let is_it = self.slab.get(guess).is_some_and(|series| series.key.as_bytes() == named.key);
+        let found = if is_it { Some(guess) } else { self.slab.find(named.hash, named.key) };
         if let Some(place) = found {
             if self.seen_until(place) >= delivery.first.frame {
                 return SKIPPED;
@@ -159,50 +141,36 @@ impl Shard {
         self.insert(series)
     }
 
-    fn push(&mut self, place: u32, row: &Row<'_>, position: Position, delivery: &Delivery<'_>, out: &mut ShardOutputs) -> Outcome {
+    fn push(&mut self, place: u32, row: &Row<'_>, position: Position, delivery: &Delivery<'_>, out: &mut ShardOutputs) -> Taken {
         let Some(series) = self.slab.get_mut(place) else {
-            return Outcome::Duplicate;
+            return Taken::Duplicate;
         };
         let settings = &self.table[series.rule as usize];
         let before = series.bytes();
         let (outcome, evicted) = series.push(row, delivery.arrival, &self.limits, settings);
         self.series_bytes = self.series_bytes + series.bytes() - before;
         out.evicted_ids += u32::from(evicted);
-        let (verdict, judgement) = match outcome {
+        let (taken, verdict, judgement) = match &outcome {
             Outcome::Duplicate => {
                 out.duplicates += 1;
-                return outcome;
+                return Taken::Duplicate;
             }
             Outcome::Late => {
                 out.late += 1;
-                (Verdict::Late, NOT_JUDGED)
+                (Taken::Late, Verdict::Late, &NOT_JUDGED)
             }
-            Outcome::Judged(judgement) => (judgement.verdict.into(), judgement),
+            Outcome::Judged(judgement) => {
+                (Taken::InTime { judged: judgement.verdict != Judged::TooFew }, judgement.verdict.into(), judgement)
+            }
         };
         if delivery.keep_points {
+            let &judgement = judgement;
             out.points.push(Point { position, series: series.hash, timestamp: row.timestamp, value: row.value, verdict, judgement });
         }
-        if verdict == Verdict::Anomaly
-            && let Some(severity) = judgement.severity(&settings.params)
-        {
-            let id = anomaly_id(&series.key, series.first, series.ordinal, row.timestamp, row.value, settings);
-            let event_id = row.id.map(str::to_owned).or_else(|| row.made_id.then(|| position.made_id()));
-            out.anomalies.push(Anomaly {
-                position,
-                id,
-                key: series.key.clone(),
-                timestamp: row.timestamp,
-                value: row.value,
-                judgement,
-                settings: settings.clone(),
-                severity,
-                meta: row.meta.map(str::to_owned),
-                event_id,
-                incident: series.incident_of(id, row.timestamp, settings.shape.span),
-                source: delivery.batch.origin.to_owned(),
-            });
+        if verdict == Verdict::Anomaly {
+            out.anomalies.extend(anomaly(series, settings, row, judgement, position, delivery));
         }
-        outcome
+        taken
     }
 
     /// `DELETE /series` at a frame; returns whether the series was known.
@@ -315,6 +283,70 @@ impl Shard {
     }
 }
 
+/// The anomaly that a row is, as judged.
+#[cold]
+fn anomaly(
+    series: &mut Series,
+    settings: &Settings,
+    row: &Row<'_>,
+    judgement: &Judgement,
+    position: Position,
+    delivery: &Delivery<'_>,
+) -> Option<Anomaly> {
+    let severity = judgement.severity(&settings.params)?;
+    let id = anomaly_id(&series.key, series.first, series.ordinal, row.timestamp, row.value, settings);
+    Some(Anomaly {
+        position,
+        id,
+        key: series.key.clone(),
+        timestamp: row.timestamp,
+        value: row.value,
+        judgement: *judgement,
+        settings: settings.clone(),
+        severity,
+        meta: row.meta.map(str::to_owned),
+        event_id: row.id.map(str::to_owned).or_else(|| row.made_id.then(|| position.made_id())),
+        incident: series.incident_of(id, row.timestamp, settings.shape.span),
+        source: delivery.batch.origin.to_owned(),
+    })
+}
+
+/// Walks ahead of the row that is judged, and has fetched what its series holds, which is seldom in a cache: first the series,
+/// a few rows on what it points to, then what that points to.
+struct Lookahead<I> {
+    series: I,
+    /// The guessed places of the last rows, in a ring.
+    places: [u32; AHEAD],
+    at: usize,
+}
+
+impl<I: Iterator<Item = u32>> Lookahead<I> {
+    fn new(series: I) -> Self {
+        Self { series, places: [UNKNOWN; AHEAD], at: 0 }
+    }
+
+    #[inline(always)]
+    fn step(&mut self, slab: &Slab, guesses: &[u32]) {
+        let place = self.series.next().map_or(UNKNOWN, |n| guesses[n as usize]);
+        slab.prefetch(place);
+        self.places[self.at % AHEAD] = place;
+        for (depth, rows) in [AHEAD / 3, 2 * AHEAD / 3].into_iter().enumerate() {
+            if let Some(series) = slab.get(self.places[self.at.wrapping_sub(rows) % AHEAD]) {
+                series.prefetch(depth);
+            }
+        }
+        self.at += 1;
+    }
+}
+
+/// What counts of the outcome of a row.
+#[derive(Clone, Copy, Debug)]
+enum Taken {
+    Duplicate,
+    Late,
+    InTime { judged: bool },
+}
+
 /// What became of the rows of one series.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
@@ -324,11 +356,11 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, outcome: &Outcome) {
-        match outcome {
-            Outcome::Duplicate => return,
-            Outcome::Late => self.late += 1,
-            Outcome::Judged(judgement) => self.judged += u32::from(judgement.verdict != Judged::TooFew),
+    fn add(&mut self, taken: Taken) {
+        match taken {
+            Taken::Duplicate => return,
+            Taken::Late => self.late += 1,
+            Taken::InTime { judged } => self.judged += u32::from(judged),
         }
         self.rows += 1;
     }

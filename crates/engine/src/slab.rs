@@ -1,5 +1,6 @@
 //! The series of a shard, each at a fixed place, found by hash.
 
+use anomaly_prefetch::prefetch;
 use hashbrown::HashTable;
 
 use crate::series::Series;
@@ -44,6 +45,14 @@ impl Slab {
 
     pub(crate) fn get(&self, place: u32) -> Option<&Series> {
         self.pages.get(place as usize / PAGE)?.get(place as usize % PAGE)?.as_ref()
+    }
+
+    /// Has fetched the series at a place.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, place: u32) {
+        if let Some(series) = self.pages.get(place as usize / PAGE).and_then(|page| page.get(place as usize % PAGE)) {
+            prefetch(series);
+        }
     }
 
     pub(crate) fn get_mut(&mut self, place: u32) -> Option<&mut Series> {

@@ -1,5 +1,7 @@
 //! A run of samples in the order of time.
 
+use anomaly_prefetch::prefetch;
+
 use crate::stat::Moments;
 
 /// The most samples in a block. Larger blocks mean fewer sums a sample, smaller ones less to recompute when one changes.
@@ -30,6 +32,13 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn with_capacity(capacity: usize) -> Self {
         Self { samples: Vec::with_capacity(capacity), last: i64::MIN, own: Moments::EMPTY, run: Moments::EMPTY }
+    }
+
+    /// Has fetched what tells where the samples are, and until when.
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        prefetch(&self.samples);
+        prefetch(&self.last);
     }
 
     pub(super) fn first_time(&self) -> i64 {

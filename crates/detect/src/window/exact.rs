@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use anomaly_prefetch::prefetch;
+
 use super::block::{BLOCK, Block, Sample, moments};
 use super::{Bounds, WindowShape};
 use crate::stat::Moments;
@@ -90,24 +92,26 @@ impl ExactWindow {
             + self.front.capacity() * size_of::<Moments>()
     }
 
-    /// See [`super::Window::touch`].
+    /// See [`super::Window::prefetch`].
     #[inline(always)]
-    pub(super) fn touch(&self, depth: usize) -> u64 {
-        let edge = || self.blocks.get(self.edge_block as usize);
+    pub(super) fn prefetch(&self, depth: usize) {
+        let edge = self.blocks.get(self.edge_block as usize);
         match depth {
             0 => {
-                let lengths = (self.blocks.len() ^ self.front.len()) as u64;
-                lengths ^ self.tail.mean().to_bits() ^ self.keep as u64 ^ self.cut.0 as u64 ^ u64::from(self.edge_index ^ self.room)
-            }
-            1 => {
-                let blocks = [self.blocks.front(), edge(), self.blocks.back()];
-                let front = self.front.get(self.edge_index as usize).map_or(0, |front| front.mean().to_bits());
-                blocks.into_iter().flatten().fold(front, |all, block| all ^ block.last_time() as u64)
+                for block in [self.blocks.front(), edge, self.blocks.back()].into_iter().flatten() {
+                    block.prefetch();
+                }
+                if let Some(front) = self.front.get(self.edge_index as usize + 1) {
+                    prefetch(front);
+                }
             }
             _ => {
-                let sample = |block: &Block, i: usize| block.samples.get(i).map_or(0, |sample| sample.time as u64);
-                let newest = self.blocks.back().map_or(0, |block| sample(block, block.samples.len().saturating_sub(1)));
-                newest ^ edge().map_or(0, |block| sample(block, self.edge_index as usize))
+                if let Some(sample) = edge.and_then(|edge| edge.samples.get(self.edge_index as usize)) {
+                    prefetch(sample);
+                }
+                if let Some(sample) = self.blocks.back().and_then(|block| block.samples.last()) {
+                    prefetch(sample);
+                }
             }
         }
     }

@@ -163,19 +163,15 @@ impl Window {
         }
     }
 
-    /// How many depths [`Window::touch`] knows.
-    pub const DEPTHS: usize = 3;
-
-    /// Reads what judging and taking in the next event in order will read, and returns something of it: at depth 0 the window
-    /// itself, at depth 1 what it points to, and so on.
+    /// Has fetched what judging and taking in the next event in order will read: at depth 0 what the window itself points to,
+    /// at depth 1 what that points to. Reads what depth 0 (or the caller, the window itself) has fetched before.
     ///
-    /// For the caller that has events of many series at hand. Touching several windows at one depth before the next lets
-    /// their loads overlap; judging them one by one, or touching one to its depth, waits for each. It changes nothing.
+    /// For the caller that has events of many series at hand. It changes nothing.
     #[inline(always)]
-    pub fn touch(&self, depth: usize) -> u64 {
+    pub fn prefetch(&self, depth: usize) {
         match &self.0 {
-            Kept::Exact(window) => window.touch(depth),
-            Kept::Panes(window) => window.touch(depth),
+            Kept::Exact(window) => window.prefetch(depth),
+            Kept::Panes(window) => window.prefetch(depth),
         }
     }
 

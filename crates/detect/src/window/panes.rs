@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 
 use super::{Bounds, WindowShape};
+use anomaly_prefetch::prefetch;
+
 use crate::codec::{DecodeError, put_f64, put_i64, put_varint, take_array, take_count, take_finite, take_i64, take_varint, undecodable};
 use crate::stat::Moments;
 
@@ -64,16 +66,13 @@ impl PaneWindow {
         }
     }
 
-    /// See [`super::Window::touch`].
+    /// See [`super::Window::prefetch`].
     #[inline(always)]
-    pub(super) fn touch(&self, depth: usize) -> u64 {
-        match depth {
-            0 => {
-                let lengths = (self.recent.len() ^ self.old.len()) as u64;
-                lengths ^ self.tail.mean().to_bits() ^ self.head.mean().to_bits() ^ self.newest as u64 ^ u64::from(self.stacked)
-            }
-            1 => self.recent.back().map_or(0, |moments| moments.mean().to_bits()),
-            _ => 0,
+    pub(super) fn prefetch(&self, depth: usize) {
+        if depth == 0
+            && let Some(current) = self.recent.back()
+        {
+            prefetch(current);
         }
     }
 

@@ -9,7 +9,7 @@ const GOOD: &str = r#"{"metric":"m","value":1,"timestamp":5}"#;
 
 fn rows(batch: BatchBuilder) -> Vec<(String, i64, f64)> {
     let batch = batch.finish(Origin::http());
-    let names: Vec<_> = (0..batch.series().len()).map(|i| batch.key(i).name()).collect();
+    let names: Vec<_> = (0..batch.n_series()).map(|i| batch.key(i).name()).collect();
     let mut frame = FrameBuilder::new(Timestamp::from_seconds(0));
     frame.push(&Record::Events(batch));
     let bytes = frame.seal(1);

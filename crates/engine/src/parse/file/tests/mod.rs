@@ -28,7 +28,7 @@ fn options(name: &str) -> FileOptions {
 
 fn samples(batch: BatchBuilder) -> Vec<Sample> {
     let batch = batch.finish(Origin::http());
-    let names: Vec<_> = (0..batch.series().len()).map(|i| batch.key(i).name()).collect();
+    let names: Vec<_> = (0..batch.n_series()).map(|i| batch.key(i).name()).collect();
     let mut frame = FrameBuilder::new(Timestamp::from_seconds(0));
     frame.push(&Record::Events(batch));
     let bytes = frame.seal(1);
