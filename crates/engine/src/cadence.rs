@@ -10,10 +10,11 @@ const SAMPLES: usize = 20;
 
 /// The spacings of the last samples of a series in seconds, as f32. Memory: 80 bytes, inline.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
 pub(crate) struct Cadence {
-    spacings: [f32; SAMPLES - 1],
     /// How many were seen; the ring's next place is this modulo its length.
     seen: u32,
+    spacings: [f32; SAMPLES - 1],
 }
 
 impl Cadence {

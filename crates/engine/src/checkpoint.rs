@@ -182,8 +182,9 @@ impl Engine {
                         let rule = self.config.rule_of(key);
                         (rule, &table[rule])
                     })?;
-                    let owner = shard_of(series.hash, self.shards.len());
-                    self.shards[owner].restore(series, frame)?;
+                    let hash = series.key.hash();
+                    let owner = shard_of(hash, self.shards.len());
+                    self.shards[owner].restore(hash, series, frame)?;
                 }
                 Ok(None)
             }

@@ -20,7 +20,7 @@ const SOURCE_MEMORY: i64 = 24 * 3600 * NANOS;
 /// The pure core: applies frames in the order of their numbers and says what they bring forth.
 ///
 /// The same frames give the same outputs, bit for bit, whatever the number of shards, the batches that rows came in, and
-/// the checkpoints that it was restored from. Memory: see `anomaly_detect::Window` for a series' samples, and about 450
+/// the checkpoints that it was restored from. Memory: see `anomaly_detect::Window` for a series' samples, and about 350
 /// bytes a series besides.
 #[derive(Debug)]
 pub struct Engine {

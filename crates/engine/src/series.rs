@@ -7,31 +7,50 @@ use crate::cadence::{Cadence, sparse_text};
 use crate::config::{Limits, Settings};
 use crate::dedup::{Seen, SeenIds};
 use crate::frame::Row;
-use crate::series_key::{SeriesHash, SeriesKey};
+use crate::series_key::SeriesKey;
 use crate::timestamp::Timestamp;
 use crate::varint::{DecodeError, put_bytes, put_varint, take_array, take_bytes, take_varint, undecodable};
 use crate::window::{bounds, is_late};
 
-/// One series. Memory: about 450 bytes, its name, and what window and detector hold.
+/// One series. Memory: 320 bytes, its name, and what window and detector hold.
+///
+/// Five whole cache lines, since with many series none of them is in a near cache: what every event needs comes first, and
+/// what few series need is behind a pointer.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub(crate) struct Series {
-    pub(crate) key: SeriesKey,
-    pub(crate) hash: SeriesHash,
-    /// Index into the shard's table of settings.
-    pub(crate) rule: u32,
-    /// Time of its first event since it became known.
-    pub(crate) first: Timestamp,
-    /// Accepted events since then, late ones included.
-    pub(crate) ordinal: u64,
+    window: Window,
     /// The newest event in event time, and its value.
     pub(crate) newest: (Timestamp, f64),
+    /// Accepted events since then, late ones included.
+    pub(crate) ordinal: u64,
     /// Frame time of its last event.
     pub(crate) last_arrival: Timestamp,
-    cadence: Cadence,
-    seen: Option<Box<SeenIds>>,
-    incident: Option<OpenIncident>,
-    window: Window,
+    pub(crate) key: SeriesKey,
     detector: Detector,
+    rare: Option<Box<Rare>>,
+    /// Bytes behind `rare`: at hand without going there.
+    rare_bytes: u32,
+    /// Index into the shard's table of settings.
+    pub(crate) rule: u32,
+    cadence: Cadence,
+    /// Time of its first event since it became known.
+    pub(crate) first: Timestamp,
+}
+
+const _: () = assert!(size_of::<Option<Series>>() == 320, "docstrings and the page on memory say how large a series is");
+
+/// What only series have whose events bring ids, or that had an anomaly.
+#[derive(Debug, Default)]
+struct Rare {
+    seen: SeenIds,
+    incident: Option<OpenIncident>,
+}
+
+impl Rare {
+    fn bytes(&self) -> u32 {
+        u32::try_from(size_of::<Self>() + self.seen.heap_bytes()).unwrap_or(u32::MAX)
+    }
 }
 
 /// The incident that the next anomaly may join.
@@ -54,20 +73,19 @@ pub(crate) enum Outcome {
 }
 
 impl Series {
-    pub(crate) fn new(key: SeriesKey, hash: SeriesHash, rule: usize, settings: &Settings, arrival: Timestamp) -> Self {
+    pub(crate) fn new(key: SeriesKey, rule: usize, settings: &Settings, arrival: Timestamp) -> Self {
         let window = Window::new(settings.shape);
         let detector = Detector::new(&settings.params, &window);
         Self {
             key,
-            hash,
             rule: rule as u32,
             first: Timestamp::default(),
             ordinal: 0,
             newest: (Timestamp::from_nanos(i64::MIN), 0.0),
             last_arrival: arrival,
             cadence: Cadence::default(),
-            seen: None,
-            incident: None,
+            rare: None,
+            rare_bytes: 0,
             window,
             detector,
         }
@@ -92,8 +110,10 @@ impl Series {
         self.last_arrival = arrival;
         let mut evicted = false;
         if let Some(id) = row.id {
-            let seen = self.seen.get_or_insert_default();
-            match seen.is_repeated(id, row.timestamp, self.newest.0, limits.dedup_horizon, limits.dedup_max_ids) {
+            let rare = self.rare.get_or_insert_default();
+            let seen = rare.seen.is_repeated(id, row.timestamp, self.newest.0, limits.dedup_horizon, limits.dedup_max_ids);
+            self.rare_bytes = rare.bytes();
+            match seen {
                 Seen::Repeated => return (Outcome::Duplicate, false),
                 Seen::New { evicted: forgotten } => evicted = forgotten,
             }
@@ -120,7 +140,9 @@ impl Series {
     /// The incident of an anomaly at `at`: the open one while it is within the window of its last anomaly, else a new one
     /// that takes its id from the anomaly.
     pub(crate) fn incident_of(&mut self, anomaly: u128, at: Timestamp, span: i64) -> u128 {
-        match &mut self.incident {
+        let rare = self.rare.get_or_insert_default();
+        self.rare_bytes = rare.bytes();
+        match &mut rare.incident {
             Some(open) if at.since(open.last) <= span => {
                 open.last = open.last.max(at);
                 open.id
@@ -156,8 +178,8 @@ impl Series {
 
     /// Bytes that it takes, its own included.
     pub(crate) fn bytes(&self) -> usize {
-        let seen = self.seen.as_ref().map_or(0, |seen| size_of::<SeenIds>() + seen.heap_bytes());
-        size_of::<Option<Self>>() + self.key.as_bytes().len() + self.window.heap_bytes() + self.detector.heap_bytes() + seen
+        let heap = self.window.heap_bytes() + self.detector.heap_bytes() + self.rare_bytes as usize;
+        size_of::<Option<Self>>() + self.key.as_bytes().len() + heap
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -167,9 +189,11 @@ impl Series {
             out.extend_from_slice(&number.to_le_bytes());
         }
         self.cadence.encode(out);
-        self.seen.as_deref().unwrap_or(&SeenIds::default()).encode(out);
-        out.push(u8::from(self.incident.is_some()));
-        if let Some(open) = self.incident {
+        let none = Rare::default();
+        let rare = self.rare.as_deref().unwrap_or(&none);
+        rare.seen.encode(out);
+        out.push(u8::from(rare.incident.is_some()));
+        if let Some(open) = rare.incident {
             out.extend_from_slice(&open.id.to_le_bytes());
             out.extend_from_slice(&open.last.nanos().to_le_bytes());
         }
@@ -197,8 +221,8 @@ impl Series {
         let unreadable = |_| undecodable("the state of a window or detector");
         let window = Window::decode(settings.shape, from).map_err(unreadable)?;
         let detector = Detector::decode(&settings.params, &window, from).map_err(unreadable)?;
+        let rare = (seen.heap_bytes() > 0 || incident.is_some()).then(|| Box::new(Rare { seen, incident }));
         Ok(Self {
-            hash: key.hash(),
             key,
             rule: rule as u32,
             first: Timestamp::from_nanos(first),
@@ -206,8 +230,8 @@ impl Series {
             newest: (Timestamp::from_nanos(newest), f64::from_bits(value as u64)),
             last_arrival: Timestamp::from_nanos(last_arrival),
             cadence,
-            seen: (seen.heap_bytes() > 0).then(|| Box::new(seen)),
-            incident,
+            rare_bytes: rare.as_ref().map_or(0, |rare| rare.bytes()),
+            rare,
             window,
             detector,
         })

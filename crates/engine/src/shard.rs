@@ -137,8 +137,9 @@ impl Shard {
             return SKIPPED;
         };
         let rule = config.rule_of(&key);
-        let series = Series::new(key, named.hash, rule, &self.table[rule], delivery.arrival);
-        self.insert(series)
+        let series = Series::new(key, rule, &self.table[rule], delivery.arrival);
+        self.series_bytes += series.bytes();
+        self.slab.insert(named.hash, series)
     }
 
     fn push(&mut self, place: u32, row: &Row<'_>, position: Position, delivery: &Delivery<'_>, out: &mut ShardOutputs) -> Taken {
@@ -148,11 +149,11 @@ impl Shard {
         let settings = &self.table[series.rule as usize];
         let before = series.bytes();
         let (outcome, evicted) = series.push(row, delivery.arrival, &self.limits, settings);
-        self.series_bytes = self.series_bytes + series.bytes() - before;
         out.evicted_ids += u32::from(evicted);
         let (taken, verdict, judgement) = match &outcome {
             Outcome::Duplicate => {
                 out.duplicates += 1;
+                self.series_bytes = self.series_bytes + series.bytes() - before;
                 return Taken::Duplicate;
             }
             Outcome::Late => {
@@ -165,11 +166,19 @@ impl Shard {
         };
         if delivery.keep_points {
             let &judgement = judgement;
-            out.points.push(Point { position, series: series.hash, timestamp: row.timestamp, value: row.value, verdict, judgement });
+            out.points.push(Point {
+                position,
+                series: delivery.batch.series[row.series as usize].hash,
+                timestamp: row.timestamp,
+                value: row.value,
+                verdict,
+                judgement,
+            });
         }
         if verdict == Verdict::Anomaly {
             out.anomalies.extend(anomaly(series, settings, row, judgement, position, delivery));
         }
+        self.series_bytes = self.series_bytes + series.bytes() - before;
         taken
     }
 
@@ -191,7 +200,7 @@ impl Shard {
             }
             let Some(series) = self.slab.get_mut(place) else { continue };
             if series.is_idle(arrival, &self.limits) {
-                idle.push(series.hash);
+                idle.push(series.key.hash());
                 self.remove(place);
                 continue;
             }
@@ -208,15 +217,10 @@ impl Shard {
     pub(crate) fn sweep(&mut self, arrival: Timestamp, idle: &mut Vec<SeriesHash>) {
         for place in 0..self.slab.places() {
             if let Some(series) = self.slab.get(place).filter(|series| series.is_idle(arrival, &self.limits)) {
-                idle.push(series.hash);
+                idle.push(series.key.hash());
                 self.remove(place);
             }
         }
-    }
-
-    fn insert(&mut self, series: Series) -> u32 {
-        self.series_bytes += series.bytes();
-        self.slab.insert(series)
     }
 
     fn remove(&mut self, place: u32) -> bool {
@@ -261,14 +265,14 @@ impl Shard {
     }
 
     /// Restores a series from a chunk that was written after `frame`.
-    pub(crate) fn restore(&mut self, series: Series, frame: u64) -> Result<(), DecodeError> {
+    pub(crate) fn restore(&mut self, hash: SeriesHash, series: Series, frame: u64) -> Result<(), DecodeError> {
         // Forgotten behind the cutting of the checkpoint and known again ahead of it, a series is in two chunks: the later counts.
-        if let Some(earlier) = self.slab.find_hash(series.hash) {
+        if let Some(earlier) = self.slab.find_hash(hash) {
             self.remove(earlier);
         }
         let recovery = self.recovery.as_mut().ok_or(undecodable("a series outside a recovery"))?;
         self.series_bytes += series.bytes();
-        let end = self.slab.insert(series) + 1;
+        let end = self.slab.insert(hash, series) + 1;
         match recovery.chunks.last_mut() {
             Some(last) if last.1 == frame => last.0 = end,
             _ => recovery.chunks.push((end, frame)),

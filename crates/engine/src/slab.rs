@@ -24,12 +24,12 @@ pub(crate) struct Slab {
 impl Slab {
     /// The place of a series.
     pub(crate) fn find(&self, hash: SeriesHash, key: &[u8]) -> Option<u32> {
-        self.find_if(hash, |series| series.hash == hash && series.key.as_bytes() == key)
+        self.find_if(hash, |series| series.key.as_bytes() == key)
     }
 
     /// The place of the series with this hash.
     pub(crate) fn find_hash(&self, hash: SeriesHash) -> Option<u32> {
-        self.find_if(hash, |series| series.hash == hash)
+        self.find_if(hash, |series| series.key.hash() == hash)
     }
 
     /// Where the series with this hash is, if it is anywhere; another series may be there instead.
@@ -59,8 +59,7 @@ impl Slab {
         self.pages.get_mut(place as usize / PAGE)?.get_mut(place as usize % PAGE)?.as_mut()
     }
 
-    pub(crate) fn insert(&mut self, series: Series) -> u32 {
-        let hash = series.hash;
+    pub(crate) fn insert(&mut self, hash: SeriesHash, series: Series) -> u32 {
         let place = match self.free.pop() {
             Some(place) => {
                 self.pages[place as usize / PAGE][place as usize % PAGE] = Some(series);
@@ -82,7 +81,7 @@ impl Slab {
 
     pub(crate) fn remove(&mut self, place: u32) -> Option<Series> {
         let series = self.pages.get_mut(place as usize / PAGE)?.get_mut(place as usize % PAGE)?.take()?;
-        if let Ok(entry) = self.index.find_entry(spread(mark(series.hash)), |entry| entry.1 == place) {
+        if let Ok(entry) = self.index.find_entry(spread(mark(series.key.hash())), |entry| entry.1 == place) {
             entry.remove();
         }
         self.aside.as_mut().unwrap_or(&mut self.free).push(place);

@@ -9,7 +9,7 @@ const HUGE: f64 = 1e300;
 
 /// The fields of [`Moments`]. As a tuple of numbers they stay in registers across the rare call of [`merged_extremes`]; as a
 /// struct they went through memory in every merge, at three times the cost.
-type Parts = (f64, f64, f64);
+pub(crate) type Parts = (f64, f64, f64);
 
 /// The count, the mean and the sum of squared deviations of some samples; 24 bytes.
 ///
@@ -106,9 +106,16 @@ impl Moments {
         Self::from_parts(if short { (both, mean + d * part, sum) } else { merged_extremes((n, mean, m2), (other.n, other.mean, other.m2)) })
     }
 
+    /// From what [`Moments::parts`] gave.
     #[inline]
-    fn from_parts((n, mean, m2): Parts) -> Self {
+    pub(crate) fn from_parts((n, mean, m2): Parts) -> Self {
         Self { n, mean, m2 }
+    }
+
+    /// The fields, for who keeps them otherwise.
+    #[inline]
+    pub(crate) fn parts(self) -> Parts {
+        (self.n, self.mean, self.m2)
     }
 
     /// [`Moments::merge`] for everything the short formula cannot: nothing on one side, no spread, or squares that

@@ -33,47 +33,63 @@ pub(super) const NONE: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub(super) struct ExactWindow {
     pub(super) blocks: VecDeque<Block>,
-    /// For each sample of block `front_block`, the moments from it to the split.
-    front: Vec<Moments>,
+    /// For each sample of block `front_block`, its time and the moments from it to the split.
+    front: Option<Box<[Suffix; BLOCK]>>,
     /// Of the samples in `blocks[split..]`.
     pub(super) tail: Moments,
     /// Span + lateness: a sample so far behind the newest, or farther, is no longer wanted.
     keep: i64,
     /// The times of the oldest and the newest sample that `max_samples` cut; none while the first is the larger.
     pub(super) cut: (i64, i64),
+    /// While `newest - keep` is before this, no block has to go. Reset where it may no longer hold.
+    pub(super) expires_after: i64,
     /// Where the last bounds in order began: the first sample after `edge_after`, if `edge_block` is one.
     edge_after: i64,
     pub(super) edge_block: u32,
-    edge_index: u32,
     pub(super) front_block: u32,
+    /// Samples from the first of block `front_block` to the split.
+    front_n: u32,
     pub(super) stacked_from: u32,
     pub(super) split: u32,
-    /// Samples at the start of the first block that `max_samples` has cut; while there are any, `len` is `max_samples`.
-    pub(super) hidden: u32,
     pub(super) max_samples: u32,
     pub(super) len: u32,
     /// Samples for which the blocks have room.
     pub(super) room: u32,
+    edge_index: u8,
+    front_len: u8,
+    /// Samples at the start of the first block that `max_samples` has cut; while there are any, `len` is `max_samples`.
+    pub(super) hidden: u8,
+}
+
+/// A sample's time, and the mean and spread of the samples from it to the split; how many they are, its place tells.
+#[derive(Clone, Copy, Debug, Default)]
+struct Suffix {
+    time: i64,
+    mean: f64,
+    m2: f64,
 }
 
 impl ExactWindow {
     pub(super) fn new(shape: WindowShape) -> Self {
         Self {
             blocks: VecDeque::new(),
-            front: Vec::new(),
+            front: None,
             tail: Moments::EMPTY,
             keep: shape.span.saturating_add(shape.lateness),
             cut: (i64::MAX, i64::MIN),
+            expires_after: i64::MIN,
             edge_after: 0,
             edge_block: NONE,
-            edge_index: 0,
             front_block: NONE,
+            front_n: 0,
             stacked_from: 0,
             split: 0,
-            hidden: 0,
             max_samples: shape.max_samples.max(1),
             len: 0,
             room: 0,
+            edge_index: 0,
+            front_len: 0,
+            hidden: 0,
         }
     }
 
@@ -89,28 +105,31 @@ impl ExactWindow {
     pub(super) fn heap_bytes(&self) -> usize {
         self.room as usize * size_of::<Sample>()
             + self.blocks.capacity() * size_of::<Block>()
-            + self.front.capacity() * size_of::<Moments>()
+            + self.front.as_ref().map_or(0, |front| size_of_val(&**front))
     }
 
     /// See [`super::Window::prefetch`].
     #[inline(always)]
     pub(super) fn prefetch(&self, depth: usize) {
-        let edge = self.blocks.get(self.edge_block as usize);
+        let last = self.blocks.back();
         match depth {
             0 => {
-                for block in [self.blocks.front(), edge, self.blocks.back()].into_iter().flatten() {
-                    block.prefetch();
+                if let Some(last) = last {
+                    last.prefetch();
                 }
-                if let Some(front) = self.front.get(self.edge_index as usize + 1) {
-                    prefetch(front);
+                if self.front_block != self.edge_block {
+                    if let Some(edge) = self.blocks.get(self.edge_block as usize) {
+                        edge.prefetch();
+                    }
+                } else if let Some(front) = &self.front {
+                    let edge = usize::from(self.edge_index) % BLOCK;
+                    prefetch(&front[edge].time);
+                    prefetch(&front[(edge + 1) % BLOCK].m2);
                 }
             }
             _ => {
-                if let Some(sample) = edge.and_then(|edge| edge.samples.get(self.edge_index as usize)) {
-                    prefetch(sample);
-                }
-                if let Some(sample) = self.blocks.back().and_then(|block| block.samples.last()) {
-                    prefetch(sample);
+                if let Some(newest) = last.and_then(|last| last.samples.last()) {
+                    prefetch(newest);
                 }
             }
         }
@@ -127,6 +146,9 @@ impl ExactWindow {
             Some(newest) if bounds.upto < newest => return self.peek(bounds),
             Some(_) => {}
         }
+        if let Some(index) = self.edge_in_front(bounds.after) {
+            return self.front(index).merge(self.tail);
+        }
         let (block, index) = self.edge(bounds.after);
         if block + 1 == self.blocks.len() {
             return moments(&self.blocks[block].samples[index..]);
@@ -137,7 +159,7 @@ impl ExactWindow {
         if self.front_block as usize != block {
             self.fill_front(block);
         }
-        self.front[index].merge(self.tail)
+        self.front(index).merge(self.tail)
     }
 
     pub(super) fn peek(&self, bounds: Bounds) -> Moments {
@@ -193,6 +215,28 @@ impl ExactWindow {
         self.expire(|_, _| {});
     }
 
+    /// The first sample after `after`, where the front has it: in order that is nearly always so, and costs no look at the
+    /// blocks. A front is kept only while its block is on the first stack.
+    #[inline]
+    fn edge_in_front(&mut self, after: i64) -> Option<usize> {
+        if self.front_block == NONE || self.front_block != self.edge_block || after < self.edge_after {
+            return None;
+        }
+        let front = &self.front.as_ref()?[..usize::from(self.front_len)];
+        let edge = usize::from(self.edge_index);
+        let index = edge + front.get(edge..)?.iter().position(|suffix| suffix.time > after)?;
+        let index = self.visible(self.front_block as usize, index);
+        (self.edge_after, self.edge_index) = (after, index as u8);
+        Some(index)
+    }
+
+    /// The moments from sample `index` of the front's block to the split.
+    #[inline]
+    fn front(&self, index: usize) -> Moments {
+        let Suffix { mean, m2, .. } = self.front.as_ref().map_or_else(Suffix::default, |front| front[index % BLOCK]);
+        Moments::from_parts((f64::from(self.front_n - index as u32), mean, m2))
+    }
+
     /// The first sample after `after`, or the end of the last block; there must be a block.
     #[inline]
     fn edge(&mut self, after: i64) -> (usize, usize) {
@@ -210,7 +254,7 @@ impl ExactWindow {
             index += 1;
         }
         index = self.visible(block, index);
-        (self.edge_after, self.edge_block, self.edge_index) = (after, block as u32, index as u32);
+        (self.edge_after, self.edge_block, self.edge_index) = (after, block as u32, index as u8);
         (block, index)
     }
 
@@ -254,13 +298,14 @@ impl ExactWindow {
     fn fill_front(&mut self, block: usize) {
         let mut sum = self.suffix(block + 1);
         let samples = &self.blocks[block].samples;
-        self.front.clear();
-        self.front.reserve_exact(BLOCK);
-        self.front.resize(samples.len(), Moments::EMPTY);
-        for (front, sample) in self.front.iter_mut().zip(samples).rev() {
+        let front = self.front.get_or_insert_with(|| Box::new([Suffix::default(); BLOCK]));
+        for (suffix, sample) in front[..samples.len()].iter_mut().zip(samples).rev() {
             sum.push(sample.value);
-            *front = sum;
+            let (_, mean, m2) = sum.parts();
+            *suffix = Suffix { time: sample.time, mean, m2 };
         }
+        self.front_len = samples.len() as u8;
+        self.front_n = sum.count() as u32;
         self.front_block = block as u32;
     }
 
@@ -303,6 +348,9 @@ impl ExactWindow {
     #[inline]
     fn expire(&mut self, mut evicted: impl FnMut(i64, f64)) {
         let horizon = self.newest().map_or(i64::MIN, |newest| newest.saturating_sub(self.keep));
+        if horizon < self.expires_after && self.len <= self.max_samples {
+            return;
+        }
         let mut from_tail = false;
         while self.blocks.len() > 1 && self.blocks[0].last_time() <= horizon {
             from_tail |= self.pop_block(&mut evicted);
@@ -320,6 +368,7 @@ impl ExactWindow {
         if from_tail {
             self.restack();
         }
+        self.expires_after = if self.blocks.len() > 1 { self.blocks[0].last_time() } else { i64::MIN };
     }
 
     /// Drops the first block, of several; returns whether it was on the second stack.
@@ -328,7 +377,7 @@ impl ExactWindow {
         for sample in &block.samples[self.hidden as usize..] {
             evicted(sample.time, sample.value);
         }
-        self.len -= block.samples.len() as u32 - self.hidden;
+        self.len -= block.samples.len() as u32 - u32::from(self.hidden);
         self.room -= block.samples.capacity() as u32;
         self.hidden = 0;
         let from_tail = self.split == 0;

@@ -6,6 +6,7 @@ use super::exact::{ExactWindow, NONE};
 impl ExactWindow {
     /// Inserts a sample that is older than the newest; false where it would be the first to be cut.
     pub(super) fn insert_late(&mut self, sample: Sample) -> bool {
+        self.expires_after = i64::MIN;
         let mut b = self.blocks.partition_point(|block| block.first_time() <= sample.time).saturating_sub(1);
         if b == 0 {
             self.remove_hidden();

@@ -10,7 +10,7 @@ impl ExactWindow {
     /// Writes the samples by block, and those sums that depend on the order in which samples came. The rest follows from them.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         put_varint(out, self.blocks.len() as u64);
-        for n in [self.stacked_from, self.split, self.hidden] {
+        for n in [self.stacked_from, self.split, u32::from(self.hidden)] {
             put_varint(out, u64::from(n));
         }
         put_i64(out, self.cut.0);
@@ -34,7 +34,9 @@ impl ExactWindow {
         let mut window = Self::new(shape);
         let n_blocks = take_count(from, 10)?;
         let mut small = || take_varint(from).and_then(|n| u32::try_from(n).map_err(|_| undecodable("a window's limits")));
-        (window.stacked_from, window.split, window.hidden) = (small()?, small()?, small()?);
+        let hidden;
+        (window.stacked_from, window.split, hidden) = (small()?, small()?, small()?);
+        window.hidden = u8::try_from(hidden).map_err(|_| undecodable("a window's limits"))?;
         window.cut = (take_i64(from)?, take_i64(from)?);
         window.tail = Moments::decode(from)?;
         window.blocks.reserve_exact(n_blocks);
@@ -50,7 +52,7 @@ impl ExactWindow {
         if !limits || window.hidden as usize >= first.max(1) {
             return Err(undecodable("a window's limits"));
         }
-        window.len -= window.hidden;
+        window.len -= hidden;
         for block in window.blocks.iter_mut().take(n_blocks.saturating_sub(1)) {
             block.sum();
         }
