@@ -176,6 +176,21 @@ fn a_forgotten_series_begins_anew() {
 }
 
 #[test]
+fn a_forgotten_series_gives_back_the_bytes_of_all_that_it_had() {
+    let mut world = World::new(EngineConfig::default());
+    world.calm("other", 0);
+    let before = world.engine.state_bytes();
+    world.calm("m", 0);
+    let with_samples = world.engine.state_bytes();
+    world.line("m 10 60 #a-first-id");
+    world.line("m 10 60 #a-first-id");
+    assert_eq!(world.out.batches[0].duplicates, 1);
+    assert!(world.engine.state_bytes() > with_samples, "an id and an incident take room");
+    world.line("!forget m");
+    assert_eq!(world.engine.state_bytes(), before);
+}
+
+#[test]
 fn an_idle_series_begins_anew_in_time_of_arrival() {
     let config = EngineConfig { series_idle_seconds: 100.0, ..EngineConfig::default() };
     check(config.clone(), &(steady() + "!pause 100\nm 10 60 -> high"));

@@ -36,6 +36,8 @@ fn main() -> Result<()> {
         post(&mut requests, &address, "/events", &lines)?;
     }
     let mut frames = WebSocket::open(&address, "/ws/anomalies")?;
+    // Whatever is committed behind this message is told.
+    frames.text()?;
     let mut echo = Echo::start()?;
     let (mut told, mut echoed) = (Vec::new(), Vec::new());
     for i in 0..outliers {

@@ -7,6 +7,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
+/// What the connection that writes keeps of a database in memory.
+const WRITER_CACHE_KIB: i64 = 8 << 10;
+/// What each that reads keeps. Small, since there are as many as there are queries at a time; the kernel has the pages anyway.
+const READER_CACHE_KIB: i64 = 1 << 10;
 /// How long a connection waits for another one's lock; ours hold theirs for milliseconds.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -123,6 +127,7 @@ impl Place {
     pub(crate) fn reader(&self) -> rusqlite::Result<Connection> {
         let connection = self.connect()?;
         connection.pragma_update(None, "query_only", true)?;
+        connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         Ok(connection)
     }
 
@@ -135,8 +140,8 @@ impl Place {
         connection.busy_timeout(BUSY)?;
         // Its checkpoint at close, as its automatic one, would swallow errors.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection
-            .execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=OFF; PRAGMA cache_size=-8192; PRAGMA temp_store=MEMORY;")?;
+        connection.execute_batch("PRAGMA wal_autocheckpoint=0; PRAGMA secure_delete=OFF; PRAGMA temp_store=MEMORY;")?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     }

@@ -103,11 +103,11 @@ trait Source {
 
 impl Source for Api {
     async fn after(&self, cursor: u64) -> Result<Vec<Stored>, Problem> {
-        self.store(move |store| store.after(Some(cursor), PAGE)).await
+        self.store_in_turn(move |store| store.after(Some(cursor), PAGE)).await
     }
 
     async fn range(&self) -> Result<(u64, u64), Problem> {
-        self.store(move |store| Ok((store.newest()?, store.oldest_kept()?))).await
+        self.store_in_turn(move |store| Ok((store.newest()?, store.oldest_kept()?))).await
     }
 
     fn subscribe(&self) -> Receiver<Arc<Stored>> {

@@ -57,6 +57,9 @@ pub use openapi::openapi;
 
 /// How many of the largest unpacked batches may be in memory at a time.
 const BATCHES_IN_MEMORY: usize = 8;
+/// How many WebSockets may ask the store at a time. A hundred that come or fall behind together must neither keep other questions
+/// waiting nor have a thread each: what a thread has once used stays with it, and 16 of them took 90 MiB.
+const FOLLOWERS_ASKING: usize = 2;
 /// How long a batch waits for memory before it is told to come back.
 const ROOM: Duration = Duration::from_secs(5);
 /// What packed metrics unpack to, about: more is rare and fits the limit.
@@ -69,13 +72,16 @@ struct Api {
     /// Memory for bodies of batches, in KiB.
     room: Arc<Semaphore>,
     room_kib: usize,
+    /// Turns of WebSockets to ask the store.
+    followers: Semaphore,
     counts: Mutex<Option<status::Counts>>,
 }
 
 impl Api {
     fn new(app: App) -> Self {
         let room_kib = BATCHES_IN_MEMORY * app.config.limits.max_batch_unpacked_bytes.div_ceil(1024);
-        Self { app, room: Arc::new(Semaphore::new(room_kib)), room_kib, counts: Mutex::default() }
+        let (room, followers) = (Arc::new(Semaphore::new(room_kib)), Semaphore::new(FOLLOWERS_ASKING));
+        Self { app, room, room_kib, followers, counts: Mutex::default() }
     }
 
     /// Asks the store, outside the threads that serve sockets.
@@ -85,6 +91,15 @@ impl Api {
     ) -> Result<T, Problem> {
         let store = self.app.store.clone();
         Ok(tokio::task::spawn_blocking(move || ask(&store)).await.map_err(Problem::internal)??)
+    }
+
+    /// Asks the store for a WebSocket, when it is its turn.
+    async fn store_in_turn<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let _turn = self.followers.acquire().await.map_err(Problem::internal)?;
+        self.store(ask).await
     }
 
     /// Reserves memory for a batch that announces so many bytes.
