@@ -2,8 +2,9 @@
 """Measures the goals and writes docs/benchmarks.md; prints the table as it comes.
 
 Goals 2, 3, 5, 6 and 8 are measured in Rust (crates/eval/benches). Goals 1 and 4 need a running server: here, by wrk and by
-crates/eval/examples/latency.rs, and beside the Python design by measure.py of the shared folder, where that is present. Two
-things that are compared are measured in one run on one machine, so what counts is the ratio.
+crates/eval/examples/latency.rs, and beside the Python design by measure.py of the shared folder, where that is present. The page
+is measured in Chromium (bench_page.py). Two things that are compared are measured in one run on one machine, so what counts is
+the ratio.
 """
 import json
 import os
@@ -17,11 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+import bench_page  # noqa: E402
 from server import REPO, SHARED, Server, die_with_parent, run  # noqa: E402
 
 BASELINE = SHARED / "baseline"
 QUICK = bool(os.environ.get("QUICK"))
-LOAD_SECONDS, OUTLIERS, IDLE_SECONDS = (2, 100, 3) if QUICK else (6, 1000, 10)
+LOAD_SECONDS, OUTLIERS, IDLE_SECONDS, STORM_SECONDS = (2, 100, 3, 3) if QUICK else (6, 1000, 10, 15)
 HEAD = ["| goal | what | measured | beside | ratio | goal asks | |", "|---|---|---|---|---|---|---|"]
 BENCHES = ["batches", "series", "memory", "log"]
 # (measurement, member, unit, whether less is better)
@@ -201,6 +203,8 @@ def main() -> None:
                 python = measure("python", "--run-info", str(info))
         else:
             print("bench: no baseline in the shared folder (ANOMALY_SHARED): nothing is compared with the Python design")
+        page = bench_page.rows(folder, STORM_SECONDS)
+        print("\n".join(page) or "bench: no Chromium: the page is not measured")
         of_server = server_rows(memory, durable, python, sync_p50(folder))
         print("\n".join(of_server))
     lines = ["# Benchmarks, as measured", "",
@@ -210,6 +214,8 @@ def main() -> None:
              "files in `crates/eval/benches/`.", "", *HEAD, *sorted(rows + of_server, key=goal_of), ""]
     if python:
         lines += ["## Beside the Python design", "", *beside_python({"Rust, durable": durable, "Rust, in memory": memory, "Python design": python}), ""]
+    if page:
+        lines += ["## The page", "", *bench_page.HEAD, *page, ""]
     if not QUICK:
         (REPO / "docs" / "benchmarks.md").write_text("\n".join(lines))
 
