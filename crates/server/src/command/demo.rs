@@ -73,21 +73,22 @@ fn config(loaded: Loaded) -> Config {
 
 /// Appends an hour of history, then the values of each second as it passes; tells what goes wrong and what was found.
 async fn feed(app: App, address: SocketAddr, told: Arc<Told>) -> anyhow::Result<()> {
-    let follower = tokio::spawn(follow(app.live.subscribe(), Arc::clone(&told)));
-    let fed = async {
-        let live = now();
-        let mut generator = Generator::new(SEED, live);
-        for first in (live - HISTORY_SECONDS..live).step_by(HISTORY_STEP) {
-            let seconds: Vec<_> = (first..first + HISTORY_STEP as i64).map(|at| (at, second(&mut generator, at, &told))).collect();
-            if let Some(position) = append(&app, &seconds).await? {
-                // The first look at the page finds the history judged.
-                app.engine.reached(position).await;
+    let mut followed = app.live.subscribe();
+    let live = now();
+    let mut generator = Generator::new(SEED, live);
+    for first in (live - HISTORY_SECONDS..live).step_by(HISTORY_STEP) {
+        let seconds: Vec<_> = (first..first + HISTORY_STEP as i64).map(|at| (at, second(&mut generator, at, &told))).collect();
+        if let Some(position) = append(&app, &seconds).await? {
+            // The first look at the page finds the history judged, and the welcome counts all that was found in it.
+            app.engine.reached(position).await;
+            while let Ok(anomaly) = followed.try_recv() {
+                told.anomaly(&anomaly.body);
             }
         }
-        told.welcome(&format!("http://{address}{}", app.config.base_path));
-        pass(&app, generator, live, &told).await
-    };
-    let ended = fed.await;
+    }
+    told.welcome(&format!("http://{address}{}", app.config.base_path));
+    let follower = tokio::spawn(follow(followed, Arc::clone(&told)));
+    let ended = pass(&app, generator, live, &told).await;
     follower.abort();
     ended
 }
