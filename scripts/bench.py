@@ -32,6 +32,23 @@ SHOWN = [("single_post", "cpu_us_per_event", "µs of CPU an event", True), ("sin
          ("csv_upload", "rows_per_s_processed", "CSV rows/s", False), ("csv_upload", "cpu_us_per_row", "µs of CPU a row", True), ("idle", "cpu_percent", "% CPU idle", True), ("idle", "rss_mib", "MiB resident", True)]
 
 
+# measure.py looks for the counts of an upload where the Python design has them, and the contract has them with each file; and it
+# names a host that our guard against rebound names refuses.
+MEASURE = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import measure
+upload = measure.Server.upload
+def of_the_file(self, data):
+    report = upload(self, data)
+    return report["files"][0] if "files" in report else report
+measure.Server.upload = of_the_file
+raw_post = measure.raw_post
+measure.raw_post = lambda path, event: raw_post(path, event).replace(b"Host: x", b"Host: 127.0.0.1", 1)
+measure.main()
+"""
+
+
 # --- the table ----------------------------------------------------------------------------------------------------
 
 
@@ -104,7 +121,7 @@ def sync_p50(folder: Path) -> float:
 def measure(name: str, *target: str) -> dict[str, dict]:
     """The measurements of one server by measure.py, by name."""
     sizes = ["--seconds", str(LOAD_SECONDS)] + (["--outliers", "50", "--rows", "20000"] if QUICK else [])
-    done = subprocess.run([sys.executable, "-B", BASELINE / "measure.py", "--name", name, *target, *sizes], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-B", "-c", MEASURE, str(BASELINE), "--name", name, *target, *sizes], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{name}: {done.stderr[-2000:]}")
     return {line["measurement"]: line for line in map(json.loads, done.stdout.splitlines())}
