@@ -100,7 +100,7 @@ impl EventLog {
         };
         let options = Options { page_size: PAGE_SIZE, synchronous: synchronous(durability), incremental_vacuum: true };
         let steps = [&format!("{SCHEMA}{}", uploads::SCHEMA)[..]];
-        let connection = place.writer(options, &steps)?;
+        let mut connection = place.writer(options, &steps)?;
         let (mark, marked) = match dir.path().filter(|_| !memory) {
             Some(path) => {
                 let (mark, marked) = Mark::open(path).map_err(|source| LogError::Io { path: path.join("events.mark"), source })?;
@@ -112,7 +112,7 @@ impl EventLog {
             connection.query_row("SELECT max((SELECT coalesce(max(number), 0) + 1 FROM frames), (SELECT next FROM meta))", [], |row| {
                 Ok(row.get::<_, i64>(0)? as u64)
             })?;
-        let wal = WalKeeper::new(place.clone(), WAL_LIMIT);
+        let wal = WalKeeper::new(&mut connection, place.clone(), WAL_LIMIT)?;
         let mut log = Self { connection, place, durability, next, wal, mark, opened: Opened::default(), broken: false };
         log.opened.lost = log.look_for_losses(dropped, marked)?;
         Ok(log)
@@ -166,8 +166,7 @@ impl EventLog {
         if let (Some(mark), true) = (&self.mark, !frames.is_empty()) {
             mark.set(self.next - 1);
         }
-        let bytes = frames.iter().map(|frame| frame.bytes.len() as u64 + u64::from(PAGE_SIZE)).sum::<u64>();
-        let copied = self.wal.wrote(&self.connection, bytes + u64::from(PAGE_SIZE));
+        let copied = self.wal.wrote(&self.connection);
         self.noting(copied)
     }
 
@@ -185,8 +184,8 @@ impl EventLog {
         if self.durability == Durability::Os {
             self.connection.pragma_update(None, "synchronous", synchronous(self.durability))?;
         }
-        let (more, bytes) = self.noting(truncated)?;
-        let copied = self.wal.wrote(&self.connection, bytes);
+        let more = self.noting(truncated)?;
+        let copied = self.wal.wrote(&self.connection);
         self.noting(copied)?;
         if more {
             return Ok(true);
@@ -371,8 +370,8 @@ fn write(connection: &mut Connection, frames: &[SealedFrame], side: &[Side]) -> 
     transaction.commit()
 }
 
-/// Whether there are more, and about how many bytes that wrote.
-fn truncate(connection: &mut Connection, before: u64, next: u64) -> rusqlite::Result<(bool, u64)> {
+/// Whether there are more.
+fn truncate(connection: &mut Connection, before: u64, next: u64) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
     let (mut end, mut n, mut bytes, mut more) = (None, 0, 0, false);
     {
@@ -388,13 +387,12 @@ fn truncate(connection: &mut Connection, before: u64, next: u64) -> rusqlite::Re
             n += 1;
         }
     }
-    let Some(end) = end else { return Ok((false, 0)) };
+    let Some(end) = end else { return Ok(false) };
     transaction.prepare_cached("DELETE FROM frames WHERE number <= ?1")?.execute([end])?;
     transaction.prepare_cached("DELETE FROM skipped WHERE next <= ?1")?.execute([end])?;
     transaction.prepare_cached("UPDATE meta SET next = max(next, ?1)")?.execute([next as i64])?;
     transaction.commit()?;
-    // Each page that is freed is listed on a trunk page, each page of frames that is left is written.
-    Ok((more, n as u64 * 1024 + bytes / 64 + 4 * u64::from(PAGE_SIZE)))
+    Ok(more)
 }
 
 #[cfg(test)]

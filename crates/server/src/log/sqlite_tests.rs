@@ -118,7 +118,7 @@ fn a_cut_tail_is_told_with_its_frames_and_their_numbers_are_not_used_again() {
     append(&mut log, 10, 100);
     let (copy, dir) = killed(temp.path());
     let wal = fs::OpenOptions::new().write(true).open(copy.path().join("events.db-wal")).unwrap();
-    wal.set_len(wal.metadata().unwrap().len() - 3 * (u64::from(PAGE_SIZE) + 24)).unwrap();
+    wal.set_len(log.wal.end() - 3 * (u64::from(PAGE_SIZE) + 24)).unwrap();
     let mut cut = EventLog::open(&dir, Durability::Fsync).unwrap();
     assert_eq!(numbers(&cut, 0), (1..=7).collect::<Vec<_>>());
     let lost = cut.opened().lost.clone().unwrap();
@@ -150,7 +150,7 @@ fn a_flipped_bit_is_told_with_and_without_the_mark() {
         let (copy, dir) = killed(temp.path());
         let path = copy.path().join("events.db-wal");
         let mut bytes = fs::read(&path).unwrap();
-        let at = bytes.len() - back * size as usize + 100;
+        let at = log.wal.end() as usize - back * size as usize + 100;
         bytes[at] ^= 1;
         fs::write(&path, bytes).unwrap();
         if !with_mark {

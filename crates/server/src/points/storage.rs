@@ -76,9 +76,10 @@ impl Storage {
 
     fn open(place: Place, max_bytes: u64) -> Result<Self, OpenError> {
         let options = Options { page_size: 8192, synchronous: "NORMAL", incremental_vacuum: true };
-        let connection = place.writer(options, &[SCHEMA])?;
+        let mut connection = place.writer(options, &[SCHEMA])?;
         let last = connection.query_row("SELECT coalesce(max(seq), 0) FROM chunks", [], |row| row.get(0))?;
-        Ok(Self { connection, wal: WalKeeper::new(place.clone(), WAL_LIMIT), place, max_bytes, last })
+        let wal = WalKeeper::new(&mut connection, place.clone(), WAL_LIMIT)?;
+        Ok(Self { connection, wal, place, max_bytes, last })
     }
 
     pub(super) fn reader(&self) -> PointsReader {
@@ -99,8 +100,7 @@ impl Storage {
         }
         transaction.commit()?;
         self.last = last;
-        let bytes = chunks.iter().map(|chunk| chunk.bytes.len() as u64 + 128).sum();
-        self.wal.wrote(&self.connection, bytes)?;
+        self.wal.wrote(&self.connection)?;
         self.drop_oldest()
     }
 
@@ -125,7 +125,6 @@ impl Storage {
         if self.bytes() <= self.max_bytes {
             return Ok(());
         }
-        let mut dropped = 0;
         let transaction = self.connection.transaction()?;
         while sqlite::sizes(&transaction)?.0 > self.max_bytes {
             let sql = "DELETE FROM chunks WHERE seq IN (SELECT seq FROM chunks ORDER BY seq LIMIT ?1)";
@@ -133,10 +132,9 @@ impl Storage {
             if n == 0 {
                 break;
             }
-            dropped += n as u64;
         }
         transaction.commit()?;
-        self.wal.wrote(&self.connection, dropped * 1024)
+        self.wal.wrote(&self.connection)
     }
 }
 

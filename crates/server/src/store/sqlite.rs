@@ -17,8 +17,6 @@ const WAL_LIMIT: u64 = 16 << 20;
 const RETAIN_STEP: i64 = 1000;
 /// So much is given back to the disk at once.
 const GIVE_BACK_BYTES: u64 = 4 << 20;
-/// What one change writes, about: a page in each of its tables and indexes.
-const CHANGE_BYTES: u64 = 8 * 4096;
 
 /// The store, and the only connection that writes to it.
 #[derive(Debug)]
@@ -37,10 +35,11 @@ impl Store {
     pub fn open(dir: &DataDir, durability: Durability) -> Result<Self, StoreError> {
         let place = if durability == Durability::Memory { dir.memory_database(FILE) } else { dir.database(FILE) };
         let options = Options { page_size: 4096, synchronous: "FULL", incremental_vacuum: true };
-        let connection = place.writer(options, STEPS)?;
+        let mut connection = place.writer(options, STEPS)?;
         let position = connection
             .query_row("SELECT frame, row FROM meta", [], |row| Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? }))?;
-        Ok(Self { connection, position, wal: WalKeeper::new(place.clone(), WAL_LIMIT), place })
+        let wal = WalKeeper::new(&mut connection, place.clone(), WAL_LIMIT)?;
+        Ok(Self { connection, position, wal, place })
     }
 
     /// P: the outputs of all rows up to here are in the store, and none behind.
@@ -58,7 +57,7 @@ impl Store {
         let committed = write(&mut self.connection, commit, position);
         let stored = self.noting(committed)?;
         self.position = position;
-        self.wal.wrote(&self.connection, 4096 + commit.changes.len() as u64 * CHANGE_BYTES)?;
+        self.wal.wrote(&self.connection)?;
         Ok(stored)
     }
 
@@ -75,7 +74,7 @@ impl Store {
     pub fn retain(&mut self, before: Timestamp) -> Result<bool, StoreError> {
         let retained = retain(&mut self.connection, before);
         let deleted = self.noting(retained)?;
-        self.wal.wrote(&self.connection, deleted as u64 * CHANGE_BYTES)?;
+        self.wal.wrote(&self.connection)?;
         Ok(deleted == RETAIN_STEP)
     }
 

@@ -7,6 +7,10 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
+mod wal_keeper;
+
+pub(crate) use wal_keeper::WalKeeper;
+
 /// What the connection that writes keeps of a database in memory.
 const WRITER_CACHE_KIB: i64 = 8 << 10;
 /// What each that reads keeps. Small, since there are as many as there are queries at a time; the kernel has the pages anyway.
@@ -184,61 +188,6 @@ pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Resul
     Ok(busy == 0 && in_log == copied)
 }
 
-/// Keeps a write-ahead log bounded: its owner tells what it wrote, and it is copied when that is enough.
-#[derive(Debug)]
-pub(crate) struct WalKeeper {
-    place: Place,
-    limit: u64,
-    written: u64,
-}
-
-impl WalKeeper {
-    /// `limit` is lowered on a small disk: what is not copied yet must fit into the reserve that is freed when it is full, of
-    /// which it may take an eighth.
-    pub(crate) fn new(place: Place, limit: u64) -> Self {
-        let limit = place.file_system_bytes().map_or(limit, |bytes| limit.min(bytes / 20 / 8));
-        Self { place, limit, written: 0 }
-    }
-
-    /// Called when a transaction found no room. What it had written of the log's file before is given back, where the rest can
-    /// be copied; a disk that is full for that too is no further error.
-    pub(crate) fn found_no_room(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        match self.empty(connection) {
-            Err(error) if failure(&error) == Failure::Full => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Copies all of the log and empties its file.
-    pub(crate) fn empty(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        if !self.place.in_memory() && checkpoint(connection, Mode::Truncate)? {
-            self.written = 0;
-        }
-        Ok(())
-    }
-
-    /// Called after a commit that wrote about `bytes`. A full disk is no error here, the commit itself is durable: it is
-    /// tried again after the next one.
-    pub(crate) fn wrote(&mut self, connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
-        self.written += bytes;
-        if self.written < self.limit || self.place.in_memory() {
-            return Ok(());
-        }
-        // SQLite starts over in the file at the first commit that finds all copied and nobody reading. Where readers are
-        // there each time, wait for them.
-        let mode = if self.place.wal_bytes() > 4 * self.limit { Mode::Restart } else { Mode::Passive };
-        match checkpoint(connection, mode) {
-            Ok(true) => self.written = 0,
-            Ok(false) => {}
-            Err(error) if failure(&error) == Failure::Full => {
-                tracing::warn!(database = self.place.name(), %error, "no room to copy the write-ahead log");
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(())
-    }
-}
-
 /// Bytes in use, and bytes of the file that deletions have freed for what comes next.
 pub(crate) fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
     let get = |name| -> rusqlite::Result<i64> { connection.pragma_query_value(None, name, |row| row.get(0)) };
@@ -248,7 +197,7 @@ pub(crate) fn sizes(connection: &Connection) -> rusqlite::Result<(u64, u64)> {
 
 /// Gives the disk back up to `bytes` of what deletions have freed within the file; whether there is more.
 pub(crate) fn give_back(connection: &Connection, wal: &mut WalKeeper, bytes: u64) -> rusqlite::Result<bool> {
-    if wal.place.in_memory() {
+    if wal.place().in_memory() {
         return Ok(false);
     }
     // On a full disk what is not copied yet goes first, and makes room.
