@@ -1,5 +1,6 @@
 //! Verdicts in words. What is particular to a detector stands in its file.
 
+use crate::detector::ANY_CHANGE;
 use crate::judgement::{Judgement, Severity, Verdict};
 use crate::params::{Direction, Params};
 use crate::text::{number, samples, span, zed};
@@ -129,7 +130,12 @@ impl<'a> Words<'a> {
     /// The check of severity; none for what is no anomaly. `unit` is what strength counts.
     pub(crate) fn critical(&self, name: String, unit: &str) -> Option<Check> {
         let critical = self.judgement.severity(self.params)? == Severity::Critical;
-        let detail = if critical { format!("{} × {unit}", zed(self.judgement.strength)) } else { "so it is a warning".to_owned() };
+        let detail = match self.judgement.strength {
+            _ if !critical => "so it is a warning".to_owned(),
+            // How many thresholds a stand-in for infinity is says nothing. No threshold in use is near 1e100.
+            strength if strength >= ANY_CHANGE / 1e100 => "any change of a constant is".to_owned(),
+            strength => format!("{} × {unit}", zed(strength)),
+        };
         Some(Check::new(name, critical, detail))
     }
 }

@@ -100,7 +100,9 @@ impl Series {
     #[inline(always)]
     pub(crate) fn prefetch(&self, depth: usize) {
         if depth == 0 {
-            prefetch(self.key.as_bytes());
+            // A long key is read from its begin on, which the processor sees for itself.
+            let key = self.key.as_bytes();
+            prefetch(&key[..key.len().min(128)]);
         }
         self.window.prefetch(depth);
     }

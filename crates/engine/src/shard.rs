@@ -133,13 +133,13 @@ impl Shard {
             }
             self.remove(place);
         }
-        let Ok(key) = SeriesKey::from_bytes(named.key) else {
+        let Some(key) = SeriesKey::from_bytes(named.key).ok().filter(|key| key.hash() == named.hash) else {
             return SKIPPED;
         };
         let rule = config.rule_of(&key);
         let series = Series::new(key, rule, &self.table[rule], delivery.arrival);
         self.series_bytes += series.bytes();
-        self.slab.insert(named.hash, series)
+        self.slab.insert(series)
     }
 
     fn push(&mut self, place: u32, row: &Row<'_>, position: Position, delivery: &Delivery<'_>, out: &mut ShardOutputs) -> Taken {
@@ -272,7 +272,7 @@ impl Shard {
         }
         let recovery = self.recovery.as_mut().ok_or(undecodable("a series outside a recovery"))?;
         self.series_bytes += series.bytes();
-        let end = self.slab.insert(hash, series) + 1;
+        let end = self.slab.insert(series) + 1;
         match recovery.chunks.last_mut() {
             Some(last) if last.1 == frame => last.0 = end,
             _ => recovery.chunks.push((end, frame)),

@@ -59,7 +59,8 @@ impl Slab {
         self.pages.get_mut(place as usize / PAGE)?.get_mut(place as usize % PAGE)?.as_mut()
     }
 
-    pub(crate) fn insert(&mut self, hash: SeriesHash, series: Series) -> u32 {
+    pub(crate) fn insert(&mut self, series: Series) -> u32 {
+        let mark = mark(series.key.hash());
         let place = match self.free.pop() {
             Some(place) => {
                 self.pages[place as usize / PAGE][place as usize % PAGE] = Some(series);
@@ -75,7 +76,7 @@ impl Slab {
                 ((pages - 1) * PAGE + page.len() - 1) as u32
             }
         };
-        self.index.insert_unique(spread(mark(hash)), (mark(hash), place), |entry| spread(entry.0));
+        self.index.insert_unique(spread(mark), (mark, place), |entry| spread(entry.0));
         place
     }
 

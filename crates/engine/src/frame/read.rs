@@ -153,14 +153,14 @@ impl<'a> BatchRef<'a> {
     pub fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
         let mut rest = self.rows;
         let n_series = self.series.len() as u32;
-        std::iter::from_fn(move || take_row(&mut rest).ok().filter(|row| row.series < n_series))
+        std::iter::from_fn(move || take_row(&mut rest).ok().filter(|row| row.series < n_series)).take(self.n_rows as usize)
     }
 
     /// The series of each row in order, by index, at less cost than the rows.
     pub(crate) fn series_of_rows(&self) -> impl Iterator<Item = u32> + use<'a> {
         let mut rest = self.rows;
         let n_series = self.series.len() as u32;
-        std::iter::from_fn(move || skip_row(&mut rest).ok().filter(|series| *series < n_series))
+        std::iter::from_fn(move || skip_row(&mut rest).ok().filter(|series| *series < n_series)).take(self.n_rows as usize)
     }
 }
 

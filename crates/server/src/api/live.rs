@@ -24,7 +24,8 @@ use super::query::Params;
 use super::{Api, json, now};
 use crate::problem::Problem;
 use crate::serve::Closing;
-use crate::store::Stored;
+use crate::store::sqlite::StoreReader;
+use crate::store::{Extent, Stored};
 
 /// Pings keep proxies from closing a quiet connection.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -48,9 +49,10 @@ const GONE: Option<CloseFrame> = None;
 
 /// Follows anomalies: a WebSocket.
 ///
-/// The first message is `{"type":"hello","cursor":…,"server_time":…}`, then each anomaly comes as
+/// The first message is `{"type":"hello","cursor":…,"server_time":…,"store":…}`, then each anomaly comes as
 /// `{"type":"anomaly","cursor":…,"data":{…}}`. With `after` those that were missed come first, then
-/// `{"type":"caught_up","replayed":N}`; `{"type":"gap"}` tells that some are no longer kept.
+/// `{"type":"caught_up","replayed":N}`; `{"type":"gap"}` tells that some are no longer kept. Where `store` is not the one of the
+/// hello before, the data directory is another one, and cursors from before mean nothing in it.
 #[utoipa::path(get, path = "/ws/anomalies", operation_id = "follow_anomalies", tag = "anomalies",
     params(
         ("after" = Option<String>, Query, description = "The last `cursor` that was received", example = "412"),
@@ -95,8 +97,8 @@ impl Drop for Leave<'_> {
 trait Source {
     /// Those behind `cursor`, in order.
     fn after(&self, cursor: u64) -> impl Future<Output = Result<Vec<Stored>, Problem>> + Send;
-    /// The newest number given, and the oldest that is kept.
-    fn range(&self) -> impl Future<Output = Result<(u64, u64), Problem>> + Send;
+    /// Which there are.
+    fn extent(&self) -> impl Future<Output = Result<Extent, Problem>> + Send;
     /// Those committed from now on.
     fn subscribe(&self) -> Receiver<Arc<Stored>>;
 }
@@ -106,8 +108,8 @@ impl Source for Api {
         self.store_in_turn(move |store| store.after(Some(cursor), PAGE)).await
     }
 
-    async fn range(&self) -> Result<(u64, u64), Problem> {
-        self.store_in_turn(move |store| Ok((store.newest()?, store.oldest_kept()?))).await
+    async fn extent(&self) -> Result<Extent, Problem> {
+        self.store_in_turn(StoreReader::extent).await
     }
 
     fn subscribe(&self) -> Receiver<Arc<Stored>> {
@@ -138,9 +140,9 @@ where
     P: Source + Sync,
 {
     let mut receiver = source.subscribe();
-    let (newest, oldest) = source.range().await.map_err(failed)?;
+    let Extent { newest, oldest, store } = source.extent().await.map_err(failed)?;
     let mut client = Client { socket, metric: metric.map(Glob::new), last: newest, sent: 0 };
-    client.tell(format!("{{\"type\":\"hello\",\"cursor\":\"{newest}\",\"server_time\":{}}}", now())).await?;
+    client.tell(format!(r#"{{"type":"hello","cursor":"{newest}","server_time":{},"store":"{store}"}}"#, now())).await?;
     if let Some(after) = after {
         // A cursor beyond the newest is of another data directory: all that is kept is new to this client.
         let known = after <= newest;

@@ -82,8 +82,9 @@ impl Source for Script {
         Ok(self.kept.lock().unwrap().iter().copied().filter(|seq| *seq > cursor && *seq >= self.oldest).take(PAGE).map(anomaly).collect())
     }
 
-    async fn range(&self) -> Result<(u64, u64), Problem> {
-        Ok((self.kept.lock().unwrap().last().copied().unwrap_or(0), self.oldest))
+    async fn extent(&self) -> Result<Extent, Problem> {
+        let newest = self.kept.lock().unwrap().last().copied().unwrap_or(0);
+        Ok(Extent { newest, oldest: self.oldest, store: "5ca1ab1e".into() })
     }
 
     fn subscribe(&self) -> Receiver<Arc<Stored>> {
@@ -97,7 +98,10 @@ fn words(taken: &mut mpsc::UnboundedReceiver<Message>) -> Vec<String> {
         Message::Text(text) => {
             let body: Value = serde_json::from_str(&text).unwrap();
             match body["type"].as_str().unwrap() {
-                "hello" => format!("hello {}", body["cursor"].as_str().unwrap()),
+                "hello" => {
+                    assert_eq!(body["store"], "5ca1ab1e");
+                    format!("hello {}", body["cursor"].as_str().unwrap())
+                }
                 "caught_up" => format!("caught_up {}", body["replayed"]),
                 "anomaly" => {
                     assert_eq!(body["cursor"], body["data"]["n"].to_string());

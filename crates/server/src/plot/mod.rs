@@ -41,7 +41,7 @@ pub enum PlotError {
     #[error("--plot writes .svg, .png and .html, got {0:?}: name it plot.svg, say")]
     Format(PathBuf),
     /// The file cannot be written.
-    #[error("cannot write {path}: {source}", path = .0.display(), source = .1)]
+    #[error("cannot write {path}", path = .0.display())]
     Write(PathBuf, #[source] io::Error),
     /// A picture of this size cannot be held in memory.
     #[error("the picture is too large")]
@@ -79,6 +79,16 @@ impl PlotFormat {
             _ => Err(PlotError::Format(path.to_owned())),
         }
     }
+}
+
+/// Looks whether a plot's folder is there.
+///
+/// # Errors
+/// It is not, or is none.
+pub(crate) fn check_folder(path: &Path) -> Result<(), PlotError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_folder = fs::metadata(folder).and_then(|meta| if meta.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) });
+    is_folder.map_err(|error| PlotError::Write(path.to_owned(), error))
 }
 
 /// One series, and what is kept of it.

@@ -80,6 +80,18 @@ pub struct Stored {
     pub body: String,
 }
 
+/// Which numbers of anomalies there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Of what was detected last, deleted or not; 0 before anything was.
+    pub newest: u64,
+    /// The least that retention has not deleted: a reader that stands more than one before it has a gap. What was forgotten by
+    /// `DELETE /series` is no gap.
+    pub oldest: u64,
+    /// Made with the store: numbers of another one mean something else.
+    pub store: String,
+}
+
 /// Which anomalies (and, met by any of them, which incidents).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Filter {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use super::filter::Resolved;
 use super::schema::ANOMALY;
 use super::sqlite::{series_number, upload_judged};
-use super::{Filter, Page, StoreError, Stored, UploadJudged};
+use super::{Extent, Filter, Page, StoreError, Stored, UploadJudged};
 use crate::sqlite::Place;
 
 /// How many connections are kept for the next reader.
@@ -106,22 +106,16 @@ impl StoreReader {
         })
     }
 
-    /// The number of what was detected last, deleted or not; 0 before anything was.
+    /// Which numbers there are, and in which store.
     ///
     /// # Errors
     /// SQLite's own.
-    pub fn newest(&self) -> Result<u64, StoreError> {
-        self.read(|connection| Ok(newest(connection)?))
-    }
-
-    /// The least number that retention has not deleted: a reader that stands more than one before it has a gap. What was
-    /// forgotten by `DELETE /series` is no gap.
-    ///
-    /// # Errors
-    /// SQLite's own.
-    pub fn oldest_kept(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT oldest FROM meta";
-        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))? as u64))
+    pub fn extent(&self) -> Result<Extent, StoreError> {
+        let sql = "SELECT oldest, store FROM meta";
+        self.read(|connection| {
+            let (oldest, store) = connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?;
+            Ok(Extent { newest: newest(connection)?, oldest, store })
+        })
     }
 
     /// What was judged of a file of an upload so far.

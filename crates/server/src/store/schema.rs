@@ -3,9 +3,10 @@
 //! - `outbox.seq` numbers all that was detected and is never reused; an anomaly has the number of its outbox row.
 //! - `anomalies` is narrow, so that scanning it is quick; `bodies` has the JSON, `series` the names, once.
 //! - `incidents.first` is the time of the anomaly that was detected first: with `num` it orders incidents, and never changes.
-//! - `meta` has P, and the least number that retention has not deleted.
+//! - `meta` has P, the least number that retention has not deleted, and since step 2 what tells this store from others.
 
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
 CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), frame INTEGER NOT NULL, row INTEGER NOT NULL, oldest INTEGER NOT NULL);
 INSERT INTO meta VALUES (1, 0, 0, 1);
 
@@ -37,7 +38,12 @@ CREATE TABLE upload_judged (
     upload TEXT NOT NULL, file INTEGER NOT NULL, rows INTEGER NOT NULL, late INTEGER NOT NULL, anomalies INTEGER NOT NULL,
     warnings TEXT NOT NULL, at INTEGER NOT NULL, PRIMARY KEY (upload, file)
 ) WITHOUT ROWID;
-"];
+",
+    "
+ALTER TABLE meta ADD COLUMN store TEXT NOT NULL DEFAULT '';
+UPDATE meta SET store = lower(hex(randomblob(8)));
+",
+];
 
 /// `outbox.kind` of an anomaly; `record` is its id.
 pub(super) const ANOMALY: i64 = 1;

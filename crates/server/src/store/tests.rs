@@ -251,6 +251,21 @@ fn one_anomaly_is_found_by_id_and_by_instant() {
     assert_eq!(reader.anomaly_at(hash("m"), at(11)).unwrap(), None);
 }
 
+fn extent(reader: &StoreReader) -> (u64, u64) {
+    let Extent { newest, oldest, .. } = reader.extent().unwrap();
+    (oldest, newest)
+}
+
+#[test]
+fn a_store_is_told_from_others_and_is_the_same_when_opened_again() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let open =
+        |i: usize| Store::open(&DataDir::open(folders[i].path()).unwrap(), Durability::Fsync).unwrap().reader().extent().unwrap().store;
+    let (first, second) = (open(0), open(1));
+    assert_eq!((first.len(), &first), (16, &open(0)));
+    assert_ne!(first, second);
+}
+
 #[test]
 fn what_is_forgotten_is_gone_and_no_gap() {
     let (mut store, reader) = memory();
@@ -264,7 +279,7 @@ fn what_is_forgotten_is_gone_and_no_gap() {
     assert_eq!(ids(&stored), ["d"]);
     assert_eq!(listed(&reader, &Filter::default()), ["d", "b"]);
     assert_eq!(reader.incidents(&Filter::default(), None, 10).unwrap().totals, Totals { incidents: 2, anomalies: 2 });
-    assert_eq!((seqs(&reader.after(Some(0), 10).unwrap()), reader.oldest_kept().unwrap(), reader.newest().unwrap()), (vec![2, 4], 1, 4));
+    assert_eq!((seqs(&reader.after(Some(0), 10).unwrap()), extent(&reader)), (vec![2, 4], (1, 4)));
 }
 
 #[test]
@@ -282,9 +297,9 @@ fn retention_counts_from_detection_in_steps_and_numbers_are_not_reused() {
         (incident.count, incident.start, incident.end, incident.critical, &incident.peak[..]),
         (2, at(1), at(9), false, "{\"id\":\"z\"}")
     );
-    assert_eq!((reader.incident("gone").unwrap(), reader.oldest_kept().unwrap()), (None, 1502));
+    assert_eq!((reader.incident("gone").unwrap(), extent(&reader)), (None, (1502, 1503)));
     assert!(!store.retain(at(30)).unwrap());
-    assert_eq!((reader.newest().unwrap(), reader.oldest_kept().unwrap()), (1503, 1504));
+    assert_eq!(extent(&reader), (1504, 1503));
     assert_eq!(commit(&mut store, 4, 40, &[row("n", "m", 1, 1.0, "n")])[0].seq, 1504);
 }
 
@@ -315,7 +330,7 @@ fn a_full_disk_stores_nothing_of_a_commit() {
     let changes: Vec<_> = rows.iter().map(|row| Change::Anomaly(Box::new(row.clone()))).collect();
     let big = Commit { upto: Position { frame: 9, row: 0 }, at: at(1), changes };
     assert!(matches!(store.commit(&big), Err(StoreError::Full(_))));
-    assert_eq!((store.position(), store.reader().newest().unwrap()), (Position::default(), 0));
+    assert_eq!((store.position(), extent(&store.reader())), (Position::default(), (1, 0)));
     store.limit_pages(100_000);
     assert_eq!(store.commit(&big).unwrap().len(), 2000);
 }
@@ -329,7 +344,7 @@ fn a_newer_file_is_refused() {
     let error = Store::open(&dir, Durability::Fsync).unwrap_err().to_string();
     assert!(
         error
-            .ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 1: use a newer anomaly, or another DATA_DIR")
+            .ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 2: use a newer anomaly, or another DATA_DIR")
     );
 }
 
@@ -351,5 +366,5 @@ fn readers_in_memory_and_the_writer_get_along() {
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    assert_eq!(reader.newest().unwrap(), 100);
+    assert_eq!(extent(&reader), (1, 100));
 }

@@ -94,8 +94,10 @@ impl FileTally {
             format!("not judged: {name} already has samples until {until}; {advice}")
         });
         let few = series.iter().filter(|(_, tally)| tally.judged == 0 && tally.late == 0 && tally.sparse.is_none() && tally.rows > 0);
-        let few =
-            few.map(|(name, tally)| format!("not judged: {name} has too few samples in its window before each of its {} rows", tally.rows));
+        let few = few.map(|(name, tally)| {
+            let rows = if tally.rows == 1 { "its only row".to_owned() } else { format!("each of its {} rows", tally.rows) };
+            format!("not judged: {name} has too few samples in its window before {rows}")
+        });
         [capped(sparse), capped(late), capped(few)].concat()
     }
 }

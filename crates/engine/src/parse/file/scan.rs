@@ -108,7 +108,7 @@ fn head<R: Read + Seek>(file: &mut R) -> Result<(Place, Vec<u8>, bool), FileErro
     let head = source.bytes();
     let control = head.iter().filter(|&&b| b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0c)).count();
     if memchr::memchr(0, head).is_some() || control * 20 > head.len() {
-        return Err(refused("the file is binary, not text (UTF-16 needs a byte order mark)".into()).into());
+        return Err(refused("the file is binary, not text (UTF-16 needs a byte order mark); save a spreadsheet as CSV, unpack a .zip (gzip and zstd are read)".into()).into());
     }
     Ok((Place { offset: source.offset(), line }, head.to_vec(), source.is_last()))
 }
@@ -239,7 +239,12 @@ fn check_array<R: Read + Seek>(rows: &mut RowReader<R>, plan: &mut Plan) -> Resu
         }
     }
     if !rows.is_complete() {
-        let message = format!("the array is not JSON: it is cut or broken behind element {elements}");
+        let message = match elements {
+            0 => "the array is not JSON: nothing of it can be read; see how it begins".to_owned(),
+            n => format!(
+                "the array is not JSON: it is cut or broken after element {n}, so none of it was taken; mend it, or send one object a line"
+            ),
+        };
         return Err(not_json(elements + 1, message).into());
     }
     if elements == 0 {

@@ -105,6 +105,7 @@ pub fn run(options: &Options, config: Config, out: &mut dyn Write, notes: &mut d
     if let Some(path) = &options.plot {
         // Before the rows are read, which may take a while.
         PlotFormat::of(path)?;
+        crate::plot::check_folder(path)?;
     }
     let mut engine = Engine::new(config.engine.clone(), config.shards.max(1));
     engine.keep_points(options.all_points || options.plot.is_some());
