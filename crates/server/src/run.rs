@@ -188,7 +188,7 @@ impl Stages {
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
         let feed = Arc::new(EngineFeed::new(last));
         let (reached, reached_reader) = watch::channel(engine.applied());
-        let live = Live::default();
+        let live = Live::new(store.reader().extent()?);
         let (log_handle, requests) = writer::channel();
         let committer = Committer {
             store,

@@ -22,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::query::Params;
 use super::{Api, json, now};
+use crate::live::Joined;
 use crate::problem::Problem;
 use crate::serve::Closing;
 use crate::store::sqlite::StoreReader;
@@ -73,11 +74,13 @@ pub(super) async fn follow(
     })?;
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).read_buffer_size(READ_BUFFER);
     let upgrade = upgrade.write_buffer_size(WRITE_BUFFER).max_write_buffer_size(1 << 20);
+    // Before the client hears that it is connected: what it sends from then on it is told of.
+    let joined = api.app.live.join();
     Ok(upgrade.on_upgrade(move |mut socket| async move {
         api.app.stats.websocket(1);
         let _leave = Leave(&api);
         let closed = closing.map(|Extension(closing)| closing);
-        if let Err(Some(frame)) = attend(&mut socket, &*api, metric.as_deref(), after, closed).await {
+        if let Err(Some(frame)) = attend(&mut socket, &*api, joined, metric.as_deref(), after, closed).await {
             tracing::debug!(code = frame.code, reason = frame.reason.as_str(), "WebSocket closed");
             let _ = timeout(SEND, socket.send(Message::Close(Some(frame)))).await;
         }
@@ -97,7 +100,7 @@ impl Drop for Leave<'_> {
 trait Source {
     /// Those behind `cursor`, in order.
     fn after(&self, cursor: u64) -> impl Future<Output = Result<Vec<Stored>, Problem>> + Send;
-    /// Which there are.
+    /// Which there are to be read.
     fn extent(&self) -> impl Future<Output = Result<Extent, Problem>> + Send;
     /// Those committed from now on.
     fn subscribe(&self) -> Receiver<Arc<Stored>>;
@@ -130,6 +133,7 @@ struct Client<'a, S> {
 async fn attend<S, E, P>(
     socket: &mut S,
     source: &P,
+    joined: Joined,
     metric: Option<&str>,
     after: Option<u64>,
     mut closing: Option<Closing>,
@@ -139,11 +143,11 @@ where
     E: Send,
     P: Source + Sync,
 {
-    let mut receiver = source.subscribe();
-    let Extent { newest, oldest, store } = source.extent().await.map_err(failed)?;
+    let Joined { mut receiver, newest, store } = joined;
     let mut client = Client { socket, metric: metric.map(Glob::new), last: newest, sent: 0 };
     client.tell(format!(r#"{{"type":"hello","cursor":"{newest}","server_time":{},"store":"{store}"}}"#, now())).await?;
     if let Some(after) = after {
+        let Extent { newest, oldest, .. } = source.extent().await.map_err(failed)?;
         // A cursor beyond the newest is of another data directory: all that is kept is new to this client.
         let known = after <= newest;
         if !known || after + 1 < oldest {

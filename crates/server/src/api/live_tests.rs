@@ -64,7 +64,9 @@ struct Script {
 
 impl Script {
     fn new(kept: impl IntoIterator<Item = u64>) -> Self {
-        Self { live: Live::default(), kept: Mutex::new(kept.into_iter().collect()), oldest: 1, before_page: Mutex::default() }
+        let kept: Vec<u64> = kept.into_iter().collect();
+        let extent = Extent { newest: kept.last().copied().unwrap_or(0), oldest: 1, store: "5ca1ab1e".into() };
+        Self { live: Live::new(extent), kept: Mutex::new(kept), oldest: 1, before_page: Mutex::default() }
     }
 
     fn commit(&self, seqs: impl IntoIterator<Item = u64>) {
@@ -84,7 +86,7 @@ impl Source for Script {
 
     async fn extent(&self) -> Result<Extent, Problem> {
         let newest = self.kept.lock().unwrap().last().copied().unwrap_or(0);
-        Ok(Extent { newest, oldest: self.oldest, store: "5ca1ab1e".into() })
+        Ok(Extent { newest, oldest: self.oldest, store: String::new() })
     }
 
     fn subscribe(&self) -> Receiver<Arc<Stored>> {
@@ -129,10 +131,20 @@ async fn settled<F: Future>(client: &mut Pin<Box<F>>, taken: &mut mpsc::Unbounde
 async fn without_a_cursor_only_what_comes_is_sent() {
     let source = Script::new([1, 2]);
     let (mut socket, mut taken, _say) = socket();
-    let mut client = Box::pin(attend(&mut socket, &source, None, None, None));
+    let mut client = Box::pin(attend(&mut socket, &source, source.live.join(), None, None, None));
     assert_eq!(settled(&mut client, &mut taken).await, ["hello 2"]);
     source.commit([3, 4]);
     assert_eq!(settled(&mut client, &mut taken).await, ["3", "4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_between_the_upgrade_and_hello_is_sent() {
+    let source = Script::new([1, 2]);
+    let (mut socket, mut taken, _say) = socket();
+    let joined = source.live.join();
+    source.commit([3, 4]);
+    let mut client = Box::pin(attend(&mut socket, &source, joined, None, None, None));
+    assert_eq!(settled(&mut client, &mut taken).await, ["hello 2", "3", "4"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,7 +153,7 @@ async fn a_replay_meets_the_live_ones_without_loss_or_doubling() {
     // Committed while the replay runs: before the pages are read, and between the last page and the subscription.
     *source.before_page.lock().unwrap() = VecDeque::from([vec![6], vec![7, 8], vec![9], vec![10], vec![11]]);
     let (mut socket, mut taken, _say) = socket();
-    let mut client = Box::pin(attend(&mut socket, &source, None, Some(2), None));
+    let mut client = Box::pin(attend(&mut socket, &source, source.live.join(), None, Some(2), None));
     let mut sent = settled(&mut client, &mut taken).await;
     source.commit([12]);
     sent.extend(settled(&mut client, &mut taken).await);
@@ -154,7 +166,7 @@ async fn a_replay_meets_the_live_ones_without_loss_or_doubling() {
 async fn a_filter_holds_for_replay_and_live() {
     let source = Script::new(1..=4);
     let (mut socket, mut taken, _say) = socket();
-    let mut client = Box::pin(attend(&mut socket, &source, Some("ev*"), Some(0), None));
+    let mut client = Box::pin(attend(&mut socket, &source, source.live.join(), Some("ev*"), Some(0), None));
     assert_eq!(settled(&mut client, &mut taken).await, ["hello 4", "2", "4", "caught_up 2"]);
     source.commit([5, 6]);
     assert_eq!(settled(&mut client, &mut taken).await, ["6"]);
@@ -171,7 +183,7 @@ async fn a_cursor_that_is_no_longer_kept_is_a_gap() {
         (99, vec!["hello 6", "gap", "5", "6", "caught_up 2"]),
     ] {
         let (mut socket, mut taken, _say) = socket();
-        let mut client = Box::pin(attend(&mut socket, &source, None, Some(after), None));
+        let mut client = Box::pin(attend(&mut socket, &source, source.live.join(), None, Some(after), None));
         assert_eq!(settled(&mut client, &mut taken).await, expected, "after {after}");
     }
 }
@@ -180,7 +192,7 @@ async fn a_cursor_that_is_no_longer_kept_is_a_gap() {
 async fn a_burst_beyond_the_backlog_is_brought_from_the_store() {
     let source = Script::new([]);
     let (mut socket, mut taken, _say) = socket();
-    let mut client = Box::pin(attend(&mut socket, &source, None, None, None));
+    let mut client = Box::pin(attend(&mut socket, &source, source.live.join(), None, None, None));
     settled(&mut client, &mut taken).await;
     source.commit(1..=5000);
     let sent = settled(&mut client, &mut taken).await;
@@ -192,7 +204,7 @@ async fn a_client_that_takes_nothing_is_closed() {
     let source = Script::new([]);
     let (mut socket, _taken, _say) = socket();
     socket.stalled = true;
-    let frame = attend(&mut socket, &source, None, None, None).await.unwrap_err().unwrap();
+    let frame = attend(&mut socket, &source, source.live.join(), None, None, None).await.unwrap_err().unwrap();
     assert_eq!(frame.code, 1013);
 }
 
@@ -200,7 +212,7 @@ async fn a_client_that_takes_nothing_is_closed() {
 async fn a_silent_client_is_pinged_and_then_closed() {
     let source = Script::new([]);
     let (mut socket, mut taken, _say) = socket();
-    let frame = attend(&mut socket, &source, None, None, None).await.unwrap_err().unwrap();
+    let frame = attend(&mut socket, &source, source.live.join(), None, None, None).await.unwrap_err().unwrap();
     assert_eq!(frame.code, 1008);
     assert_eq!(words(&mut taken), ["hello 0", "ping", "ping"]);
 }
@@ -212,7 +224,7 @@ async fn what_a_client_says_is_ignored_but_for_the_end() {
     for text in ["hello", "{\"type\":\"x\"}"] {
         say.send(Message::Text(text.into())).unwrap();
     }
-    let mut client = Box::pin(attend(&mut socket, &source, None, None, None));
+    let mut client = Box::pin(attend(&mut socket, &source, source.live.join(), None, None, None));
     assert_eq!(settled(&mut client, &mut taken).await, ["hello 0"]);
     source.commit([1]);
     assert_eq!(settled(&mut client, &mut taken).await, ["1"]);
