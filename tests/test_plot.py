@@ -1,4 +1,5 @@
 """`anomaly detect --plot`: large and real files, and the page as a reader uses it."""
+import html
 import json
 import random
 import re
@@ -99,17 +100,61 @@ document.body.append(pre)
 </script>"""
 
 
-def test_the_page_zooms_by_mouse_and_by_keyboard_and_says_what_is_there(tmp_path):
-    need("browser")
-    page = tmp_path / "plot.html"
-    detect(series(tmp_path, 200_000), page, "--threshold", "6")
-    acted = tmp_path / "acted.html"
-    acted.write_text(page.read_text().replace("</html>", ACT + "</html>"))
-    chromium = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}"]
+def act(page: Path, script: str) -> dict:
+    """What the page reports after a script that runs at its end."""
+    acted = page.with_name("acted.html")
+    acted.write_text(page.read_text().replace("</html>", script + "</html>"))
+    chromium = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", f"--user-data-dir={page.with_name('profile')}"]
     done = subprocess.run([*chromium, "--window-size=1280,900", "--dump-dom", acted.as_uri()], capture_output=True, text=True, timeout=120, env=environment())
     said = re.search(r'<pre id="report">(.*?)</pre>', done.stdout, re.S)
     assert said, done.stderr[-2000:]
-    report = json.loads(said[1])
+    return json.loads(html.unescape(said[1]))
+
+
+LOOK = """<script>
+const report = { axis: [], left: [] }
+const write = CanvasRenderingContext2D.prototype.fillText
+for (const panel of panels) {
+  const written = []
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) { written.push(text); return write.call(this, text, ...rest) }
+  panel.draw()
+  report.axis.push(written.filter(text => !text.includes(':')))
+  if (panel.marks.t.length) report[panel.name] = panel.markText(0)
+}
+report.hover = (panels[0].point({ offsetX: 400, offsetY: 50, clientX: 400, clientY: 50 }), tip.textContent)
+const place = e => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect() }
+report.name = [...document.querySelectorAll('h2')].map(h2 => [h2.textContent, place(h2.children[0]).right <= place(h2.children[1]).left + 1])
+const pre = document.createElement('pre')
+pre.id = 'report'
+pre.textContent = JSON.stringify(report)
+document.body.append(pre)
+</script>"""
+
+
+def test_the_page_writes_numbers_of_any_magnitude_as_the_sentences_do(tmp_path):
+    need("browser")
+    values = {"far": [1e300 * (1 + i % 5 / 1000) for i in range(19)] + [3e300], "wide": [1.7e308 * (-1) ** i for i in range(20)],
+              "tiny": [4e-12 * (1 + i % 3 / 10) for i in range(19)] + [-9e-11], "flat": [0] * 19 + [-0.0], "zero": [0] * 19 + [3], "\u202eturned": list(range(20))}
+    path = tmp_path / "m.csv"
+    rows = [f"{1_600_000_000 + i},{name},a,{value!r}\n" for name, all_of in values.items() for i, value in enumerate(all_of)]
+    path.write_text("timestamp,metric,labels.host,value\n" + "".join(rows))
+    detect(path, tmp_path / "plot.html")
+    names = [panel["name"] for panel in data_of(tmp_path / "plot.html")["panels"]]
+    report = act(tmp_path / "plot.html", LOOK)
+    for name, written in zip(names, report["axis"], strict=True):
+        assert len(written) >= 2 and not any("-" in text or "e+" in text or "NaN" in text for text in written), (name, written)
+    assert "1e300" in report["axis"][names.index('far{host="a"}')] and "1e308" in report["axis"][names.index('wide{host="a"}')]
+    assert re.search(r"\n3e300, \+[\d.,e]+ standard deviations$", report['far{host="a"}'])
+    assert re.search(r"\n−9e−11, −[\d.]+ standard deviations$", report['tiny{host="a"}'])
+    assert report['zero{host="a"}'].endswith("\n3, any change counts")
+    assert "e+" not in report["hover"] and "-" not in report["hover"].split("\n", 1)[1]
+    assert report["name"] == [[name, True] for name in names]
+
+
+def test_the_page_zooms_by_mouse_and_by_keyboard_and_says_what_is_there(tmp_path):
+    need("browser")
+    detect(series(tmp_path, 200_000), tmp_path / "plot.html", "--threshold", "6")
+    report = act(tmp_path / "plot.html", ACT)
     start, end = report["whole"]
     assert start == 0 and end == 199_999_000
     assert 0 < report["dragged"][0] < report["dragged"][1] < end and report["button"]

@@ -47,6 +47,68 @@ def test_a_pointer_on_the_list_holds_the_first_row_while_the_title_counts(shared
     expect(shown.page.locator("#flow")).to_have_text("Live")
 
 
+def test_a_severity_shows_each_incident_that_holds_it(server, dashboard):
+    """As the server answers: an incident of a warning and something critical is in both lists, with its worst."""
+    send(server, [event for metric in ("warned", "critical", "both", "later") for event in calm(metric)])
+    send(server, [spike("warned", 54.2), spike("critical"), spike("both", 54.2)])
+    send(server, [spike("both")])
+    shown = dashboard(server).open()
+    expect(shown.page.locator("#rows .row")).to_have_count(3)
+    shown.page.mouse.move(5, 500)
+
+    def listed(level: str) -> list[tuple[str, str]]:
+        incidents = server.get("/incidents", **({"severity": level} if level else {}))["incidents"]
+        return [(incident["id"], incident["severity"]) for incident in incidents]
+
+    def shows(level: str, n: int) -> None:
+        expect(shown.page.locator("#rows .row")).to_have_count(n)
+        until(shown.page, lambda: [(row["key"], row["severity"]) for row in shown.rows()] == listed(level), f"the list is the server's of {level or 'all'}")
+        said = server.get("/incidents", severity=level)["totals"] if level else server.get("/incidents")["totals"]
+        expect(shown.page.locator("#feed-n")).to_have_text(f"{said['anomalies']} in {said['incidents']} incidents")
+
+    shown.page.get_by_role("button", name="Critical", exact=True).click()
+    shows("critical", 2)
+    shown.page.get_by_role("button", name="Warning", exact=True).click()
+    shows("warning", 2)
+    assert shown.page.locator("#rows .row.critical", has_text="both").count() == 1
+    # What turns critical stays; what comes is there when it meets the filter.
+    shown.page.mouse.move(5, 500)
+    send(server, [spike("warned"), spike("later")])
+    expect(shown.page.locator("#rows .row.critical", has_text="warned")).to_have_count(1)
+    shows("warning", 2)
+    send(server, [spike("critical", 700), *calm("new", start=time.time() - 19), spike("new", 54.2)])
+    shows("warning", 3)
+    shown.page.get_by_role("button", name="All", exact=True).click()
+    shows("", 5)
+
+
+# How many incidents a list made in the page knows, after so many have come while a filter was on.
+MANY = """async (n) => {
+  const { Feed } = await import(document.querySelector("script[src$='app.js']").src.replace("app.js", "feed.js"));
+  const anomaly = (i, severity) => ({ cursor: String(i), data: { incident_id: `i${i}`, timestamp: i, severity, series: "s", metric: "s", labels: {}, value: 1, expected: 1, lower: 0, upper: 2, z_score: 4, threshold: 3, direction: "high", summary: "", explanation: "" } });
+  const page = (incidents) => ({ incidents, next: null, totals: { incidents: 0, anomalies: 0 }, cursor: "0" });
+  const old = Array.from({ length: 50 }, (_, i) => ({ id: `old${i}`, start: i, end: i, count: 1, severity: "warning", peak: anomaly(i, "warning").data }));
+  const feed = new Feed({ incidents: async ({ severity }) => page(severity === "warning" ? old : []) }, () => {});
+  await feed.load();
+  await feed.filter({ level: "warning" });
+  const known = [feed.byKey.size];
+  for (let i = 1; i <= n; i++) feed.arrive(anomaly(i, i % 2 ? "warning" : "critical"));
+  known.push(feed.all.groups.length, feed.all.has.size, feed.shown.groups.length, feed.shown.has.size, feed.byKey.size);
+  for (let i = n + 1; i <= 2 * n; i++) feed.arrive(anomaly(i, "warning"));
+  known.push(feed.shown.groups.length, feed.byKey.size, feed.dirty.size, feed.news.length);
+  await feed.filter({ level: "" });
+  known.push(feed.byKey.size);
+  return known;
+}"""
+
+
+def test_no_list_grows_without_bound_behind_a_filter(shared_server, dashboard):
+    shown = dashboard(shared_server).open()
+    known = shown.page.evaluate(MANY, 12_000)
+    # The filter's own list holds the warnings, the other one all: 10,000 at most, and nothing is known that neither holds.
+    assert known == [50, 10_000, 10_000, 6050, 6050, 10_000 + 50 + 1000, 10_000, 10_000, 10_000, 10_000, 10_000]
+
+
 def test_a_zoom_stays_while_live_and_a_double_click_follows_again(shared_server, dashboard):
     send(shared_server, [*calm("zoomed", 300), spike("zoomed")])
     shown = dashboard(shared_server).open("/#series=zoomed")

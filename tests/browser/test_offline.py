@@ -1,5 +1,6 @@
 """The connection goes and comes back: what the page says meanwhile, and that nothing is lost or counted twice."""
 import re
+import shutil
 
 from playwright.sync_api import expect
 
@@ -64,6 +65,65 @@ def test_a_server_that_comes_back_by_itself_is_found_and_nothing_was_missed(serv
     expect(shown.page.locator("#rows .divider")).to_have_count(0)
     same(shown, server)
     shown.forgive(*REFUSED)
+
+
+def empty(server, shown, wait: str) -> None:
+    """Starts it again on an empty data directory, when the page says that it tries again in so many seconds."""
+    server.terminate()
+    shown.connection("offline")
+    expect(shown.page.locator("#banner span")).to_contain_text(wait)
+    shutil.rmtree(server.data_dir)
+    server.start()
+
+
+def test_an_emptied_data_directory_leaves_nothing_of_the_old_one(server, dashboard):
+    """The new store has given the same numbers, and more, to other anomalies."""
+    for n in range(2):
+        send(server, [*calm(f"gone{n}"), spike(f"gone{n}")])
+    shown = dashboard(server)
+    shown.context.add_init_script("addEventListener('DOMContentLoaded', () => { window.said = []; new MutationObserver(() => said.push(document.getElementById('toast').textContent)).observe(document.getElementById('toast'), { childList: true }); });")
+    shown.open()
+    page = shown.page
+    page.locator("#rows .row", has_text="gone0").click()
+    expect(page.locator("#chart-h")).to_have_text("gone0")
+    empty(server, shown, "in 8 s")
+    for n in range(12):
+        send(server, [*calm(f"new{n}"), spike(f"new{n}")])
+    page.mouse.move(5, 500)
+    page.get_by_role("button", name="Reconnect now").click()
+    shown.connection("live", 30)
+    expect(page.locator("#rows .row")).to_have_count(12)
+    same(shown, server)
+    assert [row["key"] for row in shown.rows()] == [incident["id"] for incident in server.get("/incidents")["incidents"]]
+    expect(page.locator("#toast")).to_have_text("The server has other data than before. The list was loaded anew.")
+    assert not any("Missed" in text for text in page.evaluate("() => said")) and page.locator("#rows .divider").count() == 0
+    # What was open is gone, so the newest is.
+    expect(page.locator("#chart-h")).to_have_text("new11")
+    expect(page.locator("#explain h3")).to_have_text("Why this is an anomaly")
+    expect(page.locator("#chart-now")).to_contain_text("500")
+    assert "gone" not in page.url and "gone" not in shown.text("#main")
+    send(server, [*calm("after"), spike("after")])
+    expect(page.locator("#rows .row")).to_have_count(13)
+    same(shown, server)
+    shown.forgive(*REFUSED, "404 (Not Found)")
+
+
+def test_a_data_directory_emptied_of_all_events_shows_the_empty_state_again(server, dashboard):
+    send(server, [*calm("old"), spike("old")])
+    shown = dashboard(server).open()
+    expect(shown.page.locator("#chart-h")).to_have_text("old")
+    empty(server, shown, "in 2 s")
+    shown.connection("live", 60)
+    expect(shown.page.locator("#empty")).to_be_visible()
+    expect(shown.page.locator("#waiting")).to_have_text("Waiting for your first event…")
+    expect(shown.page.locator("#main")).to_be_hidden()
+    send(server, [*calm("young"), spike("young")])
+    expect(shown.page.locator("#waiting")).to_contain_text("21 events received.")
+    expect(shown.page.locator("#main")).to_be_visible()
+    expect(shown.page.locator("#chart-h")).to_have_text("young")
+    expect(shown.page.locator("#chart canvas")).to_be_visible()
+    same(shown, server)
+    shown.forgive(*REFUSED, "404 (Not Found)")
 
 
 def test_a_socket_that_is_cut_again_and_again_loses_nothing(shared_server, dashboard):

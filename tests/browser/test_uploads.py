@@ -1,6 +1,7 @@
 """Files dropped on the page: progress, outcome, cancel, retry, and the way from a file to its anomalies."""
 import json
 import re
+import time
 
 from needs import need
 from playwright.sync_api import expect
@@ -36,7 +37,7 @@ def test_three_dropped_files_of_which_one_is_broken(shared_server, dashboard, tm
     expect(line(shown, partly).locator(".errors li").nth(0)).to_have_text('line 2 value: "n/a" is not a number')
     assert line(shown, partly).locator(".errors li").nth(3).inner_text() == "and 2 more"
     expect(line(shown, broken)).to_have_attribute("data-state", "failed")
-    assert "0 accepted" in line(shown, broken).inner_text() and "the array is not JSON" in line(shown, broken).inner_text()
+    assert "the array is not JSON" in line(shown, broken).inner_text()
     expect(shown.page.locator("#tray-sum")).to_have_text("1 file failed")
     assert shared_server.series_counts() == {"good": 500, "partly": 495}
 
@@ -51,6 +52,48 @@ def test_three_dropped_files_of_which_one_is_broken(shared_server, dashboard, tm
     shown.page.click("#tray-x")
     expect(shown.page.locator("#tray")).to_be_hidden()
     shown.forgive("422 (Unprocessable")
+
+
+def test_an_error_is_where_a_reader_of_the_file_finds_it(shared_server, dashboard, tmp_path):
+    """A line of a table, an element of an array, and nowhere in a file that is refused whole."""
+    shown, now = dashboard(shared_server).open(), time.time()
+    array, lines, cut, table, nothing = (tmp_path / name for name in ("array.json", "lines.ndjson", "cut.json", "table.csv", "nothing.csv"))
+    array.write_text(json.dumps([{"metric": "array", "value": "x" if i == 1 else 1, "timestamp": now + i} for i in range(3)], indent=1))
+    lines.write_text('{"metric": "lines", "value": 1}\n{"metric": 5}\n')
+    cut.write_text('[{"metric": "m", "value": 1},\n{"metric"')
+    table.write_text("metric,value\ntable,1\ntable,x\n")
+    nothing.write_text("")
+    shown.drop(array, lines, cut, table, nothing)
+    for file, place in ((array, "element 2 "), (lines, "line 2 "), (table, "line 3 ")):
+        expect(line(shown, file).locator("p")).to_contain_text("1 rejected")
+        assert line(shown, file).locator(".errors li").first.inner_text().startswith(place)
+    expect(line(shown, cut)).to_have_attribute("data-state", "failed")
+    assert "line " not in line(shown, cut).inner_text()
+    expect(line(shown, nothing).locator("p")).to_have_text("Not read: the file is empty")
+    assert line(shown, nothing).locator(".errors li").count() == 0 and "rejected" not in line(shown, nothing).inner_text()
+    shown.forgive("422 (Unprocessable")
+
+
+def test_what_the_browser_cannot_read_says_so(shared_server, dashboard, tmp_path):
+    shown = dashboard(shared_server).open()
+    folder, good, moved = tmp_path / "folder", csv(tmp_path, "beside"), csv(tmp_path, "moved", 15_000)
+    folder.mkdir()
+    shown.drop(folder)
+    expect(shown.page.locator("#toast")).to_have_text("Folders are not read. Drop the files in them.")
+    expect(shown.page.locator("#tray")).to_be_hidden()
+    shown.drop(folder, good)
+    expect(line(shown, good).locator("p")).to_contain_text("500 accepted")
+    assert shown.page.locator("#files > li").count() == 1
+
+    shown.upload_speed(SLOW)
+    shown.drop(moved)
+    expect(line(shown, moved).locator("p")).to_have_text(re.compile(r"Uploading [1-9]\d? %"))
+    shown.page.get_by_role("button", name="Cancel moved.csv").click()
+    moved.rename(tmp_path / "elsewhere.csv")
+    shown.upload_speed(-1)
+    shown.page.get_by_role("button", name="Retry moved.csv").click()
+    expect(line(shown, moved).locator("p")).to_have_text("This is a folder, or the file was changed or moved after it was dropped. Drop it again.")
+    shown.forgive("ERR_FILE_NOT_FOUND", "ERR_UPLOAD_FILE_CHANGED")
 
 
 def test_a_cancelled_upload_leaves_nothing_and_its_retry_counts_once(shared_server, dashboard, tmp_path):

@@ -133,13 +133,14 @@ fn through<'a>(
         let text = text(&mut fleet);
         take(&mut pipeline, &text, fleet.now());
     }
-    // Each text is written right before it is taken: in a server too, a request has just come in.
+    // Each text is written right before it is taken: in a server too, a request has just come in. The first of a turn is not
+    // counted: the contestants before it have taken the caches, and in a server there are none.
     Box::new(move || {
         let one = |_| {
             let text = text(&mut fleet);
             cpu_time(|| take(&mut pipeline, &text, fleet.now()))
         };
-        (0..n_texts).map(one).sum()
+        (0..=n_texts).map(one).skip(1).sum()
     })
 }
 

@@ -67,17 +67,22 @@ const send = (file, key, signal, progress) => new Promise((resolve, reject) => {
     else reject(new Problem(request.status, body?.detail ?? `The server answered ${request.status}`));
   };
   // No answer came. With the key a retry finds out whether the file had arrived, and counts nothing twice.
-  request.onerror = () => reject(new Problem(0, `${UNREACHABLE}. Retry sends the file again; nothing counts twice.`));
+  // A file that the browser cannot read any more ends in the same way.
+  request.onerror = async () => {
+    const readable = await file.slice(0, 1).arrayBuffer().then(() => true, () => false);
+    reject(new Problem(0, readable ? `${UNREACHABLE}. Retry sends the file again; nothing counts twice.` : "This is a folder, or the file was changed or moved after it was dropped. Drop it again."));
+  };
   request.onabort = () => reject(new DOMException("cancelled", "AbortError"));
   signal.addEventListener("abort", () => request.abort());
   request.send(form);
 });
 
-// The live connection. `cursor` is the last anomaly that has been told to the page: a new socket goes on behind it.
+// The live connection. `cursor` is the last anomaly that has been told to the page: a new socket goes on behind it. In another
+// store, as behind an emptied data directory, it means nothing.
 export const live = new EventTarget();
 const tell = (type, detail) => live.dispatchEvent(new CustomEvent(type, { detail }));
 const WAITS = [1, 2, 4, 8, 15, 30], POLL_MS = 5000, POLLS_A_TRY = 6, GREETING_MS = 10_000;
-let socket = null, cursor = "0", state = "connecting", tries = 0, polls = 0, seen = nowSeconds(), timer, silence;
+let socket = null, store, cursor = "0", state = "connecting", tries = 0, polls = 0, seen = nowSeconds(), timer, silence;
 
 function become(next, more = {}) {
   state = next;
@@ -109,9 +114,16 @@ function open() {
     seen = nowSeconds();
     clearTimeout(silence);
     switch (message.type) {
-      case "hello": setClock(message.server_time); precise = true; break;
+      case "hello": {
+        setClock(message.server_time);
+        precise = true;
+        const known = store;
+        store = message.store;
+        if (known && known !== store) { close(); tell("gap", { other: true }); }
+        break;
+      }
       case "anomaly": cursor = message.cursor; tell("anomaly", { cursor, data: message.data, replayed: replaying }); break;
-      case "gap": close(); tell("gap"); break;
+      case "gap": close(); tell("gap", {}); break;
       case "caught_up": replaying = false; tries = 0; become("live", { replayed: message.replayed });
     }
   };

@@ -23,7 +23,7 @@ const chart = new Chart(api, async (series, at) => {
 });
 const feed = new Feed(api, (a) => openAnomaly(a, true));
 const lanes = new Lanes(api, choose);
-const uploads = new Uploads(api, showFile, () => lanes.soon());
+const uploads = new Uploads(api, showFile, () => lanes.soon(), toast);
 const showTiles = tiles();
 search(api, (s) => openSeries(s));
 
@@ -44,7 +44,7 @@ async function choose(only) {
 /** Opens overview, list and chart at the time of a file's data, which may be long ago. */
 async function showFile(report) {
   const moment = (t) => day(t) + clock(t), pad = Math.max(30, (report.to - report.from) * 0.02);
-  const range = { from: report.from - pad, to: report.to + pad, label: `${report.file} · ${moment(report.from)} – ${moment(report.to)}` };
+  const range = { from: report.from - pad, to: report.to + pad, name: report.file, label: ` · ${moment(report.from)} – ${moment(report.to)}` };
   lanes.mark(null);
   const [found] = await Promise.all([api.incidents({ from: range.from, to: range.to, limit: 1000 }).catch(() => ({ incidents: [] })), lanes.show(range), feed.filter({ only: range, level: "" })]);
   // Other series may have spoken at that time: what came from this file goes first.
@@ -58,7 +58,7 @@ async function showFile(report) {
   chart.zoom(range.from, range.to);
 }
 
-function showTitle(s) { $("chart-h").replaceChildren(h("b", { textContent: s.metric }), h("span", { className: "labels", textContent: s.series.slice(s.metric.length) })); $("chart-h").title = s.series; }
+function showTitle(s) { $("chart-h").replaceChildren(h("b", {}, s.metric), h("span", { className: "labels" }, s.series.slice(s.metric.length))); $("chart-h").title = s.series; }
 function showDetail() { if (phone.matches) { document.body.classList.add("detail-open"); $("back").focus(); } }
 const address = (s, a) => history.replaceState(null, "", `#series=${encodeURIComponent(s)}${a ? `&anomaly=${encodeURIComponent(a)}` : ""}`);
 
@@ -128,13 +128,28 @@ api.live.addEventListener("state", ({ detail: s }) => {
 $("banner").lastElementChild.onclick = () => api.reconnect();
 api.live.addEventListener("anomaly", ({ detail }) => { feed.arrive(detail); lanes.soon(); if (started && !chart.info) openNewest(); });
 api.live.addEventListener("snapshot", ({ detail }) => { feed.snapshot(detail); lanes.soon(); });
-api.live.addEventListener("gap", async () => {
-  toast("Some of what was missed is no longer kept. The list was loaded anew.");
+api.live.addEventListener("gap", async ({ detail: { other } }) => {
+  toast(`${other ? "The server has other data than before" : "Some of what was missed is no longer kept"}. The list was loaded anew.`);
   lost = null;
   feed.reset();
+  if (other) { feed.only = null; lanes.mark(null); lanes.show(null); }
   api.connect(await patiently(() => feed.load()));
+  if (!started) return;
+  const gone = other || (chart.info && (await api.points({ series: chart.info.series, max_points: 1 }).then(() => false, (fault) => fault.status === 404)));
+  if (gone) forget();
+  await untilFirstEvent();
   lanes.refresh();
+  if (gone) openNewest();
 });
+/** Closes what is gone. */
+function forget() {
+  $("chart-h").replaceChildren();
+  chart.clear();
+  explain(null);
+  feed.select(null);
+  history.replaceState(null, "", location.pathname + location.search);
+  document.body.classList.remove("detail-open");
+}
 
 // Theme: automatic, light, dark.
 const root = document.documentElement, themes = ["auto", "light", "dark"];
@@ -174,6 +189,8 @@ async function untilFirstEvent() {
   document.body.classList.add("is-empty");
   $("main").hidden = true;
   $("empty").hidden = false;
+  delete $("waiting").dataset.state;
+  put($("waiting").lastChild, "Waiting for your first event…");
   $("curl").textContent = send("52 55 54 57 53 56 54 55 52 58 54 53 56 55 57 54 52 55 53 56 95");
   $("copy").onclick = async () => {
     const copied = await copy($("curl").textContent);
@@ -214,6 +231,6 @@ async function start() {
   let asking = false;
   every(1000, async () => { if (asking) return; asking = true; await api.stats().then(showTiles, () => {}); asking = false; });
   every(2000, () => chart.tick());
-  every(60_000, async () => { lanes.refresh(); const list = feed.shown, page = await api.incidents({ ...feed.query(), limit: 60 }).catch(() => null); if (page && list === feed.shown && feed.level !== "warning") feed.snapshot(page, list); });
+  every(60_000, async () => { lanes.refresh(); const list = feed.shown, page = await api.incidents({ ...feed.query(), limit: 60 }).catch(() => null); if (page && list === feed.shown) feed.snapshot(page, list); });
 }
 start();

@@ -45,11 +45,15 @@ const sci = new Intl.NumberFormat("en", { notation: "scientific", maximumSignifi
 /** Four digits: 95, 54.5, 3271, 12,480, 1.2e-5. Groups from five digits on, as the server's sentences do. */
 export const num = (x) => {
   if (x === null || x === undefined) return NONE;
+  if (x === 0) return "0"; // −0 too
   const a = Math.abs(x);
-  if (a !== 0 && (a < 1e-3 || a >= 1e9)) return sci.format(x).toLowerCase().replaceAll("-", "−");
+  if (a < 1e-3 || a >= 1e9) return sci.format(x).toLowerCase().replaceAll("-", "−");
   return (a >= 1000 ? whole.format(x) : plain.format(x)).replace("-", "−");
 };
 export const zed = (z) => (z === null || z === undefined ? NONE : Math.abs(z) >= 1000 ? sci.format(z).toLowerCase() : Math.abs(z) < 0.05 ? "0.0" : z.toFixed(1)).replaceAll("-", "−");
+/** A z-score from here on stands for a deviation from a constant that was divided by nothing. */
+const ANY_CHANGE = 1e300;
+export const zWords = (z) => (Math.abs(z) >= ANY_CHANGE ? "any change" : `z ${zed(z)}`);
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 export const count = (n) => grouped.format(n);
 export const some = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
@@ -82,7 +86,7 @@ export function ago(t, now = nowSeconds()) {
 /** "cpu{dc="eu"}" in two tones: the metric, then its labels without the punctuation. */
 export function seriesName(metric, labels) {
   const rest = Object.entries(labels).map(([k, v]) => `${k}=${v}`).join(" ");
-  return [h("b", { textContent: metric }), rest ? h("span", { className: "labels", textContent: rest }) : null];
+  return [h("b", {}, metric), rest ? h("span", { className: "labels" }, rest) : null];
 }
 
 /** Half the width of the band: the "8.6" of "54.5 ± 8.6". Halved first, since the whole may be beyond a double. */
@@ -90,10 +94,8 @@ export const spread = (a) => (a.upper === null ? NONE : num(Number((a.upper / 2 
 /** The measure of any detector in units of its threshold. */
 export const strength = (a) => (a.z_score !== null && a.threshold > 0 ? Math.abs(a.z_score) / a.threshold : Math.min(99, -Math.log2(1 - a.score)));
 export const worse = (a, b) => (strength(a) >= strength(b) ? a : b);
-/** "z 4.2", or "1.4 ×" the threshold for a detector that has no z-score. */
-export const measure = (a) => (a.z_score === null ? `${zed(strength(a))} ×` : `z ${zed(a.z_score)}`);
-/** A span of time as people say it: "5 min", "2 h". */
-export const span = (s) => (s < 120 ? `${num(s)} s` : s < 7200 ? `${num(s / 60)} min` : `${num(s / 3600)} h`);
+/** "z 4.2", "any change", or "1.4 ×" the threshold for a detector that has no z-score. */
+export const measure = (a) => (a.z_score === null ? `${zed(strength(a))} ×` : zWords(a.z_score));
 
 /** Copies where the browser allows it (a page served over plain HTTP from another host may not). */
 export const copy = (text) => (navigator.clipboard?.writeText(text).then(() => true, () => false)) ?? Promise.resolve(false);

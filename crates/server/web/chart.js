@@ -1,5 +1,5 @@
 // The main chart: value, expected band, anomaly markers, tooltip, zoom, live follow.
-import { $, num, clock, clockFull, day, nowSeconds, spread, zed, h, icon, put } from "./base.js";
+import { $, num, clock, clockFull, day, nowSeconds, spread, zWords, h, icon, put } from "./base.js";
 
 const BIGGEST = 8e307; // value that is drawn, so that any distance on the axis is a double too
 
@@ -20,8 +20,8 @@ const SPANS = [["15 min", 900], ["1 h", 3600], ["6 h", 21600], ["24 h", 86400]];
 
 export class Chart {
   constructor(api, pick) {
-    Object.assign(this, { api, pick, host: $("chart"), tip: $("tip"), span: 900, follow: true, fit: false, points: [], marked: null, info: null });
-    this.buttons = SPANS.map(([label, span]) => h("button", { type: "button", textContent: label, onclick: () => this.range(span) }));
+    Object.assign(this, { api, pick, host: $("chart"), tip: $("tip"), span: 900, follow: true, fit: false, points: [], marked: null, info: null, asked: 0 });
+    this.buttons = SPANS.map(([label, span]) => h("button", { onclick: () => this.range(span) }, label));
     $("ranges").append(...this.buttons);
     $("follow").onclick = () => (this.follow ? this.hold() : this.live());
     $("fit").onclick = () => { this.fit = !this.fit; $("fit").setAttribute("aria-pressed", this.fit); this.plot?.setData(this.columns()); };
@@ -59,6 +59,16 @@ export class Chart {
   }
 
   live() { this.setFollow(true); this.tick(); }
+
+  /** Shows no series. */
+  clear() {
+    this.asked++;
+    Object.assign(this, { info: null, points: [], marked: null });
+    this.tip.hidden = true;
+    put($("chart-now"), "");
+    this.plot?.setData(this.columns());
+    this.range(this.span);
+  }
   hold() { this.setFollow(false); }
   setFollow(on) { this.follow = on; $("follow").setAttribute("aria-pressed", on); put($("follow").lastChild, on ? "Live" : "Go live"); this.buttons.forEach((b, i) => b.setAttribute("aria-pressed", on && SPANS[i][1] === this.span)); }
 
@@ -82,7 +92,7 @@ export class Chart {
 
   async load() {
     if (!this.info || !this.host.clientWidth) return;
-    const mine = (this.asked = (this.asked ?? 0) + 1);
+    const mine = ++this.asked;
     let points;
     try { ({ points } = await this.api.points({ series: this.info.series, from: this.from, to: this.to, max_points: Math.min(900, this.host.clientWidth) })); }
     catch (fault) { if (mine === this.asked && fault.status) put($("chart-now"), fault.message); return; }
@@ -117,7 +127,7 @@ export class Chart {
   draw() {
     colours.clear();
     this.plot?.destroy();
-    if (!window.uPlot) return this.host.replaceChildren(h("p", { className: "none", textContent: "This server was built without npm, so it has no charts. Built with npm installed, it has." }));
+    if (!window.uPlot) return this.host.replaceChildren(h("p", { className: "none" }, "This server was built without npm, so it has no charts. Built with npm installed, it has."));
     const axis = { stroke: css("--muted"), font: `11px ${getComputedStyle(document.body).fontFamily}`, ticks: { show: false }, grid: { stroke: css("--line"), width: 1 } };
     const quiet = { points: { show: false } };
     this.plot = new uPlot({
@@ -129,7 +139,9 @@ export class Chart {
         { ...quiet, stroke: css("--expected"), width: 1, dash: [4, 4] }, { ...quiet, stroke: css("--accent"), width: 1.25 }],
       bands: [{ series: [2, 1], fill: css("--band") }],
       axes: [{ ...axis, grid: { show: false }, size: 28, space: 56, values: (u, ts, i, space, step) => ts.map(step < 60 ? clockFull : clock) },
-        { ...axis, size: (u, texts) => Math.max(48, 14 + 6.6 * Math.max(0, ...(texts ?? []).map((t) => t.length))), splits: (u, i, low, high) => ticks(low, high, this.host.clientHeight / 48), values: (u, vs) => vs.map(num) }],
+        { ...axis, size: (u, texts) => Math.max(48, 14 + 6.6 * Math.max(0, ...(texts ?? []).map((t) => t.length))),
+          // uPlot's own steps end at 1e32, and without one that is wide enough it draws no axis.
+          incrs: (u, i, low, high) => [Math.max(5, high - low)], splits: (u, i, low, high) => ticks(low, high, this.host.clientHeight / 48), values: (u, vs) => vs.map(num) }],
       hooks: { draw: [(u) => this.markers(u)], setCursor: [(u) => this.hover(u)],
         setSelect: [(u) => { const { left, width } = u.select; if (width > 6) this.zoom(u.posToVal(left, "x"), u.posToVal(left + width, "x")); u.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false); }] },
     }, this.columns(), this.host);
@@ -183,7 +195,7 @@ export class Chart {
     const i = u.cursor.idx, p = this.points[i], { left } = u.cursor;
     this.tip.hidden = !p || left < 0;
     if (this.tip.hidden) return;
-    this.tip.replaceChildren(h("b", {}, p.severity ? icon(p.severity) : null, day(p.t) + clockFull(p.t), p.severity ? ` · ${p.severity}` : ""), h("span", { textContent: this.sentence(p) }));
+    this.tip.replaceChildren(h("b", {}, p.severity ? icon(p.severity) : null, day(p.t) + clockFull(p.t), p.severity ? ` · ${p.severity}` : ""), h("span", {}, this.sentence(p)));
     this.tip.dataset.level = p.severity ?? "";
     // Beside the cursor, at the top or the bottom: where it covers neither the point nor an anomaly.
     const { clientWidth: w, clientHeight: tall } = u.over, x = u.valToPos(p.t, "x"), right = x > w / 2, start = right ? x - 300 : x;
@@ -198,7 +210,7 @@ export class Chart {
 
   sentence(p) {
     if (p.expected === null) return `value ${num(p.value)}, not judged`;
-    return `value ${num(p.value)}, expected ${num(p.expected)} ± ${spread(p)}${p.z_score === null ? "" : `, z ${zed(p.z_score)}`}`;
+    return `value ${num(p.value)}, expected ${num(p.expected)} ± ${spread(p)}${p.z_score === null ? "" : `, ${zWords(p.z_score)}`}`;
   }
 
   /** A pointer means the anomaly within 8 px rather than the plain point next to it; a key means the point that was spoken. */

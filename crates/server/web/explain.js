@@ -16,7 +16,7 @@ function ruler(a) {
   return el;
 }
 
-const check = ({ passed, name, detail }) => h("li", { className: passed ? "yes" : "no" }, icon(passed ? "yes" : "no", passed ? "yes" : "no"), h("span", { textContent: name }), h("span", { className: "hint", textContent: detail, title: detail }));
+const check = ({ passed, name, detail }, word = passed ? "yes" : "no") => h("li", { className: word }, icon(word, word), h("span", {}, name), h("span", { className: "hint", title: detail }, detail));
 
 const HEADS = { anomaly: "Why this is an anomaly", normal: "Why this is not an anomaly" };
 
@@ -29,14 +29,14 @@ function border(a) {
 
 /** `a` is an anomaly, or what GET /series/explain says of any point; null where nothing is selected. */
 export function explain(a, toast) {
-  if (!a) return $("explain").replaceChildren(h("p", { className: "hint", textContent: "Select an anomaly, or any point on the chart, to see why it is one or why it is not." }));
+  if (!a) return $("explain").replaceChildren(h("p", { className: "hint" }, "Select an anomaly, or any point on the chart, to see why it is one or why it is not."));
   const verdict = a.verdict ?? "anomaly", is = verdict === "anomaly", judged = is || verdict === "normal";
-  const share = (text, done) => h("button", { type: "button", className: "link", textContent: done[0], onclick: async () => toast((await copy(text())) ? done[1] : "The browser does not allow copying here") });
+  const share = (text, done) => h("button", { className: "link", textContent: done[0], onclick: async () => toast((await copy(text())) ? done[1] : "The browser does not allow copying here") });
   const meta = Object.entries(a.meta ?? {}).slice(0, 8).map(([k, v]) => `${k} ${typeof v === "object" ? JSON.stringify(v) : v}`);
   $("explain").replaceChildren(
-    h("div", { className: "head" }, h("h3", {}, is ? icon(a.severity, a.severity) : null, HEADS[verdict] ?? "Why this was not judged"), h("span", { className: "hint", textContent: day(a.timestamp) + clockFull(a.timestamp), title: new Date(a.timestamp * 1000).toLocaleString() }),
+    h("div", { className: "head" }, h("h3", {}, is ? icon(a.severity, a.severity) : null, HEADS[verdict] ?? "Why this was not judged"), h("span", { className: "hint", title: new Date(a.timestamp * 1000).toLocaleString() }, day(a.timestamp) + clockFull(a.timestamp)),
       h("span", { className: "acts" }, share(() => location.href, ["Copy link", "Link copied"]), share(() => JSON.stringify(a, null, 1), ["Copy JSON", "JSON copied"]))),
-    h("p", { className: "sentence", textContent: `${a.explanation}.${border(a)}` }),
-    h("div", { className: "proof" }, judged && a.lower !== null ? ruler(a) : null, h("ul", { className: "checks" }, ...a.checks.map(check))),
-    meta.length ? h("p", { className: "meta" }, ...meta.map((text) => h("span", { textContent: text, title: text }))) : "");
+    h("p", { className: "sentence" }, `${a.explanation}.${border(a)}`),
+    h("div", { className: "proof" }, judged && a.lower !== null ? ruler(a) : null, h("ul", { className: "checks" }, ...a.checks.map((c) => check(c)))),
+    meta.length ? h("p", { className: "meta" }, ...meta.map((text) => h("span", { title: text }, text))) : "");
 }

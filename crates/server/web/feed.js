@@ -11,7 +11,7 @@ export class Feed {
   constructor(api, open) {
     Object.assign(this, { api, open, rows: $("rows"), byKey: new Map(), els: new Map(), limit: PAGE, level: "", only: null, frozen: false, reading: false, unread: 0, waiting: 0, selected: null, offline: false, asked: 0 });
     this.reset();
-    this.levels = LEVELS.map(([level, label]) => h("button", { type: "button", "aria-pressed": level === "", onclick: () => this.filter({ level }) }, level ? icon(level) : null, label));
+    this.levels = LEVELS.map(([level, label]) => h("button", { "aria-pressed": level === "", onclick: () => this.filter({ level }) }, level ? icon(level) : null, label));
     $("levels").append(...this.levels);
     $("flow").onclick = () => this.freeze(!this.held());
     const box = $("scroll"), read = () => this.setReading(Boolean(box.scrollTop > 8 || (box.matches(":hover") && matchMedia("(hover: hover)").matches) || this.past || this.rows.querySelector(":focus-visible")));
@@ -37,7 +37,7 @@ export class Feed {
   async load() {
     const page = await this.api.incidents({ limit: LOAD });
     this.all = this.shown = this.list(page);
-    this.draw();
+    this.filter({});
     return page.cursor;
   }
 
@@ -68,7 +68,7 @@ export class Feed {
   /** The head of the list as it is now: while polling, and now and then so that nothing drifts. */
   snapshot(page, list = this.all) {
     const seq = Number(page.cursor);
-    if (seq > list.seq && page.totals.anomalies > list.totals.anomalies) this.count(page.totals.anomalies - list.totals.anomalies);
+    if (seq > list.seq && page.totals.anomalies > list.totals?.anomalies) this.count(page.totals.anomalies - list.totals.anomalies);
     Object.assign(list, { totals: page.totals, seq });
     const fresh = page.incidents.map((incident) => this.absorb(incident, seq)).filter((group) => !list.has.has(group.key));
     this.prepend(list, fresh);
@@ -80,8 +80,22 @@ export class Feed {
     if (!groups.length) return;
     for (const group of groups) list.has.add(group.key);
     list.groups.unshift(...groups);
-    if (list === this.shown) this.news.unshift(...groups);
-    if (list === this.all) for (; list.groups.length > KEEP; list.whole = false) { const old = list.groups.pop(); list.has.delete(old.key); this.byKey.delete(old.key); list.next = null; }
+    if (list === this.shown) this.news = [...groups, ...this.news].slice(0, KEEP);
+    for (; list.groups.length > KEEP; list.whole = false) { const old = list.groups.pop(); list.has.delete(old.key); list.next = null; this.forget(old); }
+  }
+
+  /** What no list holds is not kept. */
+  forget(group) {
+    if (this.all.has.has(group.key) || this.shown.has.has(group.key)) return;
+    for (const known of [this.byKey, this.dirty]) known.delete(group.key);
+    this.unsure.delete(group);
+  }
+
+  /** Shows another list; what only the one before it held is forgotten. */
+  show(list) {
+    const before = this.shown;
+    this.shown = list;
+    if (before !== this.all) for (const group of before.groups) this.forget(group);
   }
 
   arrive({ cursor, data: a }) {
@@ -128,10 +142,9 @@ export class Feed {
     if (!this.dirty.size || (this.held() && !force)) return;
     for (const key of this.dirty) {
       const el = this.els.get(key), group = this.byKey.get(key);
-      if (el && this.visible(group)) this.fill(el, group);
-      else if (el) { el.remove(); this.els.delete(key); }
+      if (el && group) this.fill(el, group);
     }
-    const fresh = this.news.filter((group) => this.visible(group) && !this.els.has(group.key)).slice(0, this.limit);
+    const fresh = this.news.filter((group) => !this.els.has(group.key)).slice(0, this.limit);
     this.dirty.clear();
     this.news = [];
     this.waiting = 0;
@@ -147,7 +160,7 @@ export class Feed {
   }
 
   row(group) {
-    const el = h("li", {}, h("button", { type: "button", className: "row", "data-key": group.key }));
+    const el = h("li", {}, h("button", { className: "row", "data-key": group.key }));
     this.els.set(group.key, el);
     return this.fill(el, group);
   }
@@ -159,11 +172,11 @@ export class Feed {
     el.firstChild.replaceChildren(
       icon(severity, severity),
       h("span", { className: "name", title: a.series }, ...seriesName(a.metric, a.labels)),
-      h("span", { className: "when" }, n > 1 ? h("em", { textContent: `×${count(n)}`, title: some(n, "anomaly", "anomalies") + " in this incident" }) : null,
+      h("span", { className: "when" }, n > 1 ? h("em", { title: some(n, "anomaly", "anomalies") + " in this incident" }, `×${count(n)}`) : null,
         h("time", { dateTime: new Date(first * 1000).toISOString(), title: new Date(first * 1000).toLocaleString(), textContent: ago(first) })),
-      h("span", { className: "vals" }, h("b", { textContent: num(a.value) }), ` ${a.direction === "high" ? "↑" : "↓"} expected ${num(a.expected)} ± ${spread(a)}`),
+      h("span", { className: "vals" }, h("b", {}, num(a.value)), ` ${a.direction === "high" ? "↑" : "↓"} expected ${num(a.expected)} ± ${spread(a)}`),
       h("span", { className: "z" }, bar, measure(a)),
-      h("span", { className: "why", textContent: a.summary, title: a.explanation }));
+      h("span", { className: "why", title: a.explanation }, a.summary));
     if (key === this.selected) el.firstChild.setAttribute("aria-current", "true");
     return el;
   }
@@ -180,35 +193,31 @@ export class Feed {
     const mine = ++this.asked, query = this.query(), { level, only } = this;
     this.levels.forEach((b, i) => b.setAttribute("aria-pressed", LEVELS[i][0] === level));
     $("chip").hidden = !only;
-    if (only) put($("chip").firstChild, only.label);
+    if (only) $("chip").firstChild.replaceChildren(h("bdi", {}, only.name), only.label ?? "");
     $("scroll").scrollTop = 0;
-    this.shown = this.all;
-    if (level || only) {
-      // What is known is shown at once, the rest when it has come.
-      const known = this.all.groups.filter((g) => this.visible(g) && (!only || ((!only.lane || g.peak.series === only.lane.series) && (only.from === undefined || (g.last >= only.from && g.first < only.to)))));
-      this.shown = { ...this.all, groups: known, has: new Set(known.map((g) => g.key)), next: null, totals: null };
+    if (!level && !only) this.show(this.all);
+    else {
+      // What is known is shown at once, the rest when it has come: a critical incident may hold warnings too.
+      const known = this.all.groups.filter((g) => (!level || g.severity === level) && (!only || ((!only.lane || g.peak.series === only.lane.series) && (only.from === undefined || (g.last >= only.from && g.first < only.to)))));
+      this.show({ ...this.all, groups: known, has: new Set(known.map((g) => g.key)), next: null, totals: null });
       this.draw();
-      const ask = (more) => this.api.incidents({ ...query, ...more });
-      const pages = await Promise.all([ask({ limit: LOAD }), ...(level === "warning" ? [ask({ severity: "", limit: 1 }), ask({ severity: "critical", limit: 1 })] : [])]).catch(() => null);
-      if (mine !== this.asked || !pages) return;
-      this.shown = this.list(pages[0]);
-      // An incident is met by any of its anomalies; here one is what its worst anomaly is.
-      if (pages[2]) this.shown.totals = { ...pages[0].totals, incidents: pages[1].totals.incidents - pages[2].totals.incidents };
+      const page = await this.api.incidents({ ...query, limit: LOAD }).catch(() => null);
+      if (mine !== this.asked || !page) return;
+      this.show(this.list(page));
     }
     this.draw();
   }
 
-  /** Whether an anomaly meets the filter, and whether a row of the list may be shown. */
+  /** Whether an anomaly meets the filter; an incident does when any of its anomalies does. */
   meets(a) {
     const { only, level } = this;
     return (!level || a.severity === level) && (!only || ((!only.lane || a.series === only.lane.series) && (only.from === undefined || (a.timestamp >= only.from && a.timestamp < only.to))));
   }
-  visible(group) { return !this.level || group.severity === this.level; }
 
   async older() {
     const list = this.shown, query = this.query();
     this.limit += PAGE;
-    for (let n = 0; n < 5 && list.next && list.groups.filter((g) => this.visible(g)).length < this.limit; n++) {
+    for (let n = 0; n < 5 && list.next && list.groups.length < this.limit; n++) {
       const page = await this.api.incidents({ ...query, cursor: list.next, limit: LOAD }).catch(() => null);
       if (!page || list !== this.shown) break;
       this.append(list, page);
@@ -218,13 +227,13 @@ export class Feed {
   }
 
   draw() {
-    const fit = this.shown.groups.filter((g) => this.visible(g)), focused = document.activeElement?.dataset.key;
+    const { groups, next } = this.shown, focused = document.activeElement?.dataset.key;
     this.els.clear();
     this.dirty.clear();
     Object.assign(this, { news: [], waiting: 0 });
-    this.rows.replaceChildren(...fit.slice(0, this.limit).map((g) => this.row(g)));
+    this.rows.replaceChildren(...groups.slice(0, this.limit).map((g) => this.row(g)));
     if (focused) this.els.get(focused)?.firstChild.focus({ preventScroll: true });
-    $("more").hidden = fit.length <= this.limit && !this.shown.next;
+    $("more").hidden = groups.length <= this.limit && !next;
     put($("none"), this.only || this.level ? "Nothing matches this filter." : "No anomalies yet. A series is judged once it has 5 samples.");
     this.status();
     this.sum();
@@ -253,7 +262,7 @@ export class Feed {
   away(n, before) {
     this.flush(true);
     this.rows.querySelector(".divider")?.remove();
-    const line = h("li", { className: "divider", textContent: `${some(n, "anomaly", "anomalies")} while you were away` });
+    const line = h("li", { className: "divider" }, `${some(n, "anomaly", "anomalies")} while you were away`);
     if (before?.isConnected) before.before(line);
     else this.rows.append(line);
   }

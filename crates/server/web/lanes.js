@@ -1,5 +1,5 @@
 // Overview: top series × time. A bar's height is the largest z-score, its colour the severity. Arrow keys walk, Enter filters.
-import { $, h, clock, clockFull, day, nowSeconds, put, seriesName, some } from "./base.js";
+import { $, h, clock, clockFull, day, nowSeconds, put, seriesName, some, zWords } from "./base.js";
 
 const DAY = 86400, TALL = 13 /* the z-score of the highest bar */;
 
@@ -20,7 +20,7 @@ export class Lanes {
     if (range === this.range) return null;
     this.range = range;
     this.lanes = [];
-    put($("lanes-h"), range ? range.label : "Last 24 hours");
+    $("lanes-h").replaceChildren(...(range ? [h("bdi", {}, range.name), range.label] : ["Last 24 hours"]));
     $("lanes-back").hidden = !range;
     return this.refresh();
   }
@@ -53,10 +53,10 @@ export class Lanes {
     $("quiet").hidden = this.lanes.length > 0;
     this.grid.hidden = this.lanes.length === 0;
     this.grid.replaceChildren(...this.lanes.map((lane, y) => h("div", { className: "lane", role: "row" },
-      h("div", { role: "rowheader", className: "label" }, h("button", { type: "button", className: "name", title: lane.series, "data-y": y }, ...seriesName(lane.metric, lane.labels))),
+      h("div", { role: "rowheader", className: "label" }, h("button", { className: "name", title: lane.series, "data-y": y }, ...seriesName(lane.metric, lane.labels))),
       h("div", { className: "cells", role: "presentation" }, ...Array.from({ length: n }, (_, x) =>
         h("div", { className: "cell", role: "gridcell", tabIndex: -1, "data-y": y, "data-x": x }, h("i")))))),
-      h("div", { className: "axis", "aria-hidden": "true" }, ...[0, 0.25, 0.5, 0.75].map((f) => h("span", { textContent: this.moment(this.from + f * (this.to - this.from)) })), h("span", { textContent: this.range ? this.moment(this.to) : "now" })));
+      h("div", { className: "axis", "aria-hidden": "true" }, ...[0, 0.25, 0.5, 0.75].map((f) => h("span", {}, this.moment(this.from + f * (this.to - this.from)))), h("span", {}, this.range ? this.moment(this.to) : "now")));
     this.cells = [...this.grid.querySelectorAll(".cells")].map((c) => [...c.children]);
     this.chosen = null;
     if (!this.cells.length) return;
@@ -78,7 +78,7 @@ export class Lanes {
     Object.assign(cell.dataset, { key, when });
     cell.firstChild.className = bucket?.severity ?? "";
     cell.firstChild.style.height = bucket ? `${Math.round(Math.min(1, Math.max(0.28, bucket.max_z / TALL)) * 100)}%` : "";
-    const text = bucket ? `${when}: ${some(bucket.count, "anomaly", "anomalies")}, largest z ${bucket.max_z.toFixed(1)}, ${bucket.severity}` : `${when}: nothing`;
+    const text = bucket ? `${when}: ${some(bucket.count, "anomaly", "anomalies")}, ${zWords(bucket.max_z).replace(/^z/, "largest z")}, ${bucket.severity}` : `${when}: nothing`;
     cell.setAttribute("aria-label", `${this.lanes[y].series}, ${text}`);
     cell.title = text;
   }
@@ -87,11 +87,11 @@ export class Lanes {
     const el = target.closest("[data-y]");
     if (!el) return;
     const lane = this.lanes[el.dataset.y];
-    if (el.dataset.x === undefined) { this.mark(null); return this.pick({ lane, label: lane.series }); }
+    if (el.dataset.x === undefined) { this.mark(null); return this.pick({ lane, name: lane.series }); }
     const from = this.from + el.dataset.x * this.width, to = from + this.width;
     this.mark(el === this.chosen ? null : el);
     Object.assign(this, { chosenFrom: from, chosenSeries: lane.series });
-    this.pick(this.chosen ? { lane, from, to, label: `${lane.metric} · ${this.moment(from)}–${this.moment(to)}` } : this.range);
+    this.pick(this.chosen ? { lane, from, to, name: lane.metric, label: ` · ${this.moment(from)}–${this.moment(to)}` } : this.range);
   }
 
   mark(el) {

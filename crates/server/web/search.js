@@ -16,9 +16,9 @@ export function search(api, open) {
     if (mine !== asked || !result) return; // an older answer came late, or none
     found = result.series;
     hits.replaceChildren(...found.map((s, i) => h("li", { id: `hit-${i}`, role: "option", onmousedown: (e) => { e.preventDefault(); take(i); } },
-      h("span", { className: "name" }, ...seriesName(s.metric, s.labels)), h("span", { className: "last", textContent: num(s.last.value) }),
-      h("span", { className: "hint", textContent: s.anomalies_24h ? some(s.anomalies_24h, "anomaly", "anomalies") : "quiet" }))));
-    if (!found.length) hits.append(h("li", { className: "hint", textContent: `No series matches “${q.value.trim()}”` }));
+      h("span", { className: "name" }, ...seriesName(s.metric, s.labels)), h("span", { className: "last" }, num(s.last.value)),
+      h("span", { className: "hint" }, s.anomalies_24h ? some(s.anomalies_24h, "anomaly", "anomalies") : "quiet"))));
+    if (!found.length) hits.append(h("li", { className: "hint" }, "No series matches “", h("bdi", {}, q.value.trim()), "”"));
     show(true);
     if (found.length) move(0);
   };

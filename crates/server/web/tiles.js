@@ -10,7 +10,7 @@ function spark(values, bars) {
 }
 
 export function tiles() {
-  const make = (label) => { const t = { value: h("b"), sub: h("span", { className: "hint" }), pic: h("div") }; $("tiles").append(h("div", { className: "tile" }, h("span", { className: "label", textContent: label }), t.value, t.sub, t.pic)); return t; };
+  const make = (label) => { const t = { value: h("b"), sub: h("span", { className: "hint" }), pic: h("div") }; $("tiles").append(h("div", { className: "tile" }, h("span", { className: "label" }, label), t.value, t.sub, t.pic)); return t; };
   const [rate, queue, series, found] = ["Events per second", "Queue depth", "Series", "Anomalies, 24 h"].map(make);
   return (s) => {
     put(rate.value, count(Math.round(s.events_per_second)));
@@ -25,7 +25,7 @@ export function tiles() {
     put(series.sub, s.series_new_24h ? `${count(s.series_new_24h)} new today` : "none new today");
     const { critical, warning } = s.anomalies_24h;
     put(found.value, count(critical + warning));
-    found.sub.replaceChildren(icon("critical"), h("span", { textContent: count(critical) }), h("span", { className: "word", textContent: "critical" }), icon("warning"), h("span", { textContent: count(warning) }), h("span", { className: "word", textContent: "warning" }));
+    found.sub.replaceChildren(icon("critical"), h("span", {}, count(critical)), h("span", { className: "word" }, "critical"), icon("warning"), h("span", {}, count(warning)), h("span", { className: "word" }, "warning"));
     found.pic.replaceChildren(spark(s.history.anomalies_per_hour, true));
   };
 }

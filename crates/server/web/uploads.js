@@ -3,20 +3,32 @@ import { $, h, put, bytes, some, count } from "./base.js";
 
 const AT_ONCE = 2, SHOWN = 3, BUSY = ["queued", "sending", "checking"];
 
+/** Whether a file was refused before any row of it. */
+const refused = (r) => r?.accepted === 0 && r.errors.length === 1 && !r.errors[0].line;
+/** Of an array `line` counts elements. One that is refused whole has no format. */
+const place = ({ line, code }, { format }) => (line ? `${(format ?? (code === "invalid_json" ? "json" : "")) === "json" ? "element" : "line"} ${count(line)}` : "");
+
 export class Uploads {
   /** `show` opens a report's time, `done` is told of each file that was taken. */
-  constructor(api, show, done) {
-    Object.assign(this, { api, open: show, done, jobs: [], active: 0 });
+  constructor(api, show, done, toast) {
+    Object.assign(this, { api, open: show, done, toast, jobs: [], active: 0 });
     $("file").onchange = () => { this.add($("file").files); $("file").value = ""; };
     $("tray-x").onclick = () => this.close();
     let depth = 0;
-    const files = (e) => e.dataTransfer?.types.includes("Files");
     const over = (on) => { if (!on) depth = 0; $("drop").hidden = !on; };
-    addEventListener("dragenter", (e) => { if (files(e)) { e.preventDefault(); depth++; over(true); } });
-    addEventListener("dragover", (e) => { if (files(e)) { e.preventDefault(); e.dataTransfer.dropEffect = "copy"; } });
-    addEventListener("dragleave", (e) => { if (files(e) && --depth <= 0) over(false); });
-    addEventListener("drop", (e) => { if (!files(e)) return; e.preventDefault(); over(false); this.add(e.dataTransfer.files); });
+    const on = (type, does) => addEventListener(type, (e) => { if (e.dataTransfer?.types.includes("Files")) { e.preventDefault(); does(e.dataTransfer); } });
+    on("dragenter", () => { depth++; over(true); });
+    on("dragover", (data) => { data.dropEffect = "copy"; });
+    on("dragleave", () => { if (--depth <= 0) over(false); });
+    on("drop", (data) => { over(false); this.add(this.files(data)); });
     addEventListener("beforeunload", (e) => { if (this.busy()) e.preventDefault(); });
+  }
+
+  /** A folder looks like a file until it is read. */
+  files({ items }) {
+    const all = [...items].filter((i) => i.kind === "file"), files = all.filter((i) => !i.webkitGetAsEntry()?.isDirectory);
+    if (files.length < all.length) this.toast("Folders are not read. Drop the files in them.");
+    return files.map((i) => i.getAsFile());
   }
 
   choose() { $("file").click(); }
@@ -25,7 +37,7 @@ export class Uploads {
   add(files) {
     for (const file of files) {
       const job = { file, key: this.api.newKey(), state: "queued", el: h("li"), bar: h("progress", { max: 1, value: 0, "aria-label": `${file.name} upload` }), line: h("p", { className: "hint" }), acts: h("span", { className: "acts" }), errors: h("ul", { className: "errors" }) };
-      job.el.append(h("div", {}, h("b", { textContent: file.name, title: file.name }), h("span", { className: "hint", textContent: bytes(file.size) }), job.acts), job.bar, job.line, job.errors);
+      job.el.append(h("div", {}, h("b", { title: file.name }, file.name), h("span", { className: "hint" }, bytes(file.size)), job.acts), job.bar, job.line, job.errors);
       this.jobs.push(job);
       $("files").append(job.el);
       this.show(job);
@@ -64,6 +76,7 @@ export class Uploads {
 
   /** What its line says. */
   words({ state, report: r, part, so, message }) {
+    if (refused(r)) return `Not read: ${r.errors[0].message}`;
     if (r) return `${count(r.accepted)} accepted · ${count(r.rejected)} rejected` + (r.late === null ? "" : ` · ${count(r.late)} late`) + (r.anomalies === null ? "" : ` · ${some(r.anomalies, "anomaly", "anomalies")}`);
     return { queued: "Waiting", sending: `Uploading ${Math.floor((part ?? 0) * 100)} %`, checking: `Checking for anomalies${so ? ` · ${count(so)} accepted` : ""}`, cancelled: "Cancelled. Nothing from this file was kept.", failed: message }[state];
   }
@@ -78,17 +91,17 @@ export class Uploads {
     if (job.shown === state) return; // buttons and errors change with the state only, so focus stays where it is
     const focused = job.acts.contains(document.activeElement);
     job.shown = state;
-    const act = (text, does) => h("button", { type: "button", className: "link", textContent: text, "aria-label": `${text} ${job.file.name}`, onclick: does });
+    const act = (text, does) => h("button", { className: "link", textContent: text, "aria-label": `${text} ${job.file.name}`, onclick: does });
     job.acts.replaceChildren(
       ...(["queued", "sending"].includes(state) ? [act("Cancel", () => this.cancel(job))] : []),
       ...(state === "cancelled" || (state === "failed" && !r) ? [act("Retry", () => this.retry(job))] : []),
       ...(state === "done" && r.from !== null ? [act("Show", () => this.open(r))] : []));
     if (focused) job.acts.firstChild?.focus();
-    const errors = (r?.errors ?? []).slice(0, SHOWN), more = (r?.rejected ?? 0) - errors.length;
+    const { errors: all, rejected } = r && !refused(r) ? r : { errors: [], rejected: 0 }, errors = all.slice(0, SHOWN), more = rejected - errors.length;
     job.errors.replaceChildren(
-      ...errors.map((e) => h("li", {}, h("b", { textContent: `line ${count(e.line)}` }), ` ${e.field && !e.message.startsWith(e.field) ? `${e.field}: ` : ""}${e.message}`)),
-      ...(more > 0 ? [h("li", { className: "hint", textContent: `and ${count(more)} more` })] : []),
-      ...(r?.warnings ?? []).map((text) => h("li", { className: "hint", textContent: text })));
+      ...errors.map((e) => h("li", {}, h("b", {}, place(e, r)), ` ${e.field && !e.message.startsWith(e.field) ? `${e.field}: ` : ""}${e.message}`)),
+      ...(more > 0 ? [h("li", { className: "hint" }, `and ${count(more)} more`)] : []),
+      ...(r?.warnings ?? []).map((text) => h("li", { className: "hint" }, text)));
   }
 
   cancel(job) { if (job.state === "queued") { job.state = "cancelled"; this.show(job); this.next(); } else if (job.state === "sending") job.stop.abort(); }

@@ -1,6 +1,7 @@
 //! Batches as they are built: already in the bytes of a frame.
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::read::take_row;
@@ -91,15 +92,20 @@ impl BatchBuilder {
     /// The index of the series that was just written from `start` on; it stays there only where it is new.
     fn known(&mut self, start: usize, hash: SeriesHash) -> u32 {
         let ((before, it), ends) = (self.series.split_at(start), &self.series_ends);
-        if let Some(&known) = self.index.find(hash as u64, |&i| nth_series(before, ends, i as usize) == it) {
-            self.series.truncate(start);
-            return known;
+        let is_it = |&i: &u32| nth_series(before, ends, i as usize) == it;
+        match self.index.entry(hash as u64, is_it, |&i| nth_hash(before, ends, i as usize) as u64) {
+            Entry::Occupied(known) => {
+                let known = *known.get();
+                self.series.truncate(start);
+                known
+            }
+            Entry::Vacant(place) => {
+                let new = ends.len() as u32;
+                place.insert(new);
+                self.series_ends.push(self.series.len());
+                new
+            }
         }
-        let new = self.series_ends.len() as u32;
-        self.series_ends.push(self.series.len());
-        let (series, ends) = (&self.series, &self.series_ends);
-        self.index.insert_unique(hash as u64, new, |&i| nth_hash(series, ends, i as usize) as u64);
-        new
     }
 
     fn push_row(&mut self, series: u32, event: &Event<'_>, line: u64) {

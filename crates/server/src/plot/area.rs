@@ -161,7 +161,12 @@ pub(crate) fn thinned(mut marks: Vec<&Mark>, most: usize, cell: f32, place: impl
 
 /// `2014-02-20 03:10:00: 95, z +32.8`.
 fn mark_text(mark: &Mark, zone: &TimeZone) -> String {
-    let z = mark.z_score.map_or_else(String::new, |z| format!(", z {}", signed(z)));
+    let z = match mark.z_score {
+        // Behind a constant there is no number of deviations.
+        Some(z) if z.abs() >= 1e300 => ", any change counts".to_owned(),
+        Some(z) => format!(", z {}", signed(z)),
+        None => String::new(),
+    };
     format!("{}: {}{z}", instant_text(mark.dot.at, zone), text::number(mark.dot.value))
 }
 

@@ -26,7 +26,18 @@ function ahead(at) {
     day: 'numeric', hour: 'numeric', minute: 'numeric', second: 'numeric' }).formatToParts(at).map(p => [p.type, +p.value]))
   return Date.UTC(part.year, part.month - 1, part.day, part.hour, part.minute, part.second) - Math.floor(at / 1000) * 1000
 }
-const number = x => Math.abs(x) >= 1e9 || (x !== 0 && Math.abs(x) < 1e-3) ? x.toExponential(3) : x.toLocaleString('en', { maximumSignificantDigits: 6 })
+// Numbers as the dashboard and the sentences write them: 95, 54.5, 3271, 12,480, 1.2e−5.
+const plain = new Intl.NumberFormat('en', { maximumSignificantDigits: 4, useGrouping: 'min2' })
+const whole = new Intl.NumberFormat('en', { maximumFractionDigits: 0, useGrouping: 'min2' })
+const scientific = new Intl.NumberFormat('en', { notation: 'scientific', maximumSignificantDigits: 3 })
+function number(x) {
+  const size = Math.abs(x)
+  const text = size === 0 ? '0' : size < 1e-3 || size >= 1e9 ? scientific.format(x).toLowerCase() : (size >= 1000 ? whole : plain).format(x)
+  return text.replaceAll('-', '−')
+}
+// From 1e300 on it stands for any change after a constant.
+const deviations = z => Math.abs(z) >= 1e300 ? 'any change counts'
+  : `${z > 0 ? '+' : ''}${Math.abs(z) >= 1000 ? number(+z.toPrecision(3)) : z.toFixed(1).replace('-', '−')} standard deviations`
 
 function timeTicks(from, to, n) {
   const step = STEPS.find(s => s >= (to - from) / n) ?? STEPS.at(-1)
@@ -43,15 +54,16 @@ function timeTicks(from, to, n) {
 }
 
 function valueTicks(low, high, n) {
-  const rough = (high - low) / n, power = 10 ** Math.floor(Math.log10(rough))
+  // Divided first, as the difference of two doubles may be beyond one.
+  const rough = high / n - low / n, power = 10 ** Math.floor(Math.log10(rough))
   const step = [1, 2, 5, 10].map(t => t * power).find(s => s >= rough * 0.999)
   if (!(step > 0) || !isFinite(step)) return []
   const largest = Math.max(Math.abs(low), Math.abs(high)), ticks = []
   const [unit, suffix] = (largest >= 1e4 && [[1e12, 'T'], [1e9, 'G'], [1e6, 'M'], [1e3, 'k']].find(([u]) => largest >= u && step >= u / 1e3)) || [1, '']
   const digits = Math.min(6, Math.max(0, -Math.floor(Math.log10(step / unit) + 1e-9)))
   for (let i = Math.ceil(low / step); i * step <= high && ticks.length < 50; i++) {
-    const label = i === 0 ? '0' : largest >= 1e15 || step < 1e-4 ? (i * step).toExponential(2) : ((i * step) / unit).toFixed(digits) + suffix
-    ticks.push([i * step, label.replace('-', '−')])
+    const label = i === 0 ? '0' : largest >= 1e15 || step < 1e-4 ? number(i * step) : (((i * step) / unit).toFixed(digits) + suffix).replace('-', '−')
+    ticks.push([i * step, label])
   }
   return ticks
 }
@@ -74,7 +86,14 @@ class Panel {
     const section = document.createElement('section'), name = document.createElement('div')
     const h2 = document.createElement('h2'), summary = document.createElement('p')
     name.className = 'name'
-    h2.textContent = h2.title = this.name
+    h2.title = this.name
+    // Apart, so that a metric that turns the direction of text turns that of nothing else.
+    const brace = this.name.indexOf('{'), end = brace < 0 ? this.name.length : brace
+    for (const part of [this.name.slice(0, end), this.name.slice(end)]) {
+      const isolated = document.createElement('bdi')
+      isolated.textContent = part
+      h2.append(isolated)
+    }
     summary.textContent = this.summary
     this.canvas = document.createElement('canvas')
     this.canvas.tabIndex = 0
@@ -286,7 +305,7 @@ class Panel {
 
   markText(i) {
     const { t, v, z, critical } = this.marks
-    return `${critical[i] ? '◆ critical' : '△ warning'}\n${fullTime(this.from + t[i])}\n${number(v[i])}${z[i] === null ? '' : `, ${z[i] > 0 ? '+' : '−'}${Math.abs(z[i])} standard deviations`}`
+    return `${critical[i] ? '◆ critical' : '△ warning'}\n${fullTime(this.from + t[i])}\n${number(v[i])}${z[i] === null ? '' : `, ${deviations(z[i])}`}`
   }
 
   // Says what is under the pointer: an anomaly that is near, else the nearest row.
