@@ -133,7 +133,7 @@ impl<'a> Words<'a> {
         let detail = match self.judgement.strength {
             _ if !critical => "so it is a warning".to_owned(),
             // How many thresholds a stand-in for infinity is says nothing. No threshold in use is near 1e100.
-            strength if strength >= ANY_CHANGE / 1e100 => "any change of a constant is".to_owned(),
+            strength if self.judgement.stddev == 0.0 && strength >= ANY_CHANGE / 1e100 => "any change of a constant is".to_owned(),
             strength => format!("{} × {unit}", zed(strength)),
         };
         Some(Check::new(name, critical, detail))

@@ -6,6 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::statvfs;
+
 use crate::sqlite::Place;
 
 const LOCK: &str = "LOCK";
@@ -17,6 +19,7 @@ static OPENED: AtomicU64 = AtomicU64::new(1);
 #[derive(Debug)]
 pub struct DataDir {
     path: Option<PathBuf>,
+    max_bytes: Option<u64>,
     /// Locked while it is open; the kernel unlocks it however the process ends.
     _lock: Option<File>,
     number: u64,
@@ -66,17 +69,29 @@ impl DataDir {
         let since = jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).unwrap_or_default();
         let text = format!("process {} (since {since})\n", std::process::id());
         lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes())).map_err(failed)?;
-        Ok(Self { path: Some(path), _lock: Some(lock), number: OPENED.fetch_add(1, Ordering::Relaxed) })
+        Ok(Self { path: Some(path), max_bytes: None, _lock: Some(lock), number: OPENED.fetch_add(1, Ordering::Relaxed) })
     }
 
     /// A data directory in memory: nothing of it is on disk, and it is gone with the process.
     pub fn memory() -> Self {
-        Self { path: None, _lock: None, number: OPENED.fetch_add(1, Ordering::Relaxed) }
+        Self { path: None, max_bytes: None, _lock: None, number: OPENED.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// The path; `None` in memory.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// The same, of which at most `max_bytes` (`DISK_MAX_BYTES`) are to be taken.
+    pub fn at_most(self, max_bytes: Option<u64>) -> Self {
+        Self { max_bytes, ..self }
+    }
+
+    /// How long a write-ahead log becomes before it is copied: `most` bytes, less on a small disk. What is not copied yet must
+    /// fit into the reserve that is freed when there is no room, of which it may take an eighth.
+    pub(crate) fn wal_limit(&self, most: u64) -> u64 {
+        let disk = self.path.as_deref().and_then(|path| statvfs(path).ok()).map(|stat| stat.f_blocks * stat.f_frsize);
+        disk.into_iter().chain(self.max_bytes).map(|bytes| bytes / 20 / 8).fold(most, u64::min)
     }
 
     /// Where the database of this file name is.
@@ -119,6 +134,13 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         let error = DataDir::open(file.join("data")).unwrap_err().to_string();
         assert!(error.contains("cannot be written: ") && error.contains("file/data"), "{error}");
+    }
+
+    #[test]
+    fn write_ahead_logs_are_short_where_there_is_little_room() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(temp.path()).unwrap().at_most(Some(3_200_000));
+        assert_eq!((dir.wal_limit(32 << 20), dir.wal_limit(100), DataDir::memory().wal_limit(7)), (20_000, 100, 7));
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Stages {
     /// What keeps it from starting.
     pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Self> {
         let in_memory = config.durability == Durability::Memory;
-        let dir = Arc::new(if in_memory { DataDir::memory() } else { DataDir::open(&config.data_dir)? });
+        let dir = Arc::new(if in_memory { DataDir::memory() } else { DataDir::open(&config.data_dir)?.at_most(config.disk_max_bytes) });
         let stats = Arc::new(Stats::new(config.queue_capacity));
         let disk = Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?;
         let mut log = EventLog::open(&dir, config.durability)?;

@@ -53,7 +53,7 @@ const GONE: Option<CloseFrame> = None;
 /// The first message is `{"type":"hello","cursor":…,"server_time":…,"store":…}`, then each anomaly comes as
 /// `{"type":"anomaly","cursor":…,"data":{…}}`. With `after` those that were missed come first, then
 /// `{"type":"caught_up","replayed":N}`; `{"type":"gap"}` tells that some are no longer kept. Where `store` is not the one of the
-/// hello before, the data directory is another one, and cursors from before mean nothing in it.
+/// hello before, the data directory was begun anew, and cursors from before mean nothing in it; a restored copy keeps its `store`.
 #[utoipa::path(get, path = "/ws/anomalies", operation_id = "follow_anomalies", tag = "anomalies",
     params(
         ("after" = Option<String>, Query, description = "The last `cursor` that was received", example = "412"),

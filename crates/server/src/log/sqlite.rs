@@ -112,7 +112,7 @@ impl EventLog {
             connection.query_row("SELECT max((SELECT coalesce(max(number), 0) + 1 FROM frames), (SELECT next FROM meta))", [], |row| {
                 Ok(row.get::<_, i64>(0)? as u64)
             })?;
-        let wal = WalKeeper::new(&mut connection, place.clone(), WAL_LIMIT)?;
+        let wal = WalKeeper::new(&mut connection, place.clone(), dir.wal_limit(WAL_LIMIT))?;
         let mut log = Self { connection, place, durability, next, wal, mark, opened: Opened::default(), broken: false };
         log.opened.lost = log.look_for_losses(dropped, marked)?;
         Ok(log)

@@ -57,7 +57,8 @@ impl Storage {
     /// Opens the database; a damaged one is deleted and begun anew. `None`: there is none to be had, said in the log.
     pub(super) fn open_or_begin_anew(dir: &DataDir, max_bytes: u64) -> Option<Self> {
         let place = dir.database(FILE);
-        let opened = match Self::open(place.clone(), max_bytes) {
+        let wal_limit = dir.wal_limit(WAL_LIMIT);
+        let opened = match Self::open(place.clone(), max_bytes, wal_limit) {
             Err(OpenError::Sqlite(error)) if sqlite::failure(&error) == Failure::Fatal => {
                 tracing::warn!(%error, "points.db is damaged: recent points begin anew");
                 if let Place::File(path) = &place {
@@ -67,18 +68,18 @@ impl Storage {
                         let _ = std::fs::remove_file(name);
                     }
                 }
-                Self::open(place, max_bytes)
+                Self::open(place, max_bytes, wal_limit)
             }
             other => other,
         };
         opened.inspect_err(|error| tracing::warn!(?error, "points.db cannot be used: only the latest points are kept, in memory")).ok()
     }
 
-    fn open(place: Place, max_bytes: u64) -> Result<Self, OpenError> {
+    fn open(place: Place, max_bytes: u64, wal_limit: u64) -> Result<Self, OpenError> {
         let options = Options { page_size: 8192, synchronous: "NORMAL", incremental_vacuum: true };
         let mut connection = place.writer(options, &[SCHEMA])?;
         let last = connection.query_row("SELECT coalesce(max(seq), 0) FROM chunks", [], |row| row.get(0))?;
-        let wal = WalKeeper::new(&mut connection, place.clone(), WAL_LIMIT)?;
+        let wal = WalKeeper::new(&mut connection, place.clone(), wal_limit)?;
         Ok(Self { connection, wal, place, max_bytes, last })
     }
 
@@ -102,6 +103,11 @@ impl Storage {
         self.last = last;
         self.wal.wrote(&self.connection)?;
         self.drop_oldest()
+    }
+
+    /// Copies the write-ahead log into the database and empties it: for a clean stop, and where there is no room.
+    pub(super) fn empty_wal(&mut self, is_full: bool) -> rusqlite::Result<()> {
+        if is_full { self.wal.found_no_room(&self.connection) } else { self.wal.empty(&self.connection) }
     }
 
     pub(super) fn forget(&self, series: SeriesHash) -> rusqlite::Result<()> {

@@ -65,13 +65,6 @@ impl Place {
         self.wal_path().and_then(|path| path.metadata().ok()).map_or(0, |meta| meta.len())
     }
 
-    /// Size of the file system; `None` in memory.
-    fn file_system_bytes(&self) -> Option<u64> {
-        let Self::File(path) = self else { return None };
-        let stat = rustix::fs::statvfs(path.parent()?).ok()?;
-        Some(stat.f_blocks * stat.f_frsize)
-    }
-
     /// The write-ahead log's file.
     pub(crate) fn wal_path(&self) -> Option<PathBuf> {
         let Self::File(path) = self else { return None };

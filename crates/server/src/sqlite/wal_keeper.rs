@@ -36,10 +36,8 @@ pub(crate) struct WalKeeper {
 }
 
 impl WalKeeper {
-    /// `limit`, in bytes, is lowered on a small disk: what is not copied yet must fit into the reserve that is freed when it is
-    /// full, of which it may take an eighth.
+    /// `limit`, in bytes, is for [`DataDir::wal_limit`](crate::data_dir::DataDir::wal_limit) to give.
     pub(crate) fn new(connection: &mut Connection, place: Place, limit: u64) -> rusqlite::Result<Self> {
-        let limit = place.file_system_bytes().map_or(limit, |bytes| limit.min(bytes / 20 / 8));
         let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let used = Arc::new(AtomicU64::new(0));
         let told = Arc::clone(&used);
@@ -122,7 +120,7 @@ impl Ahead {
     fn keep(&mut self, place: &Place, used: u64, limit: u64) {
         self.length = self.length.max(used);
         let step = self.length.clamp(LEAST_STEP, LARGEST_STEP);
-        if self.given_up || self.length >= limit || self.length - used >= step / 2 {
+        if self.given_up || used == 0 || self.length >= limit || self.length - used >= step / 2 {
             return;
         }
         match self.lengthen(place, step.min(limit - self.length)) {
@@ -141,8 +139,10 @@ impl Ahead {
             Some(file) => file,
             none => none.insert(OpenOptions::new().append(true).open(path)?),
         };
+        let before = file.metadata()?.len();
         for _ in 0..bytes.div_ceil(ZEROS.len() as u64) {
-            file.write_all(&ZEROS)?;
+            // What zeros have taken of the last room is given back.
+            file.write_all(&ZEROS).inspect_err(|_| drop(file.set_len(before)))?;
         }
         Ok(file.metadata()?.len())
     }

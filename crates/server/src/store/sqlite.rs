@@ -38,7 +38,7 @@ impl Store {
         let mut connection = place.writer(options, STEPS)?;
         let position = connection
             .query_row("SELECT frame, row FROM meta", [], |row| Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? }))?;
-        let wal = WalKeeper::new(&mut connection, place.clone(), WAL_LIMIT)?;
+        let wal = WalKeeper::new(&mut connection, place.clone(), dir.wal_limit(WAL_LIMIT))?;
         Ok(Self { connection, position, wal, place })
     }
 
