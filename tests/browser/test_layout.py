@@ -77,6 +77,21 @@ def test_nothing_overflows_at_any_width(odd, dashboard, tmp_path):
     assert wide == dict.fromkeys(wide, 0)
 
 
+def test_a_row_that_is_chosen_while_the_page_starts_is_not_opened_again(odd, dashboard):
+    shown, held = dashboard(odd), []
+    page = shown.page
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.route("**/anomalies/heat*", held.append)
+    shown.open()
+    page.locator("#rows .row", has_text="onerror").click()
+    page.click("#back")
+    with page.expect_response("**/anomalies/heat*"):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    expect(page.locator("#back")).to_be_hidden()
+    expect(page.locator("#chart-h")).to_contain_text("onerror")
+
+
 def test_the_empty_state_overflows_at_no_width(shared_server, dashboard):
     shown, wide = dashboard(shared_server).open(), {}
     shown.page.wait_for_selector("#empty:not([hidden])")

@@ -208,7 +208,7 @@ async function untilFirstEvent() {
   $("main").hidden = false;
 }
 
-/** Asks until the server answers: a page that was loaded just before a restart still begins. */
+/** Asks until the server answers: it may just restart. */
 async function patiently(ask) {
   for (let wait = 500; ; wait = Math.min(8000, 2 * wait)) {
     try { return await ask(); } catch { await sleep(wait); }
@@ -219,11 +219,13 @@ let started = false;
 async function start() {
   theme(root.dataset.theme ?? "auto");
   explain(null);
+  const asked = location.hash;
   const cursor = await patiently(() => feed.load());
   api.connect(cursor);
   await untilFirstEvent();
   await lanes.refresh();
-  if (!(await openAddress())) await openNewest();
+  // A row may be chosen already.
+  if (location.hash === asked && !(await openAddress())) await openNewest();
   started = true;
   if (!chart.info) openNewest();
   // A hidden page asks for nothing: the socket goes on, and what it brought is there when it is looked at.
