@@ -81,7 +81,7 @@ def test_a_row_that_is_chosen_while_the_page_starts_is_not_opened_again(odd, das
     shown, held = dashboard(odd), []
     page = shown.page
     page.set_viewport_size({"width": 390, "height": 844})
-    page.route("**/anomalies/heat*", held.append)
+    page.route("**/anomalies/heat*", lambda route: held.append(route))
     shown.open()
     page.locator("#rows .row", has_text="onerror").click()
     page.click("#back")
