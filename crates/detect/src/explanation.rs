@@ -1,6 +1,5 @@
 //! Verdicts in words. What is particular to a detector stands in its file.
 
-use crate::detector::ANY_CHANGE;
 use crate::judgement::{Judgement, Severity, Verdict};
 use crate::params::{Direction, Params};
 use crate::text::{number, samples, span, zed};
@@ -130,11 +129,14 @@ impl<'a> Words<'a> {
     /// The check of severity; none for what is no anomaly. `unit` is what strength counts.
     pub(crate) fn critical(&self, name: String, unit: &str) -> Option<Check> {
         let critical = self.judgement.severity(self.params)? == Severity::Critical;
-        let detail = match self.judgement.strength {
-            _ if !critical => "so it is a warning".to_owned(),
-            // How many thresholds a stand-in for infinity is says nothing. No threshold in use is near 1e100.
-            strength if self.judgement.stddev == 0.0 && strength >= ANY_CHANGE / 1e100 => "any change of a constant is".to_owned(),
-            strength => format!("{} × {unit}", zed(strength)),
+        let &Judgement { lower, upper, strength, .. } = self.judgement;
+        let detail = if !critical {
+            "so it is a warning".to_owned()
+        } else if lower == upper {
+            // A band without width has no multiples: the strength only stands for infinity.
+            "any change of a constant is".to_owned()
+        } else {
+            format!("{} × {unit}", zed(strength))
         };
         Some(Check::new(name, critical, detail))
     }

@@ -100,7 +100,7 @@ impl Series {
     #[inline(always)]
     pub(crate) fn prefetch(&self, depth: usize) {
         if depth == 0 {
-            // A long key is read from its begin on, which the processor sees for itself.
+            // Of a long key the beginning: the processor goes on by itself.
             let key = self.key.as_bytes();
             prefetch(&key[..key.len().min(128)]);
         }

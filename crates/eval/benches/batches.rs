@@ -144,13 +144,13 @@ fn through<'a>(
     })
 }
 
-/// The time that `work` takes for all texts, each copied right before it.
+/// The time that `work` takes for all texts, each copied right before it, and one more before them that is not counted.
 fn fresh(texts: &[String], work: impl Fn(&str)) -> Duration {
     let one = |text: &String| {
         let text = text.clone();
         cpu_time(|| work(&text))
     };
-    texts.iter().map(one).sum()
+    texts[..1].iter().chain(texts).map(one).skip(1).sum()
 }
 
 fn take_ndjson(pipeline: &mut Pipeline, text: &str, now: Timestamp) {

@@ -6,8 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::statvfs;
-
+use crate::disk;
 use crate::sqlite::Place;
 
 const LOCK: &str = "LOCK";
@@ -87,11 +86,15 @@ impl DataDir {
         Self { max_bytes, ..self }
     }
 
-    /// How long a write-ahead log becomes before it is copied: `most` bytes, less on a small disk. What is not copied yet must
-    /// fit into the reserve that is freed when there is no room, of which it may take an eighth.
+    /// The most that it may take (`DISK_MAX_BYTES`).
+    pub(crate) fn max_bytes(&self) -> Option<u64> {
+        self.max_bytes
+    }
+
+    /// How long a write-ahead log becomes before it is copied: `most` bytes, less where there is little room. What is not copied
+    /// yet must fit into the reserve that is freed when the disk is full, of which it may take an eighth.
     pub(crate) fn wal_limit(&self, most: u64) -> u64 {
-        let disk = self.path.as_deref().and_then(|path| statvfs(path).ok()).map(|stat| stat.f_blocks * stat.f_frsize);
-        disk.into_iter().chain(self.max_bytes).map(|bytes| bytes / 20 / 8).fold(most, u64::min)
+        disk::reserve_bytes(self).map_or(most, |reserve| most.min(reserve / 8))
     }
 
     /// Where the database of this file name is.

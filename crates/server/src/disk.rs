@@ -35,18 +35,16 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The disk under `dir`, of which at most `max_bytes` (`DISK_MAX_BYTES`) are to be taken. Allocates the reserve; where
-    /// there is no room for it, [`Disk::room`] is low from the start.
+    /// The disk under `dir`. Allocates the reserve; where there is no room for it, [`Disk::room`] is low from the start.
     ///
     /// # Errors
     /// The file system cannot be asked.
-    pub fn open(dir: &DataDir, max_bytes: Option<u64>) -> io::Result<Self> {
+    pub fn open(dir: &DataDir) -> io::Result<Self> {
         let Some(path) = dir.path() else {
             return Ok(Self { path: None, max_bytes: None, reserve_bytes: 0, held: true });
         };
-        let total = capacity(path)?.0;
-        let reserve_bytes = (max_bytes.unwrap_or(total).min(total) / 20).min(RESERVE_MAX);
-        let mut disk = Self { path: Some(path.to_owned()), max_bytes, reserve_bytes, held: false };
+        let reserve_bytes = reserve_bytes(dir)?;
+        let mut disk = Self { path: Some(path.to_owned()), max_bytes: dir.max_bytes(), reserve_bytes, held: false };
         let file = path.join(RESERVE);
         disk.held = file.metadata().is_ok_and(|meta| meta.blocks() * 512 >= reserve_bytes) || disk.allocate(&file).is_ok();
         Ok(disk)
@@ -139,6 +137,16 @@ impl Disk {
     }
 }
 
+/// How large the reserve of a data directory is to be; in memory as large as can be, since nothing is held back there.
+///
+/// # Errors
+/// The file system cannot be asked.
+pub(crate) fn reserve_bytes(dir: &DataDir) -> io::Result<u64> {
+    let Some(path) = dir.path() else { return Ok(RESERVE_MAX) };
+    let total = capacity(path)?.0;
+    Ok((dir.max_bytes().unwrap_or(total).min(total) / 20).min(RESERVE_MAX))
+}
+
 /// Size of the file system, and what of it is free for us.
 fn capacity(path: &Path) -> io::Result<(u64, u64)> {
     let stat = statvfs(path)?;
@@ -172,8 +180,7 @@ mod tests {
     #[test]
     fn room_is_low_until_the_reserve_is_restored() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open(temp.path()).unwrap();
-        let mut disk = Disk::open(&dir, Some(40 << 20)).unwrap();
+        let mut disk = Disk::open(&DataDir::open(temp.path()).unwrap().at_most(Some(40 << 20))).unwrap();
         assert_eq!((disk.reserve_bytes, disk.room(0).unwrap()), (2 << 20, Room::Enough));
         assert!(disk.used().unwrap() >= 2 << 20);
         disk.release().unwrap();
@@ -185,8 +192,7 @@ mod tests {
     #[test]
     fn disk_max_bytes_counts_all_but_what_can_be_used_again() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open(temp.path()).unwrap();
-        let disk = Disk::open(&dir, Some(1 << 20)).unwrap();
+        let disk = Disk::open(&DataDir::open(temp.path()).unwrap().at_most(Some(1 << 20))).unwrap();
         assert_eq!(disk.room(0).unwrap(), Room::Enough);
         fs::create_dir(temp.path().join("spool")).unwrap();
         fs::write(temp.path().join("spool/a"), vec![1; 1 << 20]).unwrap();
@@ -196,7 +202,7 @@ mod tests {
 
     #[test]
     fn memory_always_has_room() {
-        let disk = Disk::open(&DataDir::memory(), Some(1)).unwrap();
+        let disk = Disk::open(&DataDir::memory().at_most(Some(1))).unwrap();
         assert_eq!(disk.room(0).unwrap(), Room::Enough);
     }
 }

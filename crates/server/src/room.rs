@@ -108,9 +108,9 @@ mod tests {
     #[test]
     fn points_that_have_nothing_more_to_give_do_not_hide_that_there_is_no_room() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = DataDir::open(temp.path()).unwrap();
+        let dir = DataDir::open(temp.path()).unwrap().at_most(Some(1));
         let (points, _) = points::start(&dir, 1 << 30);
-        let watch = DiskWatch::new(Disk::open(&dir, Some(1)).unwrap(), points.clone(), Arc::new(Stats::new(9)));
+        let watch = DiskWatch::new(Disk::open(&dir).unwrap(), points.clone(), Arc::new(Stats::new(9)));
         // An empty database takes some pages, which cannot be given back.
         let mut state = watch.lock();
         for _ in 0..10 {

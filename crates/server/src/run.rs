@@ -154,7 +154,7 @@ impl Stages {
         let in_memory = config.durability == Durability::Memory;
         let dir = Arc::new(if in_memory { DataDir::memory() } else { DataDir::open(&config.data_dir)?.at_most(config.disk_max_bytes) });
         let stats = Arc::new(Stats::new(config.queue_capacity));
-        let disk = Disk::open(&dir, config.disk_max_bytes).context("the disk cannot be asked")?;
+        let disk = Disk::open(&dir).context("the disk cannot be asked")?;
         let mut log = EventLog::open(&dir, config.durability)?;
         let store = Store::open(&dir, config.durability)?;
         let (points, points_thread) = points::start(&dir, config.points_max_bytes);

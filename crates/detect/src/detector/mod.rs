@@ -16,7 +16,7 @@ use crate::window::{Bounds, Window};
 const CONSTANT: f64 = 1e-12;
 
 /// What stands for the measure of a change where every floor is 0: finite, and its score is 1.
-pub(crate) const ANY_CHANGE: f64 = 1e300;
+const ANY_CHANGE: f64 = 1e300;
 
 /// A detector's state for one series, beside the window.
 ///

@@ -74,7 +74,7 @@ pub(super) async fn follow(
     })?;
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).read_buffer_size(READ_BUFFER);
     let upgrade = upgrade.write_buffer_size(WRITE_BUFFER).max_write_buffer_size(1 << 20);
-    // Before the client hears that it is connected: what it sends from then on it is told of.
+    // Before the client hears that it is connected: it expects all that is committed from then on.
     let joined = api.app.live.join();
     Ok(upgrade.on_upgrade(move |mut socket| async move {
         api.app.stats.websocket(1);

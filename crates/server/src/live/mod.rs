@@ -43,13 +43,14 @@ impl Live {
 
     /// Listens from now on, and tells where that is, without asking the store.
     pub fn join(&self) -> Joined {
-        // In this order: what is told after this number was read comes to the receiver.
+        // In this order, as in `publish`: a number that is not in `newest` yet is sent after we listen.
         let receiver = self.subscribe();
         Joined { receiver, newest: self.newest.load(Ordering::SeqCst), store: Arc::clone(&self.store) }
     }
 
     /// Tells what a commit has stored, in order. Never waits.
     pub fn publish(&self, stored: Vec<Stored>) {
+        // Before they are sent: see `join`.
         if let Some(last) = stored.last() {
             self.newest.store(last.seq, Ordering::SeqCst);
         }

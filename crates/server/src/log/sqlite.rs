@@ -11,7 +11,7 @@ use super::side::{from_json, put};
 use super::uploads::{self, FileProgress, UploadRow};
 use super::wal_tail;
 use crate::data_dir::DataDir;
-use crate::sqlite::{self, Mode, Options, Place, WalKeeper};
+use crate::sqlite::{self, Options, Place, WalKeeper};
 
 const FILE: &str = "events.db";
 /// Larger pages mean fewer writes for a large frame, and more bytes for a small one: twice SQLite's default is between.
@@ -289,11 +289,8 @@ impl EventLog {
     /// As for an append.
     pub fn close(mut self) -> Result<(), LogError> {
         self.check()?;
-        if self.place.in_memory() {
-            return Ok(());
-        }
-        let copied = sqlite::checkpoint(&self.connection, Mode::Truncate).map(drop);
-        self.noting(copied)
+        let emptied = self.wal.empty(&self.connection);
+        self.noting(emptied)
     }
 
     fn with_progress(&self, row: Option<UploadRow>) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {

@@ -3,14 +3,12 @@
 //! SQLite takes a WAL up to the last commit before the first frame whose salt or checksum is wrong, and says nothing of what
 //! comes behind. Frames there that carry this WAL's salts were written after its last restart. One commit among them, at the
 //! very end, may be an append that was under way when the power went; more than one were acknowledged.
-//! Format: <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-const HEADER: usize = 32;
-const FRAME_HEADER: usize = 24;
+use crate::sqlite::{WAL_FRAME_HEADER as FRAME_HEADER, WAL_HEADER as HEADER};
 
 /// What SQLite will drop of a write-ahead log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use anomaly_detect::text;
 use anomaly_engine::Severity;
 use jiff::tz::TimeZone;
 
-use super::figure::{BOLD, LEFT, Panel, RIGHT, WIDTH, signed};
+use super::figure::{BOLD, LEFT, Panel, RIGHT, WIDTH, signed, telling};
 use super::font::Font;
 use super::scale::{instant_text, time_ticks, value_ticks};
 use super::scene::{Anchor, Place, Shape, Stroke, Text, Tone, label};
@@ -161,12 +161,7 @@ pub(crate) fn thinned(mut marks: Vec<&Mark>, most: usize, cell: f32, place: impl
 
 /// `2014-02-20 03:10:00: 95, z +32.8`.
 fn mark_text(mark: &Mark, zone: &TimeZone) -> String {
-    let z = match mark.z_score {
-        // Behind a constant there is no number of deviations.
-        Some(z) if z.abs() >= 1e300 => ", any change counts".to_owned(),
-        Some(z) => format!(", z {}", signed(z)),
-        None => String::new(),
-    };
+    let z = telling(mark.z_score).map_or_else(String::new, |z| format!(", z {}", signed(z)));
     format!("{}: {}{z}", instant_text(mark.dot.at, zone), text::number(mark.dot.value))
 }
 

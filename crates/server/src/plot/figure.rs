@@ -161,6 +161,11 @@ impl Figure {
     }
 }
 
+/// The number of standard deviations, where it tells something: behind a constant it is beside the point.
+pub(super) fn telling(z_score: Option<f64>) -> Option<f64> {
+    z_score.filter(|z| z.abs() < 1e6)
+}
+
 /// A number of standard deviations with its sign.
 pub(super) fn signed(z: f64) -> String {
     format!("{}{}", if z > 0.0 { "+" } else { "" }, text::zed(z))
@@ -178,8 +183,7 @@ fn summary(trace: &Trace, zone: &TimeZone) -> String {
     if warnings > 0 {
         parts.push(format!("{} {}", text::count(warnings), if warnings == 1 { "warning" } else { "warnings" }));
     }
-    // Behind a constant every number of deviations is beside the point.
-    let height = match strongest.z_score.filter(|z| z.abs() < 1e6) {
+    let height = match telling(strongest.z_score) {
         Some(z) => format!("{} σ", signed(z)),
         None => text::number(strongest.dot.value),
     };

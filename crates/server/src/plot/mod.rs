@@ -81,11 +81,12 @@ impl PlotFormat {
     }
 }
 
-/// Looks whether a plot's folder is there.
+/// Whether a plot can be written there, as far as that can be known beforehand.
 ///
 /// # Errors
-/// It is not, or is none.
-pub(crate) fn check_folder(path: &Path) -> Result<(), PlotError> {
+/// A name that says no format, a folder that is not there.
+pub fn check(path: &Path) -> Result<(), PlotError> {
+    PlotFormat::of(path)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_folder = fs::metadata(folder).and_then(|meta| if meta.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) });
     is_folder.map_err(|error| PlotError::Write(path.to_owned(), error))

@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use super::chunk::{Encoder, decode};
 use super::storage::{Chunk, Storage};
 use super::{Counts, Point};
-use crate::sqlite::{self, Failure};
 
 /// A series' points are encoded when there are so many.
 const CHUNK_POINTS: usize = 512;
@@ -81,7 +80,9 @@ impl Owner {
             }
         }
         self.flush();
-        self.empty_wal(false);
+        if let Some(Err(error)) = self.storage.map(Storage::close) {
+            tracing::warn!(%error, "points.db was not closed cleanly, which loses nothing");
+        }
     }
 
     fn take(&mut self, points: Vec<(SeriesHash, Point)>) {
@@ -192,19 +193,10 @@ impl Owner {
             let n = self.encoded.iter().map(|chunk| chunk.n as u64).sum();
             self.counts.dropped.fetch_add(n, Ordering::Relaxed);
             tracing::warn!(%error, points = n, "points could not be written");
-            if sqlite::failure(&error) == Failure::Full {
-                self.empty_wal(true);
-            }
         }
         self.encoded.clear();
         self.encoded_bytes = 0;
         self.count_bytes();
-    }
-
-    fn empty_wal(&mut self, is_full: bool) {
-        if let Some(Err(error)) = self.storage.as_mut().map(|storage| storage.empty_wal(is_full)) {
-            tracing::warn!(%error, "the write-ahead log of points.db could not be emptied");
-        }
     }
 
     fn count_bytes(&self) {

@@ -87,8 +87,16 @@ impl Storage {
         PointsReader(Some(Arc::new(Pool { place: self.place.clone(), idle: Mutex::default() })))
     }
 
-    /// Writes chunks in one transaction, and drops the oldest ones where that is too much.
+    /// Writes chunks in one transaction, and drops the oldest ones where that is too much. On a full disk none is written.
     pub(super) fn write(&mut self, chunks: &[Chunk]) -> rusqlite::Result<()> {
+        let written = self.insert(chunks);
+        if written.as_ref().is_err_and(|error| sqlite::failure(error) == Failure::Full) {
+            self.wal.found_no_room(&self.connection)?;
+        }
+        written
+    }
+
+    fn insert(&mut self, chunks: &[Chunk]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         let mut last = self.last;
         {
@@ -105,9 +113,9 @@ impl Storage {
         self.drop_oldest()
     }
 
-    /// Copies the write-ahead log into the database and empties it: for a clean stop, and where there is no room.
-    pub(super) fn empty_wal(&mut self, is_full: bool) -> rusqlite::Result<()> {
-        if is_full { self.wal.found_no_room(&self.connection) } else { self.wal.empty(&self.connection) }
+    /// Copies the write-ahead log into the database and empties it. For a clean stop.
+    pub(super) fn close(mut self) -> rusqlite::Result<()> {
+        self.wal.empty(&self.connection)
     }
 
     pub(super) fn forget(&self, series: SeriesHash) -> rusqlite::Result<()> {

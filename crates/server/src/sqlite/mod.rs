@@ -18,6 +18,11 @@ const READER_CACHE_KIB: i64 = 1 << 10;
 /// How long a connection waits for another one's lock; ours hold theirs for milliseconds.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// Bytes before the first page of a write-ahead log, and before each page:
+/// <https://www.sqlite.org/fileformat2.html#the_write_ahead_log>.
+pub(crate) const WAL_HEADER: usize = 32;
+pub(crate) const WAL_FRAME_HEADER: usize = 24;
+
 /// Where a database is.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
@@ -160,7 +165,7 @@ fn failed(code: i32, said: String) -> rusqlite::Error {
 
 /// How much a checkpoint insists on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+enum Mode {
     /// As much as readers allow.
     Passive,
     /// All of it: waits for readers.
@@ -170,7 +175,7 @@ pub(crate) enum Mode {
 }
 
 /// Copies the write-ahead log into the database, synced; whether all of it was copied.
-pub(crate) fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<bool> {
+fn checkpoint(connection: &Connection, mode: Mode) -> rusqlite::Result<bool> {
     let sql = match mode {
         Mode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
         Mode::Restart => "PRAGMA wal_checkpoint(RESTART)",

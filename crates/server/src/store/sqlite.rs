@@ -9,7 +9,7 @@ use super::schema::{ANOMALY, STEPS};
 use super::{AnomalyRow, Change, Commit, StoreError, Stored, UploadJudged};
 use crate::data_dir::DataDir;
 use crate::log::sqlite::Durability;
-use crate::sqlite::{self, Mode, Options, Place, WalKeeper};
+use crate::sqlite::{self, Options, Place, WalKeeper};
 
 const FILE: &str = "anomaly.db";
 const WAL_LIMIT: u64 = 16 << 20;
@@ -107,11 +107,8 @@ impl Store {
     ///
     /// # Errors
     /// As for a commit.
-    pub fn close(self) -> Result<(), StoreError> {
-        if !self.place.in_memory() {
-            sqlite::checkpoint(&self.connection, Mode::Truncate)?;
-        }
-        Ok(())
+    pub fn close(mut self) -> Result<(), StoreError> {
+        Ok(self.wal.empty(&self.connection)?)
     }
 
     fn noting<T>(&mut self, result: rusqlite::Result<T>) -> Result<T, StoreError> {

@@ -108,7 +108,8 @@ fn head<R: Read + Seek>(file: &mut R) -> Result<(Place, Vec<u8>, bool), FileErro
     let head = source.bytes();
     let control = head.iter().filter(|&&b| b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0c)).count();
     if memchr::memchr(0, head).is_some() || control * 20 > head.len() {
-        return Err(refused("the file is binary, not text (UTF-16 needs a byte order mark); save a spreadsheet as CSV, unpack a .zip (gzip and zstd are read)".into()).into());
+        let advice = "save a spreadsheet as CSV, unpack a .zip (gzip and zstd are read)";
+        return Err(refused(format!("the file is binary, not text (UTF-16 needs a byte order mark); {advice}")).into());
     }
     Ok((Place { offset: source.offset(), line }, head.to_vec(), source.is_last()))
 }

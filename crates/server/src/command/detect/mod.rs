@@ -24,7 +24,7 @@ use indicatif::ProgressBar;
 use crate::cli::{Detect, Format};
 use crate::clock;
 use crate::config::{Config, Sources};
-use crate::plot::{Heading, Plot, PlotFormat};
+use crate::plot::{self, Heading, Plot};
 use input::Input;
 use output::{Backwards, Judged, Output};
 use summary::FileNotes;
@@ -104,8 +104,7 @@ pub fn run(options: &Options, config: Config, out: &mut dyn Write, notes: &mut d
     let output = Output::new(options, &config)?;
     if let Some(path) = &options.plot {
         // Before the rows are read, which may take a while.
-        PlotFormat::of(path)?;
-        crate::plot::check_folder(path)?;
+        plot::check(path)?;
     }
     let mut engine = Engine::new(config.engine.clone(), config.shards.max(1));
     engine.keep_points(options.all_points || options.plot.is_some());
