@@ -198,6 +198,14 @@ fn words_for_constant_windows_and_too_few_samples() {
         (constant.checks[1].detail.as_str(), constant.checks[2].detail.as_str()),
         ("200 against 50 ± 0.15", "(200 − 50) ÷ 0.05 = 3e3")
     );
+    // 0 has no part that could be allowed; a huge value beside samples that vary is so many times the threshold.
+    let zero = told(&filled(10, 0.0, 5.0));
+    assert_eq!(
+        (zero.checks[2].detail.as_str(), zero.checks[3].detail.as_str()),
+        ("any change from the constant 0 counts", "any change of a constant is")
+    );
+    let huge = told(&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 1e250]);
+    assert!(huge.checks[3].detail.ends_with("e249 × the threshold"), "{}", huge.checks[3].detail);
     assert_eq!(
         told(&filled(10, 50.0, 50.01)).explanation,
         "50.01 differs from the constant 50 of the last 10 samples (5 min) by 0.01, within the 0.15 that are allowed"

@@ -52,6 +52,21 @@ fn replace(bytes: &mut Vec<u8>, at: Index, length: Index, new: &[u8]) {
     bytes.splice(start..end, new.iter().copied());
 }
 
+/// A series must not be known under a hash that its key does not have: nobody would find it again.
+#[test]
+fn a_series_under_a_hash_that_is_not_its_own_is_passed_over() {
+    let mut bytes = frame(1);
+    let hash = SeriesKey::new("a", &[("dc", "eu")]).hash().to_le_bytes();
+    let at = bytes.windows(hash.len()).position(|bytes| bytes == hash).expect("the frame names its series by their hashes");
+    bytes[at] ^= 1;
+    let body = bytes.len() - 8;
+    let checksum = xxh3_64_with_seed(&bytes[..body], 1);
+    bytes[body..].copy_from_slice(&checksum.to_le_bytes());
+    let mut engine = Engine::new(EngineConfig::default(), 1);
+    engine.apply(&Frame::open(1, &bytes).expect("it was sealed"), &mut Outputs::default()).expect("it was built");
+    assert_eq!(engine.series_len(), 1, "only the other one");
+}
+
 proptest! {
     // The same cases every time: the fuzz targets look for new ones.
     #![proptest_config(ProptestConfig { cases: 1000, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() })]

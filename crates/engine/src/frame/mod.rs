@@ -196,6 +196,14 @@ mod tests {
         let bytes = sealed(&events);
         let Some(Ok((0, RecordRef::Events(batch)))) = Frame::open(3, &bytes).unwrap().records().next() else { panic!("no events") };
         assert_eq!(batch.rows().count(), 0, "a series that no u32 holds");
+
+        let mut built = FrameBuilder::new(Timestamp::from_seconds(9));
+        built.push(&Record::Events(two_series()));
+        let count = built.bytes.windows(2).position(|bytes| bytes == [2, 3]).expect("two series, three rows") + 1;
+        built.bytes[count] = 2;
+        let bytes = built.seal(3);
+        let Some(Ok((0, RecordRef::Events(batch)))) = Frame::open(3, &bytes).unwrap().records().next() else { panic!("no events") };
+        assert_eq!((batch.rows().count(), batch.series_of_rows().count()), (2, 2), "more rows than are counted");
     }
 
     #[test]

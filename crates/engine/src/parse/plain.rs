@@ -259,14 +259,11 @@ impl<'a> Place<'a> {
         // Up to eight at a time, while that many bytes are left. More digits than fit are refused by their count.
         while let Some(chunk) = self.bytes.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
             let (value, n) = leading_digits(*chunk);
+            *mantissa = mantissa.wrapping_mul(TENS[n]).wrapping_add(value);
+            self.at += n;
             if n < 8 {
-                *mantissa = mantissa.wrapping_mul(TENS[n]).wrapping_add(value);
-                self.at += n;
                 return;
             }
-            // With the count as a constant, the processor guesses where the next eight are and need not wait for this count.
-            *mantissa = mantissa.wrapping_mul(TENS[8]).wrapping_add(value);
-            self.at += 8;
         }
         while let digit @ 0..=9 = self.peek().wrapping_sub(b'0') {
             *mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(digit));
