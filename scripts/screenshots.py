@@ -122,6 +122,14 @@ def tap(page: Page) -> None:
     page.wait_for_timeout(900)
 
 
+def tapped_why_not(page: Page) -> None:
+    tap(page)
+    why_not(page)
+    page.wait_for_timeout(300)
+
+
+SIZES = {"desktop": DESKTOP, "tablet": TABLET, "phone": PHONE}
+TAPPED = {"selected": tap, "whynot": tapped_why_not}
 STATES = {"live": None, "selected": critical, "hover": hover, "whynot": why_not, "upload": upload, "filter": filtered, "search": found}
 
 
@@ -157,7 +165,7 @@ def main(folder: Path, only: list[str]) -> None:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGS)
         camera = Camera(browser, server, folder, only)
         for scheme in ("light", "dark"):
-            for kind, size in (("desktop", DESKTOP), ("phone", PHONE)):
+            for kind, size in SIZES.items():
                 camera.shoot(f"{kind}-{scheme}-empty", size, scheme)
         metrics, stop = Metrics(time.time()), threading.Event()
         rows = metrics.past()
@@ -170,11 +178,11 @@ def main(folder: Path, only: list[str]) -> None:
         for scheme in ("light", "dark"):
             for state, act in STATES.items():
                 camera.shoot(f"desktop-{scheme}-{state}", DESKTOP, scheme, act)
-            camera.shoot(f"tablet-{scheme}-live", TABLET, scheme)
-            camera.shoot(f"phone-{scheme}-live", PHONE, scheme)
-            camera.shoot(f"phone-{scheme}-selected", PHONE, scheme, tap)
+            for state in ("live", "selected", "whynot", "upload"):
+                camera.shoot(f"tablet-{scheme}-{state}", TABLET, scheme, STATES[state])
+                camera.shoot(f"phone-{scheme}-{state}", PHONE, scheme, TAPPED.get(state, STATES[state]))
         expected = list(camera.faults)
-        for kind, size in (("desktop", DESKTOP), ("phone", PHONE)):
+        for kind, scheme in ((kind, scheme) for kind in SIZES for scheme in ("light", "dark")):
             def cut(page: Page) -> None:
                 server.kill()
                 page.wait_for_selector("#banner:not([hidden])")
@@ -183,8 +191,8 @@ def main(folder: Path, only: list[str]) -> None:
                 server.start()
                 page.wait_for_selector("#conn[data-state=live]", timeout=40_000)
                 page.wait_for_timeout(500)
-                page.screenshot(path=folder / f"{kind}-light-back.png")
-            camera.shoot(f"{kind}-light-offline", size, "light", cut, then=back)
+                page.screenshot(path=folder / f"{kind}-{scheme}-back.png")
+            camera.shoot(f"{kind}-{scheme}-offline", SIZES[kind], scheme, cut, then=back)
         stop.set()
         live.join()
         browser.close()

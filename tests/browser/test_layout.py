@@ -199,6 +199,25 @@ def test_a_name_turns_the_direction_of_nothing_behind_it(odd, dashboard):
     assert page.evaluate("() => ['#rows .name b', '#grid .name b', '#chart-h b'].map((s) => getComputedStyle(document.querySelector(s)).unicodeBidi)") == ["isolate"] * 3
 
 
+@pytest.mark.parametrize("size", [(390, 844), (768, 1024), (1440, 900)])
+def test_the_tooltip_stays_within_the_window(server, dashboard, size):
+    send(server, [*calm("hovered", 299), spike("hovered")])
+    shown = dashboard(server, viewport=dict(zip(("width", "height"), size, strict=True))).open()
+    page = shown.page
+    page.locator("#rows .row").click()
+    expect(page.locator("#chart-h")).to_have_text("hovered")
+    page.get_by_role("button", name="15 min").click()
+    plot = page.locator(".u-over").bounding_box()
+    seen = 0
+    for part in range(5, 100, 5):
+        page.mouse.move(plot["x"] + plot["width"] * part / 100, plot["y"] + plot["height"] / 2)
+        if page.locator("#tip").is_visible():
+            box = page.locator("#tip").bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= size[0], (part, box)
+            seen += 1
+    assert seen >= 5
+
+
 def left(page, selector: str) -> float:
     return page.locator(selector).first.evaluate("(e) => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect().left; }")
 

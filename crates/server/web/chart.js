@@ -197,15 +197,16 @@ export class Chart {
     if (this.tip.hidden) return;
     this.tip.replaceChildren(h("b", {}, p.severity ? icon(p.severity) : null, day(p.t) + clockFull(p.t), p.severity ? ` · ${p.severity}` : ""), h("span", {}, this.sentence(p)));
     this.tip.dataset.level = p.severity ?? "";
-    // Beside the cursor, at the top or the bottom: where it covers neither the point nor an anomaly.
-    const { clientWidth: w, clientHeight: tall } = u.over, x = u.valToPos(p.t, "x"), right = x > w / 2, start = right ? x - 300 : x;
+    // Beside the cursor and within the plot, at the top or the bottom: where it covers neither the point nor an anomaly.
+    const { clientWidth: w, clientHeight: tall, offsetLeft } = u.over, x = u.valToPos(p.t, "x"), wide = this.tip.offsetWidth;
+    const start = Math.max(-offsetLeft, Math.min(x > w / 2 ? x - 12 - wide : x + 12, w - wide));
     const inTheWay = (top) => this.points.some((q) => {
       if (!q.severity && q !== p) return false;
       const at = u.valToPos(q.t, "x"), y = u.valToPos(q.value, "y");
-      return at >= start && at <= start + 300 && (top ? y < 72 : y > tall - 72);
+      return at >= start - 12 && at <= start + wide + 12 && (top ? y < 72 : y > tall - 72);
     });
     const low = !inTheWay(true) || inTheWay(false);
-    this.tip.style.transform = `translate(${Math.round(x + u.over.offsetLeft + (right ? -12 : 12))}px, ${low ? 12 : tall}px) translate(${right ? "-100%" : "0"}, ${low ? "0" : "-100%"})`;
+    this.tip.style.transform = `translate(${Math.round(start + offsetLeft)}px, ${low ? 12 : tall}px) translate(0, ${low ? "0" : "-100%"})`;
   }
 
   sentence(p) {
