@@ -189,6 +189,11 @@ impl EngineConfig {
         self.settings(self.rule_of(key).checked_sub(1).map(|i| &self.rules[i]))
     }
 
+    /// What decides for a series, in words: `rules[N]`, or `default` where no rule matches.
+    pub fn rule_name(&self, key: &SeriesKey) -> String {
+        self.rule_of(key).checked_sub(1).map_or_else(|| "default".to_owned(), |i| format!("rules[{i}]"))
+    }
+
     /// Which rule decides for a series, from 1; 0 where none does. The index into [`EngineConfig::table`].
     pub(crate) fn rule_of(&self, key: &SeriesKey) -> usize {
         if self.rules.is_empty() {

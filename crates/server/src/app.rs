@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use crate::config::Config;
+use crate::desk::Desk;
 use crate::engine_thread::EngineHandle;
 use crate::live::Live;
 use crate::log::writer::LogHandle;
@@ -22,6 +25,10 @@ pub struct App {
     pub store: StoreReader,
     /// Reads recent points.
     pub points: PointsHandle,
+    /// Writes what people say.
+    pub desk: Desk,
+    /// Tells those who send that there is something to send.
+    pub decided: Arc<Notify>,
     /// Asks for series.
     pub engine: EngineHandle,
     /// Each anomaly as it is committed.

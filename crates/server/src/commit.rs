@@ -8,7 +8,7 @@ use std::time::Instant;
 use anomaly_engine::frame::Position;
 use anomaly_engine::{Anomaly, Outputs, SeriesHash, Severity, Timestamp, hash_text, push_labels};
 use hashbrown::HashMap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
 use crate::backlog::Backlog;
@@ -39,6 +39,24 @@ pub enum ToCommit {
     Flush(SyncSender<()>),
     /// Delete what was detected before.
     Retain(Timestamp),
+    /// Something else to write.
+    Do(Job),
+}
+
+/// Something to write between two commits. It says why where the store cannot be relied on any more.
+pub struct Job(Box<dyn FnOnce(&mut Store) -> Option<String> + Send>);
+
+impl Job {
+    /// A job on the store.
+    pub fn new(job: impl FnOnce(&mut Store) -> Option<String> + Send + 'static) -> Self {
+        Self(Box::new(job))
+    }
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
 }
 
 /// The outputs of some frames.
@@ -79,6 +97,8 @@ pub struct Committer {
     pub idle: Vec<(u64, SeriesHash)>,
     /// The last frame of the log at start: what it holds is counted in the totals that the engine restores.
     pub counted: u64,
+    /// Told when incidents may have changed.
+    pub news: Arc<Notify>,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
 }
@@ -102,6 +122,7 @@ struct Batch {
     arrived: Vec<Timestamp>,
     flushes: Vec<SyncSender<()>>,
     retain: Option<Timestamp>,
+    jobs: Vec<Job>,
     n_series: Option<usize>,
     criticals: Vec<bool>,
 }
@@ -138,6 +159,7 @@ impl Committer {
             ToCommit::Judged(judged) => *judged,
             ToCommit::Flush(reply) => return batch.flushes.push(reply),
             ToCommit::Retain(before) => return batch.retain = Some(before),
+            ToCommit::Do(job) => return batch.jobs.push(job),
         };
         let Judged { frame, arrived, mut outputs, n_series } = judged;
         batch.upto = frame;
@@ -150,29 +172,31 @@ impl Committer {
             outputs.points.retain(|point| forgotten_at.get(&point.series).is_none_or(|forgotten| point.position > *forgotten));
         }
         let severities: Vec<_> = outputs.anomalies.iter().map(|anomaly| (anomaly.position, anomaly.severity)).collect();
-        // A series that was forgotten between two of its anomalies loses the first only: both lists are merged by position.
+        // Merged by position: a series that was forgotten between two of its anomalies loses the first only, and an incident that
+        // was resolved between two of them is opened again by the second.
         let mut forgotten = outputs.forgotten.drain(..).peekable();
+        let mut resolved = outputs.resolved.drain(..).peekable();
         let mut anomalies = outputs.anomalies.drain(..).peekable();
         loop {
-            match (forgotten.peek(), anomalies.peek()) {
-                (Some((position, _)), next) if next.is_none_or(|anomaly| *position < anomaly.position) => {
-                    if let Some((_, key)) = forgotten.next() {
-                        let hash = key.hash();
-                        batch.points.retain(|(series, _)| *series != hash);
-                        self.points.forget(hash);
-                        batch.changes.push(Change::Forget(hash));
-                    }
+            let at_forgotten = forgotten.peek().map(|(position, _)| *position);
+            let at_resolved = resolved.peek().map(|resolved| resolved.position);
+            let at_anomaly = anomalies.peek().map(|anomaly| anomaly.position);
+            let Some(first) = [at_forgotten, at_resolved, at_anomaly].into_iter().flatten().min() else { break };
+            if at_forgotten == Some(first) {
+                if let Some((_, key)) = forgotten.next() {
+                    let hash = key.hash();
+                    batch.points.retain(|(series, _)| *series != hash);
+                    self.points.forget(hash);
+                    batch.changes.push(Change::Forget(hash));
                 }
-                (_, Some(_)) => {
-                    if let Some(anomaly) = anomalies.next() {
-                        batch.criticals.push(anomaly.severity == Severity::Critical);
-                        batch.changes.push(Change::Anomaly(Box::new(row(&anomaly, at))));
-                    }
-                }
-                _ => break,
+            } else if at_resolved == Some(first) {
+                batch.changes.extend(resolved.next().map(|resolved| Change::Resolved(hash_text(resolved.incident))));
+            } else if let Some(anomaly) = anomalies.next() {
+                batch.criticals.push(anomaly.severity == Severity::Critical);
+                batch.changes.push(Change::Anomaly(Box::new(row(&anomaly, at))));
             }
         }
-        drop((forgotten, anomalies));
+        drop((forgotten, resolved, anomalies));
         for outcome in &outputs.batches {
             // What a recovery replays was counted before, and comes back as totals.
             if frame > self.counted {
@@ -199,6 +223,7 @@ impl Committer {
     /// Commits, then tells; returns whether the committer may go on.
     fn commit(&mut self, batch: Batch, at: Timestamp) -> bool {
         let frame = batch.upto.max(*self.reached.borrow());
+        let news = batch.changes.iter().any(|change| matches!(change, Change::Anomaly(_) | Change::Resolved(_)));
         let must = !batch.changes.is_empty() || !batch.flushes.is_empty() && self.store.position().frame < frame;
         let mut stored = Vec::new();
         if must {
@@ -215,6 +240,9 @@ impl Committer {
         }
         self.points.offer(batch.points);
         self.live.publish(stored);
+        if news {
+            self.news.notify_one();
+        }
         self.backlog.committed(frame);
         if let Some(n_series) = batch.n_series {
             self.stats.set_series(n_series as u64);
@@ -230,6 +258,13 @@ impl Committer {
         }
         if let Some(before) = batch.retain {
             self.retain(before);
+        }
+        for Job(job) in batch.jobs {
+            if let Some(why) = job(&mut self.store) {
+                error!("the store failed, so the process stops; the log has everything, and the next start goes on from it: {why}");
+                self.fatal.call(format!("the store failed: {why}"));
+                return false;
+            }
         }
         true
     }

@@ -8,6 +8,7 @@ use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use crate::desk::DeskError;
 use crate::log::{AppendError, ForgetError};
 use crate::store::StoreError;
 use crate::upload::UploadError;
@@ -156,6 +157,16 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::BadCursor(_) => Self::bad_cursor(error),
             _ => Self::internal(error),
+        }
+    }
+}
+
+impl From<DeskError> for Problem {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Closing => Self::unavailable("stopping", error).closing(),
+            DeskError::Store(StoreError::Full(fault)) => Self::disk_full(&fault),
+            DeskError::Store(error) => error.into(),
         }
     }
 }

@@ -13,7 +13,7 @@ use anomaly_engine::{DecodeError, Engine, ScanCursor, SeriesHash, Totals};
 use anyhow::Context as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{self, Signal, SignalKind};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::app::App;
@@ -23,6 +23,7 @@ use crate::checkpoint_files::{self, CheckpointError};
 use crate::commit::{self, Committer, ToCommit};
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::engine_thread::{self, EngineFeed, EngineHandle, EngineStage};
 use crate::fatal::Fatal;
@@ -30,6 +31,7 @@ use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::sqlite::{Durability, EventLog};
 use crate::log::writer::{self, LogHints, REJECTED, Writer};
+use crate::notify::{self, Alerts};
 use crate::room::DiskWatch;
 use crate::stats::{self, Component, Stats};
 use crate::store::sqlite::Store;
@@ -66,7 +68,7 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`all`].
 pub async fn beside<F>(
-    config: Config,
+    mut config: Config,
     stop: impl Future<Output = ()>,
     companion: impl FnOnce(App, SocketAddr) -> F,
 ) -> anyhow::Result<ExitCode>
@@ -75,6 +77,8 @@ where
 {
     let listener = listen(&config).await?;
     let address = listener.local_addr()?;
+    // Port 0 took a free one, and alerts link to it.
+    config.port = address.port();
     let (fatal, mut failed) = Fatal::new();
     let stages = tokio::select! {
         stages = Stages::start(config, fatal) => stages?,
@@ -143,6 +147,7 @@ pub struct Stages {
     checkpoints: Option<JoinHandle<()>>,
     points: JoinHandle<()>,
     retention: tokio::task::JoinHandle<()>,
+    alerting: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Stages {
@@ -189,6 +194,7 @@ impl Stages {
         let feed = Arc::new(EngineFeed::new(last));
         let (reached, reached_reader) = watch::channel(engine.applied());
         let live = Live::new(store.reader().extent()?);
+        let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (log_handle, requests) = writer::channel();
         let committer = Committer {
             store,
@@ -202,6 +208,7 @@ impl Stages {
             log: log_handle.hints(),
             idle: Vec::new(),
             counted: end,
+            news: Arc::clone(&news),
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
@@ -246,18 +253,25 @@ impl Stages {
             engine.set_config(config.engine.clone());
         }
         let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
-        drop(commits);
+        let desk = Desk::new(commits, Arc::clone(&news));
         let config = Arc::new(config);
+        let alerts = Alerts { store: store_reader.clone(), desk: desk.clone(), points: points.clone(), news, decided: Arc::clone(&decided) };
+        let alerting = notify::start(&config, alerts)?;
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
-        let app = App { config, log: log_handle, store: store_reader, points, engine, live, uploads, stats };
-        Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention })
+        let app = App { config, log: log_handle, store: store_reader, points, desk, decided, engine, live, uploads, stats };
+        Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention, alerting })
     }
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     pub async fn stop(self) {
-        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention } = self;
+        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention, alerting } = self;
         retention.abort();
+        // What is just being sent is sent again at the next start, under its id. They are waited for: each holds the committer.
+        for task in alerting {
+            task.abort();
+            let _ = task.await;
+        }
         app.uploads.stop().await;
         drop(app);
         let finish = move || {

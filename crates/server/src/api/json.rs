@@ -46,10 +46,7 @@ pub(super) fn labels(labels: &[(&str, &str)]) -> String {
     serde_json::Value::Object(map).to_string()
 }
 
-/// `warning` or `critical`.
-pub(super) fn severity(critical: bool) -> &'static str {
-    if critical { "critical" } else { "warning" }
-}
+pub(super) use crate::store::severity;
 
 /// A point for drawing. Where it was not judged it has no band.
 pub(super) fn point(point: &Point) -> String {

@@ -6,7 +6,9 @@
 //! | `/upload`, `/upload/bulk`, `/uploads/{id}` | `upload.rs` |
 //! | `/anomalies`, `/anomalies/{id}`, `/anomalies/heat` | `anomalies.rs` |
 //! | `/anomalies.csv` | `csv.rs` |
-//! | `/incidents`, `/incidents/{id}` | `incidents.rs` |
+//! | `/incidents`, `/incidents/{id}`, what people say of one, `/feedback` | `incidents.rs` |
+//! | `/silences` | `silences.rs` |
+//! | `/notifications` | `notifications.rs` |
 //! | `/series`, `/series/points`, `/series/explain` | `series.rs` |
 //! | `/health`, `/livez`, `/readyz`, `/stats`, `/metrics` | `status.rs` |
 //! | `/ws/anomalies` | `live.rs` |
@@ -24,11 +26,13 @@ mod guard;
 mod incidents;
 mod json;
 mod live;
+mod notifications;
 mod openapi;
 mod pages;
 mod query;
 pub mod schema;
 mod series;
+mod silences;
 mod status;
 mod upload;
 
@@ -154,6 +158,14 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(anomalies::one))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::one))
+        .routes(routes!(incidents::acknowledge))
+        .routes(routes!(incidents::resolve))
+        .routes(routes!(incidents::feedback))
+        .routes(routes!(incidents::by_rule))
+        .routes(routes!(silences::list, silences::make))
+        .routes(routes!(silences::end))
+        .routes(routes!(notifications::list))
+        .routes(routes!(notifications::resend))
         .routes(routes!(series::list, series::forget))
         .routes(routes!(series::points))
         .routes(routes!(series::explain))

@@ -17,7 +17,9 @@ use crate::problem::{PROBLEM_JSON, Problem};
         (name = "events", description = "Sending events"),
         (name = "uploads", description = "Sending files"),
         (name = "anomalies", description = "What was found"),
-        (name = "incidents", description = "Anomalies that belong together"),
+        (name = "incidents", description = "Anomalies that belong together, and what people say of them"),
+        (name = "silences", description = "For a while, nobody hears of what matches"),
+        (name = "notifications", description = "What people were told"),
         (name = "series", description = "What is known of each series"),
         (name = "status", description = "How the server is")))]
 struct Document;
@@ -53,6 +55,21 @@ const FORGETS: Problems = &[
     (503, "The server is stopping: try again"),
     (507, "The disk is full"),
 ];
+const SAYS: Problems = &[
+    (400, "The body is not JSON"),
+    (403, "The origin may not write"),
+    (413, "Too large"),
+    (422, "A member that cannot be used"),
+    (503, "The server is stopping: try again"),
+    (507, "The disk is full"),
+];
+const OF_OPEN: Problems = &[(404, "It is not known"), (409, "It is resolved already")];
+const ENDS: Problems = &[
+    (403, "The origin may not write"),
+    (404, "It is not known"),
+    (503, "The server is stopping: try again"),
+    (507, "The disk is full"),
+];
 const UPGRADES: Problems =
     &[(400, "A cursor that this server did not give"), (403, "The origin may not listen"), (426, "The request is no WebSocket's")];
 
@@ -61,7 +78,11 @@ fn problems_of(operation: &str) -> [Problems; 2] {
         "post_event" => [WRITES, &[]],
         "post_events" => [WRITES, BATCHES],
         "upload_file" | "upload_files" => [FORMS, &[]],
-        "list_anomalies" | "list_incidents" | "list_series" => [LISTS, &[]],
+        "list_anomalies" | "list_incidents" | "list_series" | "list_notifications" => [LISTS, &[]],
+        "acknowledge" | "resolve" => [SAYS, OF_OPEN],
+        "give_feedback" => [SAYS, UNKNOWN],
+        "make_silence" => [SAYS, &[]],
+        "end_silence" | "resend" => [ENDS, &[]],
         "list_anomalies_csv" | "heat" => [PARAMETERS, &[]],
         "get_anomaly" | "get_incident" | "get_upload" => [UNKNOWN, &[]],
         "series_points" | "explain_point" => [SERIES, &[]],
@@ -110,6 +131,7 @@ fn code_of(status: u16) -> &'static str {
         400 => "bad_cursor",
         403 => "forbidden_origin",
         404 => "not_found",
+        409 => "already_resolved",
         413 => "too_large",
         415 => "unsupported_encoding",
         422 => "invalid_parameter",
@@ -134,8 +156,19 @@ pub(super) fn anomaly_example() -> Value {
 pub(super) fn incident_example() -> Value {
     json!({
         "id": "5b1f0c2d9a8e7f60", "series": "cpu_usage{dc=\"eu\"}", "metric": "cpu_usage", "labels": {"dc": "eu"}, "start": 1_234_567_890.5,
-        "end": 1_234_567_920.5, "count": 3, "severity": "critical", "peak": anomaly_example(),
+        "end": 1_234_567_920.5, "count": 3, "severity": "critical", "state": "acknowledged", "resolved_at": null, "by": "ada",
+        "comment": "looking at it", "feedback": null, "peak": anomaly_example(),
     })
+}
+
+pub(super) fn silence_example() -> Value {
+    json!({"id": "0f9e8d7c6b5a4938", "matchers": [{"name": "metric", "op": "=", "value": "cpu_usage"}], "from": 1_234_567_890.0,
+           "to": 1_234_571_490.0, "by": "ada", "comment": "maintenance", "state": "active"})
+}
+
+pub(super) fn notification_example() -> Value {
+    json!({"id": "c0ffee00c0ffee00c0ffee00c0ffee00", "channel": "email", "kind": "opened", "incidents": ["5b1f0c2d9a8e7f60"],
+           "status": "sent", "attempts": 1, "last_error": null, "created_at": 1_234_567_892.2, "sent_at": 1_234_567_892.4})
 }
 
 pub(super) fn point_example() -> Value {
@@ -204,6 +237,15 @@ mod tests {
             "get /anomalies.csv",
             "get /incidents",
             "get /incidents/{id}",
+            "post /incidents/{id}/acknowledge",
+            "post /incidents/{id}/resolve",
+            "post /incidents/{id}/feedback",
+            "get /feedback",
+            "get /silences",
+            "post /silences",
+            "delete /silences/{id}",
+            "get /notifications",
+            "post /notifications/{id}/resend",
             "get /series",
             "delete /series",
             "get /uploads/{id}",
@@ -256,6 +298,8 @@ mod tests {
         for (name, example) in [
             ("Anomaly", anomaly_example()),
             ("Incident", incident_example()),
+            ("Silence", silence_example()),
+            ("Notification", notification_example()),
             ("Point", point_example()),
             ("Explanation", explanation_example()),
             ("FileReport", upload_example()["files"][0].clone()),

@@ -6,7 +6,7 @@ use axum::extract::{FromRequestParts, Query};
 use axum::http::request::Parts;
 
 use crate::problem::Problem;
-use crate::store::Filter;
+use crate::store::{Filter, State};
 
 /// The most rows of a page.
 const MAX_LIMIT: usize = 1000;
@@ -76,6 +76,15 @@ impl Params {
         SeriesKey::parse(name).ok_or_else(|| Problem::not_found(format_args!("no series is named {name}")))
     }
 
+    /// States of incidents, between commas.
+    pub(super) fn states(&self) -> Result<Vec<State>, Problem> {
+        let state = |name: &str| {
+            let found = State::ALL.into_iter().find(|state| state.as_str() == name);
+            found.ok_or_else(|| Problem::parameter("state", format_args!("must be open, acknowledged, silenced or resolved, got {name:?}")))
+        };
+        self.text("state").into_iter().flat_map(|names| names.split(',')).map(|name| state(name.trim())).collect()
+    }
+
     /// The filters of `/anomalies` and `/incidents`.
     pub(super) fn filter(&self) -> Result<Filter, Problem> {
         let series = match self.text("series") {
@@ -92,7 +101,7 @@ impl Params {
             Some(other) => return Err(Problem::parameter("severity", format_args!("must be warning or critical, got {other:?}"))),
         };
         let metric = self.text("metric").map(str::to_owned);
-        Ok(Filter { metric, series, from: self.time("from")?, to: self.time("to")?, critical })
+        Ok(Filter { metric, series, from: self.time("from")?, to: self.time("to")?, critical, states: Vec::new() })
     }
 }
 

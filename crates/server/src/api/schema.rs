@@ -233,6 +233,15 @@ pub struct Incident {
     pub count: u64,
     /// The highest of its anomalies.
     pub severity: String,
+    /// `open`, `acknowledged`, `silenced` or `resolved`.
+    pub state: String,
+    /// When it was resolved, in epoch seconds.
+    pub resolved_at: Option<f64>,
+    /// Who acknowledged or resolved it by hand, or made the silence.
+    pub by: Option<String>,
+    pub comment: Option<String>,
+    /// `useful` or `false_alarm`, where somebody said so.
+    pub feedback: Option<String>,
     /// The strongest of its anomalies.
     pub peak: Anomaly,
 }
@@ -255,11 +264,143 @@ pub struct IncidentPage {
     pub cursor: String,
 }
 
-/// An incident and its anomalies.
+/// An incident and all that is known of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct IncidentWithAnomalies {
+pub struct IncidentWhole {
     pub incident: Incident,
     pub anomalies: Vec<Anomaly>,
+    /// Oldest first.
+    pub history: Vec<HistoryEntry>,
+    /// What was sent, or held back, about it; oldest first.
+    pub notifications: Vec<Notification>,
+    /// Others that began within a window of it, nearest first, at most 5.
+    pub together: Vec<Incident>,
+}
+
+/// Something that happened to an incident.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HistoryEntry {
+    pub at: f64,
+    /// `opened`, `reopened`, `resolved`, `acknowledged`, `resolved_by_hand` or `feedback`.
+    pub what: String,
+    pub by: Option<String>,
+    pub comment: Option<String>,
+    /// `useful` or `false_alarm`, of a feedback.
+    pub verdict: Option<String>,
+}
+
+/// What somebody says of an incident.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Said {
+    /// At most 100 characters.
+    pub by: Option<String>,
+    /// At most 1,000 characters.
+    pub comment: Option<String>,
+}
+
+/// What somebody found.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Found {
+    /// `useful` or `false_alarm`.
+    pub verdict: String,
+    pub by: Option<String>,
+    pub comment: Option<String>,
+}
+
+/// What people found, by rule.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Feedback {
+    pub rules: Vec<RuleFeedback>,
+}
+
+/// What people found of one rule's incidents.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RuleFeedback {
+    /// `default`, or `rules[N]`.
+    pub rule: String,
+    pub useful: u64,
+    pub false_alarm: u64,
+    /// The share that was useful.
+    pub precision: f64,
+}
+
+/// What a label, the metric or the severity must be.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Matcher {
+    /// A label's name, `metric` or `severity`.
+    pub name: String,
+    /// `=`, `!=`, `=~` or `!~`.
+    pub op: String,
+    pub value: String,
+}
+
+/// A silence that is asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NewSilence {
+    pub matchers: Vec<Matcher>,
+    /// Epoch seconds or RFC 3339; absent: now.
+    pub from: Option<f64>,
+    pub to: f64,
+    pub by: Option<String>,
+    pub comment: Option<String>,
+}
+
+/// A silence.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Silence {
+    pub id: String,
+    pub matchers: Vec<Matcher>,
+    pub from: f64,
+    pub to: f64,
+    pub by: Option<String>,
+    pub comment: Option<String>,
+    /// `active`, `pending` or `expired`.
+    pub state: String,
+}
+
+/// Silences.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Silences {
+    pub silences: Vec<Silence>,
+}
+
+/// Something that people were, or are to be, told.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Notification {
+    pub id: String,
+    /// `email`, `webhook`, `slack`, `pagerduty` or `alertmanager`.
+    pub channel: String,
+    /// `opened`, `escalated`, `reopened`, `repeated`, `acknowledged`, `resolved` or `digest`.
+    pub kind: String,
+    /// Ids.
+    pub incidents: Vec<String>,
+    /// `pending`, `sent`, `held` or `failed`.
+    pub status: String,
+    pub attempts: u64,
+    /// Why it was not sent yet, is held, or failed.
+    pub last_error: Option<String>,
+    pub created_at: f64,
+    pub sent_at: Option<f64>,
+}
+
+/// A page of notifications.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct NotificationPage {
+    pub notifications: Vec<Notification>,
+    /// The cursor of the next page; null on the last.
+    pub next: Option<String>,
+    pub budget: Budget,
+}
+
+/// How much of `NOTIFY_BUDGET` is used.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Budget {
+    /// Such as `2/week`; null without one.
+    pub limit: Option<String>,
+    /// Messages of the budget's period, or of 7 days without one.
+    pub sent: u64,
+    /// Held back, and in no digest yet.
+    pub held: u64,
 }
 
 /// The overview.

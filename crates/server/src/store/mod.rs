@@ -1,7 +1,9 @@
 //! The store: anomalies, incidents, the outbox and P, in one transaction a commit.
 
 mod filter;
+pub mod handling;
 mod incidents;
+pub mod notices;
 mod overview;
 mod reader;
 mod schema;
@@ -32,6 +34,8 @@ pub enum Change {
     Anomaly(Box<AnomalyRow>),
     /// `DELETE /series`: anomalies and incidents of the series go.
     Forget(SeriesHash),
+    /// The engine has resolved the incident with this id.
+    Resolved(String),
     /// Rows of an upload's file have been judged.
     Judged(UploadJudged),
 }
@@ -104,6 +108,8 @@ pub struct Filter {
     /// Event time, inclusive.
     pub to: Option<Timestamp>,
     pub critical: Option<bool>,
+    /// Of incidents only: those in one of these states; empty: in any.
+    pub states: Vec<State>,
 }
 
 /// A page, newest first, and where the next begins.
@@ -111,6 +117,37 @@ pub struct Filter {
 pub struct Page<T> {
     pub items: Vec<T>,
     pub next: Option<String>,
+}
+
+/// How an incident stands. Resolved comes before acknowledged, and that before silenced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Open,
+    /// Somebody has said that they look after it.
+    Acknowledged,
+    /// A silence holds for it.
+    Silenced,
+    /// It was quiet for a window, or somebody has closed it and nothing came since.
+    Resolved,
+}
+
+impl State {
+    pub const ALL: [Self; 4] = [Self::Open, Self::Acknowledged, Self::Silenced, Self::Resolved];
+
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Acknowledged => "acknowledged",
+            Self::Silenced => "silenced",
+            Self::Resolved => "resolved",
+        }
+    }
+}
+
+/// As the API writes it.
+pub fn severity(critical: bool) -> &'static str {
+    if critical { "critical" } else { "warning" }
 }
 
 /// An incident as it is listed.
@@ -127,6 +164,15 @@ pub struct Incident {
     pub critical: bool,
     /// The JSON of the strongest anomaly.
     pub peak: String,
+    pub state: State,
+    /// When the engine or somebody resolved it, where it is.
+    pub resolved: Option<Timestamp>,
+    /// Who acknowledged, closed or silenced it.
+    pub by: Option<String>,
+    /// What they said.
+    pub comment: Option<String>,
+    /// Whether somebody found it useful, or a false alarm.
+    pub useful: Option<bool>,
 }
 
 /// A page of incidents, and what was true when it was read.

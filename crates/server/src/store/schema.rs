@@ -3,6 +3,11 @@
 //! - `outbox.seq` numbers all that was detected and is never reused; an anomaly has the number of its outbox row.
 //! - `anomalies` is narrow, so that scanning it is quick; `bodies` has the JSON, `series` the names, once.
 //! - `incidents.first` is the time of the anomaly that was detected first: with `num` it orders incidents, and never changes.
+//! - `incidents.resolved` is when the engine resolved it, NULL while it is open; `arrived` when its newest anomaly was detected.
+//! - `transitions` numbers what happened to incidents besides anomalies: resolved, acknowledged, closed by hand.
+//! - `handling` is what people said of an incident as it stands, `audit` every change that they or the engine made, in order.
+//! - `told` is what the notifier knows of an incident, `waiting` what it gathers for a message, `notifications` what it decided;
+//!   `message` is the same in the notifications of one message on several channels.
 //! - `meta` has P, the least number that retention has not deleted, and since step 2 what tells this store from others.
 
 pub(super) const STEPS: &[&str] = &[
@@ -42,6 +47,48 @@ CREATE TABLE upload_judged (
     "
 ALTER TABLE meta ADD COLUMN store TEXT NOT NULL DEFAULT '';
 UPDATE meta SET store = lower(hex(randomblob(8)));
+",
+    "
+ALTER TABLE incidents ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE incidents ADD COLUMN resolved INTEGER;
+UPDATE incidents SET arrived = coalesce((SELECT detected_at FROM anomalies WHERE seq = incidents.peak), 0);
+UPDATE incidents SET resolved = arrived;
+CREATE INDEX incidents_open ON incidents (first, num) WHERE resolved IS NULL;
+
+CREATE TABLE transitions (num INTEGER PRIMARY KEY AUTOINCREMENT, incident INTEGER NOT NULL);
+
+CREATE TABLE handling (
+    incident INTEGER PRIMARY KEY, acknowledged INTEGER, closed INTEGER, by TEXT, comment TEXT, useful INTEGER, rule TEXT
+);
+CREATE TABLE silences (
+    id TEXT PRIMARY KEY, matchers TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, by TEXT, comment TEXT, made INTEGER NOT NULL
+);
+CREATE TABLE audit (
+    num INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, what TEXT NOT NULL, incident INTEGER, subject TEXT, by TEXT, comment TEXT
+);
+CREATE INDEX audit_incident ON audit (incident) WHERE incident IS NOT NULL;
+
+CREATE TABLE notifier (one INTEGER PRIMARY KEY CHECK (one = 1), anomaly INTEGER NOT NULL, transition INTEGER NOT NULL);
+INSERT INTO notifier SELECT 1, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), 0;
+CREATE TABLE told (
+    incident INTEGER PRIMARY KEY, phase INTEGER NOT NULL, at INTEGER NOT NULL, due INTEGER, lead INTEGER NOT NULL, times INTEGER NOT NULL,
+    count INTEGER NOT NULL, critical INTEGER NOT NULL, acknowledged INTEGER NOT NULL, resolved INTEGER NOT NULL,
+    grown INTEGER NOT NULL, channels TEXT NOT NULL
+);
+CREATE INDEX told_due ON told (due) WHERE due IS NOT NULL;
+CREATE INDEX told_phase ON told (phase, at);
+CREATE INDEX told_lead ON told (lead);
+CREATE TABLE waiting (incident INTEGER NOT NULL, kind TEXT NOT NULL, due INTEGER NOT NULL, PRIMARY KEY (incident, kind)) WITHOUT ROWID;
+
+CREATE TABLE notifications (
+    num INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, message TEXT NOT NULL, channel TEXT NOT NULL, kind TEXT NOT NULL,
+    status INTEGER NOT NULL, attempts INTEGER NOT NULL, due INTEGER NOT NULL, made INTEGER NOT NULL, sent INTEGER, counts INTEGER NOT NULL,
+    digest INTEGER, error TEXT, body BLOB NOT NULL
+);
+CREATE INDEX notifications_status ON notifications (status, channel, due);
+CREATE INDEX notifications_made ON notifications (counts, made);
+CREATE TABLE notified (notification INTEGER NOT NULL, incident TEXT NOT NULL, PRIMARY KEY (notification, incident)) WITHOUT ROWID;
+CREATE INDEX notified_incident ON notified (incident);
 ",
 ];
 

@@ -5,6 +5,7 @@ use anomaly_engine::{SeriesHash, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 pub use super::reader::StoreReader;
+use super::handling::{What, Word, pass, record};
 use super::schema::{ANOMALY, STEPS};
 use super::{AnomalyRow, Change, Commit, StoreError, Stored, UploadJudged};
 use crate::data_dir::DataDir;
@@ -17,6 +18,14 @@ const WAL_LIMIT: u64 = 16 << 20;
 const RETAIN_STEP: i64 = 1000;
 /// So much is given back to the disk at once.
 const GIVE_BACK_BYTES: u64 = 4 << 20;
+/// What goes with an incident, each to be finished by which.
+const OF_INCIDENTS: [&str; 5] = [
+    "DELETE FROM handling WHERE incident",
+    "DELETE FROM audit WHERE incident",
+    "DELETE FROM told WHERE incident",
+    "DELETE FROM waiting WHERE incident",
+    "DELETE FROM transitions WHERE incident",
+];
 
 /// The store, and the only connection that writes to it.
 #[derive(Debug)]
@@ -97,6 +106,20 @@ impl Store {
         sqlite::sizes(&self.connection).map_or(0, |(used, _)| used) + self.place.wal_bytes()
     }
 
+    /// Runs `write` in a transaction of its own, durable when it returns.
+    pub(super) fn transact<T>(&mut self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let run = |connection: &mut Connection| {
+            let transaction = connection.transaction()?;
+            let done = write(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        };
+        let done = run(&mut self.connection);
+        let done = self.noting(done)?;
+        self.wal.wrote(&self.connection)?;
+        Ok(done)
+    }
+
     /// Makes the disk full at so many pages.
     #[cfg(test)]
     pub(super) fn limit_pages(&self, pages: u32) {
@@ -134,6 +157,7 @@ fn write(connection: &mut Connection, commit: &Commit, position: Position) -> ru
                 forget(&transaction, *series)?;
                 stored.retain(|(of, _)| of != series);
             }
+            Change::Resolved(incident) => resolve(&transaction, incident, commit.at)?,
             Change::Judged(judged) => add_judged(&transaction, judged, commit.at)?,
         }
     }
@@ -160,14 +184,15 @@ fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rus
     let seq = transaction.prepare_cached("INSERT INTO outbox (record, kind) VALUES (?1, ?2)")?.insert(params![row.id, ANOMALY])?;
     let incident: i64 = transaction
         .prepare_cached(
-            "INSERT INTO incidents (id, series, first, start, end, count, critical, peak, strength)
-                VALUES (?1, ?2, ?3, ?3, ?3, 1, ?4, ?5, ?6)
+            "INSERT INTO incidents (id, series, first, start, end, count, critical, peak, strength, arrived)
+                VALUES (?1, ?2, ?3, ?3, ?3, 1, ?4, ?5, ?6, ?7)
             ON CONFLICT (id) DO UPDATE SET start = min(start, excluded.start), end = max(end, excluded.end), count = count + 1,
                 critical = max(critical, excluded.critical), strength = max(strength, excluded.strength),
-                peak = CASE WHEN excluded.strength > strength THEN excluded.peak ELSE peak END
+                peak = CASE WHEN excluded.strength > strength THEN excluded.peak ELSE peak END, arrived = excluded.arrived
             RETURNING num",
         )?
-        .query_row(params![row.incident, series, row.timestamp.nanos(), row.critical, seq, strength], |row| row.get(0))?;
+        .query_row(params![row.incident, series, row.timestamp.nanos(), row.critical, seq, strength, at.nanos()], |row| row.get(0))?;
+    reopen(transaction, incident, at)?;
     transaction.prepare_cached("INSERT INTO anomalies VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(params![
         seq,
         row.id,
@@ -183,8 +208,29 @@ fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rus
     Ok(Some(seq as u64))
 }
 
+/// The engine found an incident quiet for a window.
+fn resolve(transaction: &Transaction<'_>, incident: &str, at: Timestamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE incidents SET resolved = ?2 WHERE id = ?1 AND resolved IS NULL RETURNING num";
+    let num: Option<i64> = transaction.prepare_cached(sql)?.query_row(params![incident, at.nanos()], |row| row.get(0)).optional()?;
+    let Some(num) = num else { return Ok(()) };
+    record(transaction, at, What::Resolved, Some(num), &Word::default())?;
+    pass(transaction, num)
+}
+
+/// An anomaly has joined an incident: where it was resolved, it is no longer.
+fn reopen(transaction: &Transaction<'_>, incident: i64, at: Timestamp) -> rusqlite::Result<()> {
+    let sql = "UPDATE incidents SET resolved = NULL WHERE num = ?1 AND resolved IS NOT NULL";
+    if transaction.prepare_cached(sql)?.execute([incident])? > 0 {
+        record(transaction, at, What::Reopened, Some(incident), &Word::default())?;
+    }
+    Ok(())
+}
+
 fn forget(transaction: &Transaction<'_>, series: SeriesHash) -> rusqlite::Result<()> {
     let Some(number) = series_number(transaction, series)? else { return Ok(()) };
+    for sql in OF_INCIDENTS {
+        transaction.prepare_cached(&format!("{sql} IN (SELECT num FROM incidents WHERE series = ?1)"))?.execute([number])?;
+    }
     for sql in [
         "DELETE FROM outbox WHERE seq IN (SELECT seq FROM anomalies WHERE series = ?1)",
         "DELETE FROM bodies WHERE seq IN (SELECT seq FROM anomalies WHERE series = ?1)",
@@ -288,6 +334,9 @@ fn shrink_incident(transaction: &Transaction<'_>, incident: i64, deleted: i64, l
         .prepare_cached("UPDATE incidents SET count = count - ?2 WHERE num = ?1 RETURNING count, peak")?
         .query_row([incident, deleted], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if left.0 <= 0 {
+        for sql in OF_INCIDENTS {
+            transaction.prepare_cached(&format!("{sql} = ?1"))?.execute([incident])?;
+        }
         transaction.prepare_cached("DELETE FROM incidents WHERE num = ?1")?.execute([incident])?;
         return Ok(());
     }

@@ -1,0 +1,94 @@
+//! Which incidents are one message.
+
+use std::collections::BTreeMap;
+
+use anomaly_engine::{Severity, Timestamp};
+
+use super::channel::Channel;
+use super::message::Kind;
+use crate::config::NotifyConfig;
+use crate::silence::{Silence, Subject, silencing};
+use crate::store::State;
+use crate::store::notices::{Candidate, Decision, Known, Phase};
+
+/// Incidents of one message, and the channels on which they are told.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) kind: Kind,
+    pub(super) channels: Vec<Channel>,
+    /// The first mover first; at least one.
+    pub(super) members: Vec<Candidate>,
+}
+
+impl Group {
+    /// Whether it follows up the message that a lead's incident was told in.
+    pub(super) fn is_about(&self, kind: Kind, lead: i64) -> bool {
+        self.kind == kind && kind != Kind::Opened && self.members[0].lead == lead
+    }
+}
+
+/// Sorts new incidents, and those whose silence has ended (`true`), into messages: one for those that agree in the labels of
+/// `NOTIFY_GROUP_BY` and go to the same channels. Of whom nobody is to hear, that is put into `rest`.
+pub(super) fn gathered_anew(
+    notify: &NotifyConfig,
+    opened: Vec<(Candidate, bool)>,
+    silences: &[Silence],
+    rest: &mut Decision,
+    now: Timestamp,
+) -> Vec<Group> {
+    let mut groups: BTreeMap<(Vec<String>, String), Group> = BTreeMap::new();
+    for (one, was_silent) in opened {
+        let critical = one.incident.critical;
+        let label = |name: &str| one.labels.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let severity = if critical { Severity::Critical } else { Severity::Warning };
+        let channels = notify.channels_of(&one.incident.metric, label, severity);
+        let subject = Subject { metric: &one.incident.metric, labels: &one.labels, critical };
+        let silence = silencing(silences, subject, now);
+        // What was over when its silence ended is no news.
+        let is_past = was_silent && one.incident.state == State::Resolved;
+        if let Some(silence) = silence.filter(|_| !is_past) {
+            rest.known.push(Known { phase: Phase::Silent, due: Some(silence.to), ..Known::as_it_was(&one) });
+        } else if is_past || one.incident.state == State::Acknowledged || channels.is_empty() {
+            rest.known.push(Known { phase: Phase::Quiet, due: None, ..Known::as_it_was(&one) });
+        } else {
+            let labels = notify.group_by.iter().map(|name| label(name).unwrap_or_default().to_owned()).collect();
+            let group = groups.entry((labels, names(&channels)));
+            group.or_insert(Group { kind: Kind::Opened, channels, members: Vec::new() }).members.push(one);
+        }
+    }
+    groups.into_values().collect()
+}
+
+/// The message that says that a known incident has changed, with all that were told together with it; `None` where it is not
+/// yet, or no longer, to be said.
+pub(super) fn follow_up(one: &Candidate, members: Vec<Candidate>) -> Option<Group> {
+    let is_over = |one: &Candidate| one.incident.state == State::Resolved;
+    let goes = match one.kind {
+        Kind::Resolved => members.iter().all(is_over),
+        Kind::Acknowledged => members.iter().all(|one| is_over(one) || one.incident.state == State::Acknowledged),
+        _ => one.incident.state == State::Open,
+    };
+    if goes { of_lead(one.kind, members) } else { None }
+}
+
+/// Those that are open.
+pub(super) fn still_open(mut members: Vec<Candidate>) -> Vec<Candidate> {
+    members.retain(|one| one.incident.state == State::Open);
+    members
+}
+
+/// A message to whoever was told of any of them.
+pub(super) fn of_lead(kind: Kind, members: Vec<Candidate>) -> Option<Group> {
+    let channels: Vec<_> = Channel::ALL.into_iter().filter(|channel| members.iter().any(|one| has(one, *channel))).collect();
+    (channels.iter().any(|channel| channel.takes(kind))).then_some(Group { kind, channels, members })
+}
+
+/// Whether an incident was told on a channel.
+pub(super) fn has(one: &Candidate, channel: Channel) -> bool {
+    one.channels.split(',').any(|name| name == channel.name())
+}
+
+/// Channels as they are stored.
+pub(super) fn names(channels: &[Channel]) -> String {
+    channels.iter().map(|channel| channel.name()).collect::<Vec<_>>().join(",")
+}

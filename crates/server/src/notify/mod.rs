@@ -1,0 +1,105 @@
+//! Tells people about incidents: who hears of what and when (`notifier`, `group`, `limits`), what is said (`message`), where and
+//! how (`channel`, `deliver`), and where never (`guard`).
+
+pub mod channel;
+pub mod deliver;
+mod group;
+pub mod guard;
+mod limits;
+pub mod message;
+pub mod notifier;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anomaly_engine::hash_text;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::config::Config;
+use crate::desk::Desk;
+use crate::points::PointsHandle;
+use crate::store::notices::Candidate;
+use crate::store::sqlite::StoreReader;
+use channel::{Channel, Channels, ChannelsError};
+use deliver::Courier;
+use message::Fact;
+use notifier::Notifier;
+
+/// What alerting works on.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    /// What was committed.
+    pub store: StoreReader,
+    /// Where it is written what was decided and sent.
+    pub desk: Desk,
+    /// Samples for charts.
+    pub points: PointsHandle,
+    /// Told when incidents may have changed.
+    pub news: Arc<Notify>,
+    /// Told when there may be something to send.
+    pub decided: Arc<Notify>,
+}
+
+/// Starts the notifier and one task a channel; none where no channel is configured.
+///
+/// # Errors
+/// A channel cannot be used at all.
+pub fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>, ChannelsError> {
+    let channels = Arc::new(Channels::new(&config.notify)?);
+    let configured: Vec<_> = channels.configured().collect();
+    let mut tasks = Vec::new();
+    if configured.is_empty() {
+        return Ok(tasks);
+    }
+    let Alerts { store, desk, points, news, decided } = alerts;
+    for channel in configured {
+        let courier = || Courier {
+            channel,
+            channels: Arc::clone(&channels),
+            store: store.clone(),
+            desk: desk.clone(),
+            decided: Arc::clone(&decided),
+        };
+        tasks.push(tokio::spawn(courier().run()));
+        if channel == Channel::Alertmanager {
+            tasks.push(tokio::spawn(courier().keep_active()));
+        }
+    }
+    let base_url = config.base_url();
+    tasks.push(tokio::spawn(Notifier { config: Arc::clone(config), base_url, channels, store, desk, points, news, decided }.run()));
+    Ok(tasks)
+}
+
+/// An incident as channels write it.
+fn fact(one: &Candidate) -> Fact {
+    let incident = &one.incident;
+    Fact {
+        id: incident.id.clone(),
+        series: incident.name.clone(),
+        metric: incident.metric.clone(),
+        labels: one.labels.clone(),
+        start: incident.start,
+        end: incident.end,
+        count: incident.count,
+        critical: incident.critical,
+        peak: serde_json::from_str(&incident.peak).unwrap_or_default(),
+        points: Vec::new(),
+    }
+}
+
+/// The id of a notification: of what it is about, and nothing else, so that a decision that is made again has it again.
+fn notification_id(subject: &str, what: &str, times: u64, channel: Channel) -> String {
+    hash_text(xxh3_128(format!("{subject} {what} {times} {}", channel.name()).as_bytes()))
+}
+
+/// The same for all channels of a message.
+fn message_id(subject: &str, what: &str, times: u64) -> String {
+    hash_text(xxh3_128(format!("{subject} {what} {times}").as_bytes()))
+}
+
+/// A duration as timestamps count it.
+fn nanos(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,664 @@
+//! What the notifier keeps: what it knows of incidents, what it gathers, what it decided, and what became of it.
+
+use std::collections::BTreeMap;
+
+use anomaly_engine::{NANOS, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::handling::{What, Word, about, labels_of, silences};
+use super::incidents::{COLUMNS, TABLES, incident};
+use super::reader::{StoreReader, parse_cursor};
+use super::sqlite::Store;
+use super::{Incident, Page, State, StoreError};
+use crate::notify::message::{Digest, Kind, Worst};
+
+/// Anomalies and transitions that one step of gathering takes, so that no commit waits for long.
+const GATHER_STEP: i64 = 2000;
+/// What was found so long ago was found while nobody was to be told.
+const STALE: i64 = 3600 * NANOS;
+/// The most incidents of one message.
+const MESSAGE_INCIDENTS: i64 = 1000;
+/// The worst series that a digest names.
+const WORST: i64 = 10;
+
+/// What became of a notification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It is to be sent, or was tried in vain and will be tried again.
+    Pending = 0,
+    Sent = 1,
+    /// Beyond a limit; the next digest counts it.
+    Held = 2,
+    /// Given up. It can be sent again by hand.
+    Failed = 3,
+}
+
+impl Status {
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Sent, Self::Held, Self::Failed];
+
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Sent => "sent",
+            Self::Held => "held",
+            Self::Failed => "failed",
+        }
+    }
+
+    fn from_number(number: i64) -> Self {
+        Self::ALL.into_iter().find(|status| *status as i64 == number).unwrap_or(Self::Failed)
+    }
+}
+
+/// A notification as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    pub num: i64,
+    pub id: String,
+    pub channel: String,
+    pub kind: String,
+    /// Ids, at most 1,000.
+    pub incidents: Vec<String>,
+    pub status: Status,
+    pub attempts: u64,
+    /// Why it was not sent, is held, or failed.
+    pub error: Option<String>,
+    pub made: Timestamp,
+    pub sent: Option<Timestamp>,
+}
+
+/// How far the notifier's knowledge of an incident has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Gathered for its first message.
+    Waiting = 0,
+    /// Somebody was told, or it is held for a digest.
+    Told = 1,
+    /// It was old when it came: the next digest counts it.
+    Old = 2,
+    /// A silence held when its turn came; it is looked at again when that ends.
+    Silent = 3,
+    /// Nobody is to be told.
+    Quiet = 4,
+}
+
+/// What decides about an incident that has just changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Gathering {
+    /// How long a message gathers, in nanoseconds.
+    pub wait: i64,
+    /// How old the newest anomaly may have been when it came, in nanoseconds; `None`: any age.
+    pub max_age: Option<i64>,
+}
+
+/// An incident that the notifier is to look at.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub num: i64,
+    pub kind: Kind,
+    pub incident: Incident,
+    pub labels: Vec<(String, String)>,
+    /// The first incident of the message in which it was told first; its own number before.
+    pub lead: i64,
+    /// Messages about it so far.
+    pub times: u64,
+    /// When it was told first, and how many anomalies it had then.
+    pub told: (Timestamp, u64),
+    /// Whether its growth has been looked at since.
+    pub grown: bool,
+    /// Channels on which it was told.
+    pub channels: String,
+}
+
+/// What was decided about some incidents, to be stored as one.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    pub rows: Vec<NewNotification>,
+    /// Numbers of the incidents that the rows are about, and their ids.
+    pub incidents: Vec<(i64, String)>,
+    /// Waiting entries that are done with.
+    pub done: Vec<(i64, Kind)>,
+    pub known: Vec<Known>,
+    /// Held notifications up to which (by channel) this decision's digest counts.
+    pub digested: Vec<(String, i64)>,
+    /// Old incidents noted until then are counted by this decision's digest.
+    pub old_until: Option<Timestamp>,
+}
+
+/// What the notifier knows of an incident from now on.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub num: i64,
+    pub phase: Phase,
+    pub at: Timestamp,
+    pub due: Option<Timestamp>,
+    pub lead: i64,
+    pub times: u64,
+    pub count: u64,
+    pub critical: bool,
+    pub resolved: bool,
+    pub grown: bool,
+    pub channels: String,
+}
+
+impl Decision {
+    /// A decision about incidents, with nothing decided yet.
+    pub fn about(members: &[Candidate]) -> Self {
+        Self { incidents: members.iter().map(|one| (one.num, one.incident.id.clone())).collect(), ..Self::default() }
+    }
+}
+
+impl Known {
+    /// What is known of a candidate and stays, without a time to look at it again.
+    pub fn as_it_was(one: &Candidate) -> Self {
+        Self {
+            num: one.num,
+            phase: Phase::Told,
+            at: one.told.0,
+            due: None,
+            lead: one.lead,
+            times: one.times,
+            count: one.told.1,
+            critical: one.incident.critical,
+            resolved: one.incident.state == State::Resolved,
+            grown: one.grown,
+            channels: one.channels.clone(),
+        }
+    }
+}
+
+/// A notification that is decided.
+#[derive(Clone, Debug)]
+pub struct NewNotification {
+    pub id: String,
+    /// The same for all channels of one message.
+    pub message: String,
+    pub channel: String,
+    pub kind: Kind,
+    /// Why it is held; `None`: it is to be sent.
+    pub held: Option<String>,
+    /// Whether it counts in the budget.
+    pub counts: bool,
+    pub body: Vec<u8>,
+}
+
+/// A notification that is to be sent now.
+#[derive(Clone, Debug)]
+pub struct ToSend {
+    pub num: i64,
+    pub id: String,
+    pub attempts: u64,
+    pub made: Timestamp,
+    pub body: Vec<u8>,
+}
+
+/// What a digest of a channel would hold.
+#[derive(Clone, Debug)]
+pub struct HeldBack {
+    pub digest: Digest,
+    /// The newest held notification that it counts; 0 where none is.
+    pub upto: i64,
+    /// When the newest of the old incidents was noted.
+    pub old_until: Option<Timestamp>,
+    /// When the first of the old incidents was noted.
+    pub old_since: Option<Timestamp>,
+}
+
+impl Store {
+    /// Looks at what has happened since it was last called: new incidents begin to wait for their message, known ones for the
+    /// word that they changed. Returns whether there is more.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn gather(&mut self, gathering: Gathering, now: Timestamp) -> Result<bool, StoreError> {
+        self.transact(|transaction| gather(transaction, gathering, now))
+    }
+
+    /// Stores a decision, all or nothing.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn decide(&mut self, decision: &Decision, now: Timestamp) -> Result<(), StoreError> {
+        self.transact(|transaction| decide(transaction, decision, now))
+    }
+
+    /// A notification was taken by the other side.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn notification_sent(&mut self, num: i64, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "UPDATE notifications SET status = ?2, sent = ?3, attempts = attempts + 1, error = NULL WHERE num = ?1";
+        self.transact(|transaction| transaction.prepare_cached(sql)?.execute(params![num, Status::Sent as i64, now.nanos()]).map(drop))
+    }
+
+    /// A notification was not taken: it is tried again at `again`, or given up.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn notification_failed(&mut self, num: i64, error: &str, again: Option<Timestamp>) -> Result<(), StoreError> {
+        let status = if again.is_some() { Status::Pending } else { Status::Failed };
+        let sql = "UPDATE notifications SET status = ?2, error = ?3, due = coalesce(?4, due), attempts = attempts + 1 WHERE num = ?1";
+        self.transact(|transaction| {
+            transaction.prepare_cached(sql)?.execute(params![num, status as i64, error, again.map(Timestamp::nanos)]).map(drop)
+        })
+    }
+
+    /// Sends a notification again, under the same id with the same bytes; whether there is one that has bytes.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn resend(&mut self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
+        let sql = "UPDATE notifications SET status = ?2, due = ?3, made = ?3 WHERE id = ?1 AND status != ?4 RETURNING num";
+        self.transact(|transaction| {
+            let held = Status::Held as i64;
+            let sent = transaction.prepare_cached(sql)?.exists(params![id, Status::Pending as i64, now.nanos(), held])?;
+            if sent {
+                about(transaction, now, What::Resent, id, &Word::default())?;
+            }
+            Ok(sent)
+        })
+    }
+}
+
+fn gather(transaction: &Transaction<'_>, gathering: Gathering, now: Timestamp) -> rusqlite::Result<bool> {
+    let (mut anomaly, mut transition): (i64, i64) =
+        transaction.prepare_cached("SELECT anomaly, transition FROM notifier")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // By incident: event time and detection of its newest anomaly, where it has a new one.
+    let mut touched: BTreeMap<i64, Option<(i64, i64)>> = BTreeMap::new();
+    let mut n = 0;
+    {
+        let sql = "SELECT seq, incident, timestamp, detected_at FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let mut statement = transaction.prepare_cached(sql)?;
+        let mut rows = statement.query([anomaly, GATHER_STEP])?;
+        while let Some(row) = rows.next()? {
+            anomaly = row.get(0)?;
+            touched.insert(row.get(1)?, Some((row.get(2)?, row.get(3)?)));
+            n += 1;
+        }
+        let sql = "SELECT num, incident FROM transitions WHERE num > ?1 ORDER BY num LIMIT ?2";
+        let mut statement = transaction.prepare_cached(sql)?;
+        let mut rows = statement.query([transition, GATHER_STEP])?;
+        while let Some(row) = rows.next()? {
+            transition = row.get(0)?;
+            touched.entry(row.get(1)?).or_insert(None);
+            n += 1;
+        }
+    }
+    if n == 0 {
+        return Ok(false);
+    }
+    for (incident, newest) in touched {
+        look_at(transaction, incident, newest, gathering, now)?;
+    }
+    transaction.prepare_cached("UPDATE notifier SET anomaly = ?1, transition = ?2")?.execute([anomaly, transition])?;
+    transaction.prepare_cached("DELETE FROM transitions WHERE num <= ?1")?.execute([transition])?;
+    Ok(n >= GATHER_STEP)
+}
+
+/// What a change of an incident asks for, by how it stands now: so the order in which its changes came does not matter, nor
+/// how many of them were looked at together.
+fn look_at(transaction: &Transaction<'_>, num: i64, newest: Option<(i64, i64)>, gathering: Gathering, now: Timestamp) -> rusqlite::Result<()> {
+    let sql = "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0), h.acknowledged IS NOT NULL, i.count,
+            t.phase, t.critical, t.resolved, t.acknowledged
+        FROM incidents i LEFT JOIN handling h ON h.incident = i.num LEFT JOIN told t ON t.incident = i.num WHERE i.num = ?1";
+    let read = |row: &Row<'_>| {
+        let is: [bool; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
+        let was: Option<i64> = row.get(4)?;
+        let told = was.map(|phase| Ok::<_, rusqlite::Error>((phase, [row.get(5)?, row.get(6)?, row.get(7)?]))).transpose()?;
+        Ok((is, row.get::<_, i64>(3)?, told))
+    };
+    let found = transaction.prepare_cached(sql)?.query_row([num], read).optional()?;
+    let Some(([critical, resolved, acknowledged], count, told)): Option<([bool; 3], i64, Option<(i64, [bool; 3])>)> = found else {
+        return Ok(());
+    };
+    let wait = |kind: Kind| {
+        let sql = "INSERT INTO waiting VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+        transaction.prepare_cached(sql)?.execute(params![num, kind.as_str(), now.plus(gathering.wait).nanos()]).map(drop)
+    };
+    let Some((phase, [was_critical, was_resolved, was_acknowledged])) = told.filter(|(phase, _)| *phase != Phase::Old as i64) else {
+        let Some((timestamp, detected_at)) = newest else { return Ok(()) };
+        let old = gathering.max_age.is_some_and(|max| detected_at.saturating_sub(timestamp) > max);
+        let stale = now.nanos().saturating_sub(detected_at) > STALE;
+        let phase = match (stale, old) {
+            (true, _) => Phase::Quiet,
+            (false, true) => Phase::Old,
+            (false, false) => Phase::Waiting,
+        };
+        // Each anomaly moves the time of an old one: the digest waits until no more come.
+        let sql = "INSERT INTO told VALUES (?1, ?2, ?3, NULL, ?1, 0, ?4, ?5, 0, ?6, 0, '')
+            ON CONFLICT DO UPDATE SET phase = excluded.phase, at = excluded.at, times = 0, critical = excluded.critical, resolved = excluded.resolved";
+        transaction.prepare_cached(sql)?.execute(params![num, phase as i64, now.nanos(), count, critical, resolved])?;
+        return if phase == Phase::Waiting { wait(Kind::Opened) } else { Ok(()) };
+    };
+    let changed = if phase == Phase::Told as i64 {
+        if resolved && !was_resolved {
+            wait(Kind::Resolved)?;
+        }
+        if !resolved && was_resolved {
+            wait(Kind::Reopened)?;
+        }
+        if acknowledged && !was_acknowledged {
+            wait(Kind::Acknowledged)?;
+        }
+        if critical && !was_critical && !resolved {
+            wait(Kind::Escalated)?;
+        }
+        true
+    } else if phase == Phase::Quiet as i64 && critical && !was_critical && !resolved && newest.is_some() {
+        // Another route may take it now.
+        wait(Kind::Opened)?;
+        true
+    } else {
+        false
+    };
+    if changed {
+        let sql = "UPDATE told SET critical = ?2, resolved = ?3, acknowledged = ?4 WHERE incident = ?1";
+        transaction.prepare_cached(sql)?.execute(params![num, critical, resolved, acknowledged])?;
+    }
+    Ok(())
+}
+
+fn decide(transaction: &Transaction<'_>, decision: &Decision, now: Timestamp) -> rusqlite::Result<()> {
+    let mut first = None;
+    for row in &decision.rows {
+        let status = if row.held.is_some() { Status::Held } else { Status::Pending };
+        let sql = "INSERT INTO notifications (id, message, channel, kind, status, attempts, due, made, counts, error, body)
+            VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING RETURNING num";
+        let at = now.nanos();
+        let values = params![row.id, row.message, row.channel, row.kind.as_str(), status as i64, at, row.counts, row.held, row.body];
+        let Some(num) = transaction.prepare_cached(sql)?.query_row(values, |row| row.get::<_, i64>(0)).optional()? else { continue };
+        first = first.or(Some(num));
+        for (_, id) in &decision.incidents {
+            transaction.prepare_cached("INSERT OR IGNORE INTO notified VALUES (?1, ?2)")?.execute(params![num, id])?;
+        }
+    }
+    for (num, kind) in &decision.done {
+        transaction.prepare_cached("DELETE FROM waiting WHERE incident = ?1 AND kind = ?2")?.execute(params![num, kind.as_str()])?;
+    }
+    for known in &decision.known {
+        let Known { num, phase, at, due, lead, times, count, critical, resolved, grown, channels } = known;
+        let sql = "UPDATE told SET phase = ?2, at = ?3, due = ?4, lead = ?5, times = ?6, count = ?7, critical = ?8, resolved = ?9,
+            grown = ?10, channels = ?11 WHERE incident = ?1";
+        transaction.prepare_cached(sql)?.execute(params![
+            num,
+            *phase as i64,
+            at.nanos(),
+            due.map(Timestamp::nanos),
+            lead,
+            *times as i64,
+            *count as i64,
+            critical,
+            resolved,
+            grown,
+            channels
+        ])?;
+    }
+    for (channel, upto) in &decision.digested {
+        let sql = "UPDATE notifications SET digest = ?3 WHERE channel = ?1 AND status = ?4 AND digest IS NULL AND num <= ?2";
+        transaction.prepare_cached(sql)?.execute(params![channel, upto, first.unwrap_or(0), Status::Held as i64])?;
+    }
+    if let Some(until) = decision.old_until {
+        let sql = "UPDATE told SET times = 1 WHERE phase = ?1 AND times = 0 AND at <= ?2";
+        transaction.prepare_cached(sql)?.execute(params![Phase::Old as i64, until.nanos()])?;
+    }
+    Ok(())
+}
+
+impl StoreReader {
+    /// Whether something waits to be gathered.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn has_news(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM anomalies WHERE seq > n.anomaly) OR EXISTS (SELECT 1 FROM transitions WHERE num > n.transition)
+            FROM notifier n";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?))
+    }
+
+    /// Everything that waits, where anything of it is due: what waits at that moment goes into the same messages.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn gathered(&self, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM waiting WHERE due <= ?1)";
+            if !connection.prepare_cached(sql)?.query_row([now.nanos()], |row| row.get::<_, bool>(0))? {
+                return Ok(Vec::new());
+            }
+            let from = format!("(SELECT incident, kind FROM waiting ORDER BY due, incident LIMIT {MESSAGE_INCIDENTS}) w");
+            candidates(connection, &from, "w.kind", "i.start, i.num", now)
+        })
+    }
+
+    /// Known incidents whose time has come: to be told again, or the end of a silence.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn due(&self, now: Timestamp) -> Result<Vec<(Phase, Candidate)>, StoreError> {
+        self.read(|connection| {
+            let at = |phase: Phase, kind: Kind| {
+                let from = format!(
+                    "(SELECT incident FROM told WHERE due <= {} AND phase = {} ORDER BY due LIMIT {MESSAGE_INCIDENTS}) w",
+                    now.nanos(),
+                    phase as i64
+                );
+                let found = candidates(connection, &from, &format!("'{}'", kind.as_str()), "i.start, i.num", now)?;
+                Ok::<_, StoreError>(found.into_iter().map(move |candidate| (phase, candidate)))
+            };
+            Ok(at(Phase::Told, Kind::Repeated)?.chain(at(Phase::Silent, Kind::Opened)?).collect())
+        })
+    }
+
+    /// All incidents that were told in the same message first, that one's first incident before the others.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn led_by(&self, lead: i64, kind: Kind, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
+        self.read(|connection| {
+            let from = format!("(SELECT incident FROM told WHERE lead = {lead} AND phase = {} LIMIT {MESSAGE_INCIDENTS}) w", Phase::Told as i64);
+            candidates(connection, &from, &format!("'{}'", kind.as_str()), "i.num != t.lead, i.start, i.num", now)
+        })
+    }
+
+    /// Incidents that are open and were told on a channel, for one that wants to hear of them as long as they are.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn active_on(&self, channel: &str, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
+        self.read(|connection| {
+            let from = format!("(SELECT incident FROM told WHERE phase = {} AND resolved = 0) w", Phase::Told as i64);
+            let mut active = candidates(connection, &from, &format!("'{}'", Kind::Repeated.as_str()), "i.start, i.num", now)?;
+            active.retain(|candidate| candidate.channels.split(',').any(|name| name == channel));
+            Ok(active)
+        })
+    }
+
+    /// When the notifier must look again, if nothing happens until then.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM waiting UNION ALL SELECT min(due) FROM told WHERE due IS NOT NULL)";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(Timestamp::from_nanos)))
+    }
+
+    /// What a digest of a channel would hold now; `None` where nothing is held back.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn held_back(&self, channel: &str) -> Result<Option<HeldBack>, StoreError> {
+        self.read(|connection| held_back(connection, channel))
+    }
+
+    /// How many messages count in the budget since then, and when the oldest of the newest `n` of them was made.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn counted(&self, since: Timestamp) -> Result<Vec<Timestamp>, StoreError> {
+        let sql = "SELECT min(made) FROM notifications WHERE counts = 1 AND made > ?1 AND status != ?2 GROUP BY message ORDER BY 1 DESC";
+        self.read(|connection| {
+            let read = |row: &Row<'_>| row.get(0).map(Timestamp::from_nanos);
+            Ok(connection.prepare_cached(sql)?.query_map(params![since.nanos(), Status::Held as i64], read)?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// When the newest message of a channel was made that counts in the budget.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn last_made(&self, channel: &str) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT max(made) FROM notifications WHERE channel = ?1 AND counts = 1 AND status != ?2";
+        self.read(|connection| {
+            let read = |row: &Row<'_>| row.get::<_, Option<i64>>(0);
+            Ok(connection.prepare_cached(sql)?.query_row(params![channel, Status::Held as i64], read)?.map(Timestamp::from_nanos))
+        })
+    }
+
+    /// How many notifications are held that no digest has counted.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn held(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM notifications WHERE status = ?1 AND digest IS NULL";
+        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([Status::Held as i64], |row| row.get::<_, i64>(0))? as u64))
+    }
+
+    /// The next notification of a channel that is due, and otherwise when one will be.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn to_send(&self, channel: &str, now: Timestamp) -> Result<Result<ToSend, Option<Timestamp>>, StoreError> {
+        let sql = "SELECT num, id, attempts, made, body, due FROM notifications WHERE status = ?1 AND channel = ?2 ORDER BY due, num LIMIT 1";
+        self.read(|connection| {
+            let read = |row: &Row<'_>| {
+                let (attempts, made) = (row.get::<_, i64>(2)? as u64, Timestamp::from_nanos(row.get(3)?));
+                Ok((ToSend { num: row.get(0)?, id: row.get(1)?, attempts, made, body: row.get(4)? }, Timestamp::from_nanos(row.get(5)?)))
+            };
+            let found = connection.prepare_cached(sql)?.query_row(params![Status::Pending as i64, channel], read).optional()?;
+            Ok(match found {
+                Some((to_send, due)) if due <= now => Ok(to_send),
+                other => Err(other.map(|(_, due)| due)),
+            })
+        })
+    }
+
+    /// Notifications, newest first.
+    ///
+    /// # Errors
+    /// A cursor that is none, or SQLite's own.
+    pub fn notifications(&self, status: Option<Status>, cursor: Option<&str>, limit: usize) -> Result<Page<Notification>, StoreError> {
+        let before = cursor.map(parse_cursor).transpose()?.map_or(i64::MAX, |num| num as i64);
+        self.read(|connection| {
+            let sql = format!("{NOTIFICATION} WHERE n.num < ?1 AND (?2 IS NULL OR n.status = ?2) ORDER BY n.num DESC LIMIT ?3");
+            let values = params![before, status.map(|status| status as i64), limit as i64 + 1];
+            let mut items: Vec<_> = connection.prepare_cached(&sql)?.query_map(values, notification)?.collect::<Result<_, _>>()?;
+            let more = items.len() > limit;
+            items.truncate(limit);
+            for item in &mut items {
+                item.incidents = incidents_of(connection, item.num)?;
+            }
+            let next = items.last().filter(|_| more).map(|last| last.num.to_string());
+            Ok(Page { items, next })
+        })
+    }
+
+    /// One notification.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn notification(&self, id: &str) -> Result<Option<Notification>, StoreError> {
+        self.read(|connection| {
+            let found = connection.prepare_cached(&format!("{NOTIFICATION} WHERE n.id = ?1"))?.query_row([id], notification).optional()?;
+            let Some(mut found) = found else { return Ok(None) };
+            found.incidents = incidents_of(connection, found.num)?;
+            Ok(Some(found))
+        })
+    }
+}
+
+const NOTIFICATION: &str = "SELECT n.num, n.id, n.channel, n.kind, n.status, n.attempts, n.error, n.made, n.sent FROM notifications n";
+
+fn notification(row: &Row<'_>) -> rusqlite::Result<Notification> {
+    Ok(Notification {
+        num: row.get(0)?,
+        id: row.get(1)?,
+        channel: row.get(2)?,
+        kind: row.get(3)?,
+        incidents: Vec::new(),
+        status: Status::from_number(row.get(4)?),
+        attempts: row.get::<_, i64>(5)? as u64,
+        error: row.get(6)?,
+        made: Timestamp::from_nanos(row.get(7)?),
+        sent: row.get::<_, Option<i64>>(8)?.map(Timestamp::from_nanos),
+    })
+}
+
+fn incidents_of(connection: &Connection, num: i64) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT incident FROM notified WHERE notification = ?1 LIMIT ?2";
+    connection.prepare_cached(sql)?.query_map([num, MESSAGE_INCIDENTS], |row| row.get(0))?.collect()
+}
+
+/// The notifications of an incident, oldest first.
+pub(super) fn of_incident(connection: &Connection, id: &str) -> rusqlite::Result<Vec<Notification>> {
+    let sql = format!("{NOTIFICATION} WHERE n.num IN (SELECT notification FROM notified WHERE incident = ?1) ORDER BY n.num");
+    let mut items: Vec<Notification> = connection.prepare_cached(&sql)?.query_map([id], notification)?.collect::<Result<_, _>>()?;
+    for item in &mut items {
+        item.incidents = incidents_of(connection, item.num)?;
+    }
+    Ok(items)
+}
+
+/// Incidents in a table `w` of numbers, with what is known of them.
+fn candidates(connection: &Connection, from: &str, kind: &str, order: &str, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
+    let silences = silences(connection, now)?;
+    let sql = format!(
+        "SELECT {COLUMNS}, {kind}, t.lead, t.times, t.at, t.count, t.grown, t.channels FROM {from}
+        JOIN incidents i ON i.num = w.incident JOIN told t ON t.incident = i.num {TABLES} ORDER BY {order}"
+    );
+    let read = |row: &Row<'_>| {
+        let name: String = row.get(17)?;
+        let one = incident(row, &silences, now)?;
+        let labels = labels_of(&one.labels);
+        let told = (Timestamp::from_nanos(row.get(20)?), row.get::<_, i64>(21)? as u64);
+        let (num, lead, times) = (row.get(10)?, row.get(18)?, row.get::<_, i64>(19)? as u64);
+        let (grown, channels) = (row.get(22)?, row.get(23)?);
+        Ok(Kind::named(&name).map(|kind| Candidate { num, kind, incident: one, labels, lead, times, told, grown, channels }))
+    };
+    let found: Vec<Option<Candidate>> = connection.prepare_cached(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn held_back(connection: &Connection, channel: &str) -> Result<Option<HeldBack>, StoreError> {
+    let (held, old) = (Status::Held as i64, Phase::Old as i64);
+    let sql = "SELECT max(num), min(made) FROM notifications WHERE channel = ?1 AND status = ?2 AND digest IS NULL";
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let (upto, made): (Option<i64>, Option<i64>) = connection.prepare_cached(sql)?.query_row(params![channel, held], read)?;
+    let sql = "SELECT max(at), min(at) FROM told WHERE phase = ?1 AND times = 0";
+    let (old_until, old_since): (Option<i64>, Option<i64>) = connection.prepare_cached(sql)?.query_row([old], read)?;
+    let Some(since) = made.into_iter().chain(old_since).min() else { return Ok(None) };
+    let counted = "SELECT num FROM incidents WHERE id IN (SELECT d.incident FROM notified d JOIN notifications n ON n.num = d.notification
+            WHERE n.channel = ?1 AND n.status = ?2 AND n.digest IS NULL)
+        UNION SELECT incident FROM told WHERE phase = ?3 AND times = 0";
+    let sql = format!(
+        "SELECT s.name, count(*) AS n, sum(i.count), max(i.critical) FROM incidents i JOIN series s ON s.num = i.series
+        WHERE i.num IN ({counted}) GROUP BY i.series ORDER BY max(i.critical) DESC, max(i.strength) DESC, sum(i.count) DESC LIMIT ?4"
+    );
+    let read = |row: &Row<'_>| {
+        let (incidents, anomalies) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
+        Ok(Worst { series: row.get(0)?, incidents, anomalies, critical: row.get(3)? })
+    };
+    let series = connection.prepare_cached(&sql)?.query_map(params![channel, held, old, WORST], read)?.collect::<Result<_, _>>()?;
+    let sql = format!(
+        "SELECT count(*), coalesce(sum(i.count), 0), count(DISTINCT i.series), coalesce(sum(i.num IN (SELECT incident FROM told
+            WHERE phase = ?3 AND times = 0)), 0) FROM incidents i WHERE i.num IN ({counted})"
+    );
+    let read = |row: &Row<'_>| Ok([0, 1, 2, 3].map(|i| row.get::<_, i64>(i).unwrap_or(0) as u64));
+    let [incidents, anomalies, n_series, old] = connection.prepare_cached(&sql)?.query_row(params![channel, held, old], read)?;
+    if incidents == 0 {
+        return Ok(None);
+    }
+    let digest = Digest { since: Timestamp::from_nanos(since), incidents, anomalies, old, series, n_series };
+    let stamp = |nanos: Option<i64>| nanos.map(Timestamp::from_nanos);
+    Ok(Some(HeldBack { digest, upto: upto.unwrap_or(0), old_until: stamp(old_until), old_since: stamp(old_since) }))
+}
