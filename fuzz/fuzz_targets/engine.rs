@@ -50,6 +50,7 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!(sharded.anomalies, out.anomalies);
     assert_eq!(sharded.points, out.points);
+    assert_eq!((&sharded.resolved, engine.open_incidents()), (&out.resolved, plain.open_incidents()));
     assert_eq!((engine.digest(), engine.totals()), (plain.digest(), plain.totals()));
     if let Some(chunks) = whole {
         let mut restored = restore(chunks, shards[1]);
@@ -61,6 +62,8 @@ fuzz_target!(|data: &[u8]| {
         rest.points.retain(|point| point.position.frame > stored);
         rest.anomalies.retain(|anomaly| anomaly.position.frame > stored);
         assert!(rest.points.iter().eq(out.points.iter().filter(|point| point.position.frame > stored)));
+        rest.resolved.retain(|resolved| resolved.position.frame > stored);
+        assert!(rest.resolved.iter().eq(out.resolved.iter().filter(|resolved| resolved.position.frame > stored)));
         assert!(rest.anomalies.iter().eq(out.anomalies.iter().filter(|anomaly| anomaly.position.frame > stored)));
         assert_eq!((restored.digest(), restored.totals()), (plain.digest(), plain.totals()));
     }

@@ -8,7 +8,11 @@
 //! Each chunk holds the last frame that was applied when it was taken. A recovery replays from the head's frame; a series
 //! skips the frames that its chunk has seen, the totals those that the tail has. Results at frames up to the tail's are
 //! in the store already (P has passed them), so the caller drops them. A series that was forgotten before its chunk was
-//! taken is rebuilt in part and forgotten again by the replay.
+//! taken is rebuilt in part and forgotten again by the replay. One that has left memory because it was idle would not be:
+//! in part, it may have an incident that never was, and is not idle while that is open. So where such a series had an
+//! arrival since the head, which takes a checkpoint that lasts longer than `SERIES_IDLE_SECONDS`, the checkpoint begins anew.
+//!
+//! Version 2 tells resolved incidents from open ones; in version 1, which is still read, each is open.
 
 use crate::config::EngineConfig;
 use crate::engine::{Engine, shard_of, source_bytes};
@@ -21,13 +25,16 @@ use crate::varint::{DecodeError, put_bytes, put_varint, take_array, take_str, ta
 const HEAD: u8 = 1;
 const SERIES: u8 = 2;
 const TAIL: u8 = 3;
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+const VERSIONS_READ: std::ops::RangeInclusive<u8> = 1..=VERSION;
 
 /// How far the writing of a checkpoint has come.
 #[derive(Clone, Debug)]
 pub struct CheckpointCursor {
     stage: Stage,
     config: EngineConfig,
+    /// The engine's time of arrival at the head.
+    clock: Timestamp,
     lowest: u64,
 }
 
@@ -49,23 +56,26 @@ impl CheckpointCursor {
 impl Engine {
     /// Begins a checkpoint at the frame applied last.
     pub fn begin_checkpoint(&self) -> CheckpointCursor {
-        CheckpointCursor { stage: Stage::Head, config: self.config.clone(), lowest: self.applied }
+        CheckpointCursor { stage: Stage::Head, config: self.config.clone(), clock: self.clock, lowest: self.applied }
     }
 
     /// Writes the next chunk, of about `max_bytes` and at least one series, into `out`; frames may be applied between one and the next. `None`
-    /// when the checkpoint is whole. A checkpoint during which the configuration changed begins anew: `Err`.
+    /// when the checkpoint is whole. A checkpoint during which the configuration changed, or a series came and was let go,
+    /// begins anew: `Err`.
     ///
     /// # Errors
     /// [`Stale`]: drop what was written and begin again.
     pub fn next_chunk(&self, cursor: &mut CheckpointCursor, max_bytes: usize, out: &mut Vec<u8>) -> Result<Option<()>, Stale> {
-        if cursor.config != self.config || self.recovering > 0 {
+        // What was let go before the head had come before it, too: at its clock or later, only what came behind it.
+        let let_go = cursor.stage != Stage::Head && self.let_go >= Some(cursor.clock);
+        if cursor.config != self.config || let_go || self.recovering > 0 {
             return Err(Stale);
         }
         out.clear();
         cursor.stage = match cursor.stage {
             Stage::Head => {
                 self.write_head(out);
-                cursor.lowest = self.applied;
+                (cursor.lowest, cursor.clock) = (self.applied, self.clock);
                 Stage::Series { shard: 0, place: 0 }
             }
             Stage::Series { shard, place } => self.write_series(shard, place, max_bytes, out),
@@ -151,7 +161,8 @@ impl Engine {
     }
 
     fn from_head(mut head: &[u8], n_shards: usize) -> Result<Self, DecodeError> {
-        if take_array::<2>(&mut head)? != [HEAD, VERSION] {
+        let [kind, version] = take_array(&mut head)?;
+        if kind != HEAD || !VERSIONS_READ.contains(&version) {
             return Err(undecodable("a checkpoint of another version"));
         }
         let applied = take_varint(&mut head)?;
@@ -221,7 +232,7 @@ impl Engine {
     }
 }
 
-/// The configuration changed while a checkpoint was written.
+/// The configuration changed while a checkpoint was written, or a series came and was let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the configuration changed while the checkpoint was written")]
+#[error("the configuration changed, or a series came and was let go, while the checkpoint was written")]
 pub struct Stale;

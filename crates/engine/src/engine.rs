@@ -34,6 +34,8 @@ pub struct Engine {
     /// The latest time of arrival.
     pub(crate) clock: Timestamp,
     swept: Timestamp,
+    /// The latest arrival of a series that was idle and has left memory.
+    pub(crate) let_go: Option<Timestamp>,
     /// The last frame applied.
     pub(crate) applied: u64,
     /// The frame up to which a checkpoint has counted and restored; 0 outside a recovery.
@@ -75,6 +77,7 @@ impl Engine {
             totals: Totals::default(),
             clock: Timestamp::default(),
             swept: Timestamp::default(),
+            let_go: None,
             applied: 0,
             recovering: 0,
             keep_points: false,
@@ -112,10 +115,15 @@ impl Engine {
                     let mut idle = Vec::new();
                     self.shards.iter_mut().for_each(|shard| shard.configure(&config, frame.number, self.clock, &mut idle));
                     // As of the frame before: behind this record, the same frame may name them anew.
-                    out.idle.extend(idle.into_iter().map(|hash| (frame.number.saturating_sub(1), hash)));
+                    self.let_go(idle, frame.number.saturating_sub(1), &mut out.idle);
                     self.config = config;
                 }
-                RecordRef::Tick => {}
+                RecordRef::Tick => {
+                    let before = out.resolved.len();
+                    self.shards.iter_mut().for_each(|shard| shard.tick(at, self.clock, &mut out.resolved));
+                    // Places say which shard a series is in: they must not show.
+                    out.resolved[before..].sort_unstable_by_key(|resolved| resolved.incident);
+                }
             }
         }
         self.applied = frame.number;
@@ -145,7 +153,7 @@ impl Engine {
         let merged = parts.len() > 1;
         let mut outcome =
             BatchOutcome { first, rows: batch.n_rows, origin: batch.origin.to_owned(), redelivered, ..BatchOutcome::default() };
-        let (anomalies, points) = (out.anomalies.len(), out.points.len());
+        let (anomalies, points, resolved) = (out.anomalies.len(), out.points.len(), out.resolved.len());
         for part in &mut parts {
             outcome.duplicates += part.duplicates;
             outcome.late += part.late;
@@ -154,10 +162,12 @@ impl Engine {
             outcome.series.append(&mut part.series);
             out.anomalies.append(&mut part.anomalies);
             out.points.append(&mut part.points);
+            out.resolved.append(&mut part.resolved);
         }
         if merged {
             out.anomalies[anomalies..].sort_unstable_by_key(|anomaly| anomaly.position);
             out.points[points..].sort_unstable_by_key(|point| point.position);
+            out.resolved[resolved..].sort_unstable_by_key(|resolved| resolved.position);
             outcome.series.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         }
         if first.frame > self.recovering {
@@ -214,9 +224,15 @@ impl Engine {
         let clock = self.clock;
         let mut swept = Vec::new();
         self.shards.iter_mut().for_each(|shard| shard.sweep(clock, &mut swept));
-        idle.extend(swept.into_iter().map(|hash| (self.applied, hash)));
+        self.let_go(swept, self.applied, idle);
         self.sources.retain(|origin, (_, at)| !forgets(origin, *at, clock));
         self.source_bytes = self.sources.keys().map(|origin| source_bytes(origin)).sum();
+    }
+
+    /// Tells of series that have left memory after a frame, and remembers how late the last of them had come.
+    fn let_go(&mut self, left: Vec<(SeriesHash, Timestamp)>, frame: u64, idle: &mut Vec<(u64, SeriesHash)>) {
+        self.let_go = self.let_go.max(left.iter().map(|&(_, arrival)| arrival).max());
+        idle.extend(left.into_iter().map(|(hash, _)| (frame, hash)));
     }
 
     /// The last frame applied.
@@ -237,6 +253,11 @@ impl Engine {
     /// Number of series known.
     pub fn series_len(&self) -> usize {
         self.shards.iter().map(Shard::len).sum()
+    }
+
+    /// Number of incidents that are not resolved, at most one a series: while there are any, ticks are needed.
+    pub fn open_incidents(&self) -> usize {
+        self.shards.iter().map(Shard::open_incidents).sum()
     }
 
     /// Bytes that all state takes.

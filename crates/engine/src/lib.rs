@@ -35,7 +35,7 @@ pub use config::{ConfigFault, EngineConfig, Rule, Settings};
 pub use engine::{Engine, ScanCursor, SeriesInfo};
 pub use event::{Event, MAX_NAME_BYTES, is_metric};
 pub use glob::Glob;
-pub use outputs::{BatchOutcome, Outputs, SeriesOutcome, Totals};
+pub use outputs::{BatchOutcome, Outputs, Resolved, SeriesOutcome, Totals};
 pub use rejection::{Code, LISTED_ERRORS, Rejected, Report};
 pub use series_key::{MAX_LABELS, SeriesHash, SeriesKey};
 pub use timestamp::{NANOS, Timestamp};

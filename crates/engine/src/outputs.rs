@@ -12,6 +12,9 @@ pub struct Outputs {
     pub anomalies: Vec<Anomaly>,
     /// Every event but the duplicates, where the engine keeps points.
     pub points: Vec<Point>,
+    /// Incidents that are over, within a position by incident. At the position of an anomaly it is the incident before that
+    /// anomaly's.
+    pub resolved: Vec<Resolved>,
     /// What became of each batch.
     pub batches: Vec<BatchOutcome>,
     /// Series that `DELETE /series` has forgotten.
@@ -25,10 +28,23 @@ impl Outputs {
     pub fn clear(&mut self) {
         self.anomalies.clear();
         self.points.clear();
+        self.resolved.clear();
         self.batches.clear();
         self.forgotten.clear();
         self.idle.clear();
     }
+}
+
+/// An incident that is over: its series was quiet for a window, or a later incident has begun. An anomaly within the window
+/// of its last one may open it again, under the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The tick that found its series quiet, or the anomaly that began the later incident.
+    pub position: Position,
+    /// Its id.
+    pub incident: u128,
+    /// Its series.
+    pub series: SeriesHash,
 }
 
 /// What became of the rows of one batch.

@@ -10,7 +10,7 @@ use crate::frame::Row;
 use crate::series_key::SeriesKey;
 use crate::timestamp::Timestamp;
 use crate::varint::{DecodeError, put_bytes, put_varint, take_array, take_bytes, take_varint, undecodable};
-use crate::window::{bounds, is_late};
+use crate::window::{bounds, is_late, is_quiet};
 
 /// One series. Memory: 320 bytes, its name, and what window and detector hold.
 ///
@@ -44,7 +44,7 @@ const _: () = assert!(size_of::<Option<Series>>() == 320, "docstrings and the pa
 #[derive(Debug, Default)]
 struct Rare {
     seen: SeenIds,
-    incident: Option<OpenIncident>,
+    incident: Option<Incident>,
 }
 
 impl Rare {
@@ -53,13 +53,20 @@ impl Rare {
     }
 }
 
-/// The incident that the next anomaly may join.
+/// The newest incident: the next anomaly may join it, resolved or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OpenIncident {
+struct Incident {
     id: u128,
     /// Its newest anomaly in event time.
     last: Timestamp,
+    /// Told as over.
+    resolved: bool,
 }
+
+/// How a checkpoint says what is known of an incident.
+const NO_INCIDENT: u8 = 0;
+const OPEN: u8 = 1;
+const RESOLVED: u8 = 2;
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug)]
@@ -91,9 +98,15 @@ impl Series {
         }
     }
 
-    /// Whether it has been without an arrival for so long that it counts as forgotten at `arrival`.
+    /// Whether it has been without an arrival for so long that it counts as forgotten at `arrival`. Not while an incident is
+    /// open: it would never be told as over.
     pub(crate) fn is_idle(&self, arrival: Timestamp, limits: &Limits) -> bool {
-        arrival.since(self.last_arrival) > limits.idle
+        arrival.since(self.last_arrival) > limits.idle && !self.has_open_incident()
+    }
+
+    /// Whether it has an incident that is not resolved.
+    pub(crate) fn has_open_incident(&self) -> bool {
+        self.rare.as_ref().and_then(|rare| rare.incident).is_some_and(|incident| !incident.resolved)
     }
 
     /// Has fetched what [`Series::push`] will read; see [`Window::prefetch`].
@@ -139,22 +152,36 @@ impl Series {
         (Outcome::Judged(judgement), evicted)
     }
 
-    /// The incident of an anomaly at `at`: the open one while it is within the window of its last anomaly, else a new one
-    /// that takes its id from the anomaly.
-    pub(crate) fn incident_of(&mut self, anomaly: u128, at: Timestamp, span: i64) -> u128 {
+    /// The incident of an anomaly at `at`: the newest one within the window of its last anomaly, which opens it again where
+    /// it was resolved; else a new one that takes its id from the anomaly. With it the one that was open until then, if
+    /// another has begun.
+    pub(crate) fn incident_of(&mut self, anomaly: u128, at: Timestamp, span: i64) -> (u128, Option<u128>) {
         let rare = self.rare.get_or_insert_default();
         self.rare_bytes = rare.bytes();
         match &mut rare.incident {
-            Some(open) if at.since(open.last) <= span => {
-                open.last = open.last.max(at);
-                open.id
+            Some(newest) if at.since(newest.last) <= span => {
+                newest.last = newest.last.max(at);
+                newest.resolved = false;
+                (newest.id, None)
             }
             incident => {
                 let id = incident_id(anomaly);
-                *incident = Some(OpenIncident { id, last: at });
-                id
+                let before = incident.replace(Incident { id, last: at, resolved: false });
+                (id, before.filter(|before| !before.resolved).map(|before| before.id))
             }
         }
+    }
+
+    /// Resolves its incident where one is open and, at a time of arrival, the series has been quiet for a window of `span`;
+    /// returns which.
+    pub(crate) fn resolve_if_quiet(&mut self, arrival: Timestamp, span: i64) -> Option<u128> {
+        let since_arrival = arrival.since(self.last_arrival);
+        let open = self.rare.as_mut()?.incident.as_mut().filter(|incident| !incident.resolved)?;
+        if !is_quiet(open.last, self.newest.0, since_arrival, span) {
+            return None;
+        }
+        open.resolved = true;
+        Some(open.id)
     }
 
     /// Takes new settings: samples, ordinals and ids stay; a detector whose parameters changed starts afresh from them.
@@ -194,10 +221,13 @@ impl Series {
         let none = Rare::default();
         let rare = self.rare.as_deref().unwrap_or(&none);
         rare.seen.encode(out);
-        out.push(u8::from(rare.incident.is_some()));
-        if let Some(open) = rare.incident {
-            out.extend_from_slice(&open.id.to_le_bytes());
-            out.extend_from_slice(&open.last.nanos().to_le_bytes());
+        match rare.incident {
+            None => out.push(NO_INCIDENT),
+            Some(Incident { id, last, resolved }) => {
+                out.push(if resolved { RESOLVED } else { OPEN });
+                out.extend_from_slice(&id.to_le_bytes());
+                out.extend_from_slice(&last.nanos().to_le_bytes());
+            }
         }
         self.window.encode(out);
         self.detector.encode(out);
@@ -213,10 +243,11 @@ impl Series {
         let cadence = Cadence::decode(from)?;
         let seen = SeenIds::decode(from)?;
         let incident = match take_array::<1>(from)?[0] {
-            0 => None,
-            1 => {
+            NO_INCIDENT => None,
+            state @ (OPEN | RESOLVED) => {
                 let id = u128::from_le_bytes(take_array(from)?);
-                Some(OpenIncident { id, last: Timestamp::from_nanos(i64::from_le_bytes(take_array(from)?)) })
+                let last = Timestamp::from_nanos(i64::from_le_bytes(take_array(from)?));
+                Some(Incident { id, last, resolved: state == RESOLVED })
             }
             _ => return Err(undecodable("an incident")),
         };

@@ -1,11 +1,13 @@
 //! A shard: the one owner of its series.
 
+use std::collections::BTreeSet;
+
 use anomaly_detect::{Judgement, Verdict as Judged};
 
 use crate::anomaly::{Anomaly, Point, Verdict, anomaly_id};
 use crate::config::{EngineConfig, Limits, Settings};
 use crate::frame::{BatchRef, Position, Row};
-use crate::outputs::SeriesOutcome;
+use crate::outputs::{Resolved, SeriesOutcome};
 use crate::series::{Outcome, Series};
 use crate::series_key::{SeriesHash, SeriesKey};
 use crate::slab::Slab;
@@ -19,6 +21,8 @@ pub(crate) struct Shard {
     /// Settings by rule; 0 is without one.
     table: Vec<Settings>,
     limits: Limits,
+    /// The places of series with an open incident: a tick looks at no others.
+    open: BTreeSet<u32>,
     /// Bytes of all series; the slab's own come on top.
     series_bytes: usize,
     recovery: Option<Recovery>,
@@ -52,6 +56,7 @@ pub(crate) struct Delivery<'a> {
 pub(crate) struct ShardOutputs {
     pub(crate) anomalies: Vec<Anomaly>,
     pub(crate) points: Vec<Point>,
+    pub(crate) resolved: Vec<Resolved>,
     pub(crate) duplicates: u32,
     pub(crate) late: u32,
     pub(crate) evicted_ids: u32,
@@ -79,7 +84,14 @@ const NOT_JUDGED: Judgement = Judgement {
 
 impl Shard {
     pub(crate) fn new(config: &EngineConfig) -> Self {
-        Self { slab: Slab::default(), table: config.table(), limits: config.limits(), series_bytes: 0, recovery: None }
+        Self {
+            slab: Slab::default(),
+            table: config.table(),
+            limits: config.limits(),
+            open: BTreeSet::new(),
+            series_bytes: 0,
+            recovery: None,
+        }
     }
 
     pub(crate) fn apply(&mut self, delivery: &Delivery<'_>, config: &EngineConfig, out: &mut ShardOutputs) {
@@ -175,11 +187,32 @@ impl Shard {
                 judgement,
             });
         }
-        if verdict == Verdict::Anomaly {
-            out.anomalies.extend(anomaly(series, settings, row, judgement, position, delivery));
+        if verdict == Verdict::Anomaly
+            && let Some((anomaly, superseded)) = anomaly(series, settings, row, judgement, position, delivery)
+        {
+            let series = delivery.batch.series[row.series as usize].hash;
+            out.resolved.extend(superseded.map(|incident| Resolved { position, incident, series }));
+            out.anomalies.push(anomaly);
+            self.open.insert(place);
         }
         self.series_bytes = self.series_bytes + series.bytes() - before;
         taken
+    }
+
+    /// A tick at a position, which arrived at `arrival`: resolves the incidents whose series have been quiet for a window.
+    pub(crate) fn tick(&mut self, position: Position, arrival: Timestamp, resolved: &mut Vec<Resolved>) {
+        let mut open = std::mem::take(&mut self.open);
+        open.retain(|&place| {
+            if self.seen_until(place) >= position.frame {
+                return true;
+            }
+            let Some(series) = self.slab.get_mut(place) else { return false };
+            let span = self.table[series.rule as usize].shape.span;
+            let Some(incident) = series.resolve_if_quiet(arrival, span) else { return true };
+            resolved.push(Resolved { position, incident, series: series.key.hash() });
+            false
+        });
+        self.open = open;
     }
 
     /// `DELETE /series` at a frame; returns whether the series was known.
@@ -191,8 +224,9 @@ impl Shard {
     }
 
     /// Takes a new configuration, recorded at `frame`, which arrived at `arrival`. Series that are idle by the old one go into
-    /// `idle`: the new one may be more patient, and must not bring back what a sweep may or may not have found before.
-    pub(crate) fn configure(&mut self, config: &EngineConfig, frame: u64, arrival: Timestamp, idle: &mut Vec<SeriesHash>) {
+    /// `idle`, each with its last arrival: the new one may be more patient, and must not bring back what a sweep may or may not
+    /// have found before.
+    pub(crate) fn configure(&mut self, config: &EngineConfig, frame: u64, arrival: Timestamp, idle: &mut Vec<(SeriesHash, Timestamp)>) {
         let table = config.table();
         for place in 0..self.slab.places() {
             if self.seen_until(place) >= frame {
@@ -200,7 +234,7 @@ impl Shard {
             }
             let Some(series) = self.slab.get_mut(place) else { continue };
             if series.is_idle(arrival, &self.limits) {
-                idle.push(series.key.hash());
+                idle.push((series.key.hash(), series.last_arrival));
                 self.remove(place);
                 continue;
             }
@@ -213,11 +247,12 @@ impl Shard {
         self.limits = config.limits();
     }
 
-    /// Lets go of the series that are idle at `arrival`. It changes no result: an event for one of them would begin it anew.
-    pub(crate) fn sweep(&mut self, arrival: Timestamp, idle: &mut Vec<SeriesHash>) {
+    /// Lets go of the series that are idle at `arrival`; they go into `idle`, each with its last arrival. It changes no
+    /// result: an event for one of them would begin it anew.
+    pub(crate) fn sweep(&mut self, arrival: Timestamp, idle: &mut Vec<(SeriesHash, Timestamp)>) {
         for place in 0..self.slab.places() {
             if let Some(series) = self.slab.get(place).filter(|series| series.is_idle(arrival, &self.limits)) {
-                idle.push(series.key.hash());
+                idle.push((series.key.hash(), series.last_arrival));
                 self.remove(place);
             }
         }
@@ -225,6 +260,7 @@ impl Shard {
 
     fn remove(&mut self, place: u32) -> bool {
         let removed = self.slab.remove(place);
+        self.open.remove(&place);
         self.series_bytes -= removed.as_ref().map_or(0, Series::bytes);
         removed.is_some()
     }
@@ -247,8 +283,14 @@ impl Shard {
         self.slab.len()
     }
 
+    /// Number of series with an open incident.
+    pub(crate) fn open_incidents(&self) -> usize {
+        self.open.len()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
-        self.series_bytes + self.slab.bytes()
+        // Nodes of a tree are two thirds full.
+        self.series_bytes + self.slab.bytes() + self.open.len() * size_of::<u32>() * 3 / 2
     }
 
     /// The frame up to which the series at a place has seen everything; 0 outside a recovery.
@@ -272,7 +314,12 @@ impl Shard {
         }
         let recovery = self.recovery.as_mut().ok_or(undecodable("a series outside a recovery"))?;
         self.series_bytes += series.bytes();
-        let end = self.slab.insert(series) + 1;
+        let is_open = series.has_open_incident();
+        let place = self.slab.insert(series);
+        if is_open {
+            self.open.insert(place);
+        }
+        let end = place + 1;
         match recovery.chunks.last_mut() {
             Some(last) if last.1 == frame => last.0 = end,
             _ => recovery.chunks.push((end, frame)),
@@ -287,7 +334,7 @@ impl Shard {
     }
 }
 
-/// The anomaly that a row is, as judged.
+/// The anomaly that a row is, as judged; and the incident that was open until its own began, if one was.
 #[cold]
 fn anomaly(
     series: &mut Series,
@@ -296,10 +343,11 @@ fn anomaly(
     judgement: &Judgement,
     position: Position,
     delivery: &Delivery<'_>,
-) -> Option<Anomaly> {
+) -> Option<(Anomaly, Option<u128>)> {
     let severity = judgement.severity(&settings.params)?;
     let id = anomaly_id(&series.key, series.first, series.ordinal, row.timestamp, row.value, settings);
-    Some(Anomaly {
+    let (incident, superseded) = series.incident_of(id, row.timestamp, settings.shape.span);
+    let anomaly = Anomaly {
         position,
         id,
         key: series.key.clone(),
@@ -310,9 +358,10 @@ fn anomaly(
         severity,
         meta: row.meta.map(str::to_owned),
         event_id: row.id.map(str::to_owned).or_else(|| row.made_id.then(|| position.made_id())),
-        incident: series.incident_of(id, row.timestamp, settings.shape.span),
+        incident,
         source: delivery.batch.origin.to_owned(),
-    })
+    };
+    Some((anomaly, superseded))
 }
 
 /// Walks ahead of the row that is judged, and has fetched what its series holds, which is seldom in a cache: first the series,

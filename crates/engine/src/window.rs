@@ -16,6 +16,13 @@ pub(crate) fn is_late(at: Timestamp, newest: Timestamp, lateness: i64) -> bool {
     newest.since(at) > lateness
 }
 
+/// Whether a series whose last anomaly was at `last` has been quiet for longer than a window, `since_arrival` after its last
+/// record arrived. Its newest event says how far its own time has come, and its silence since then how much further: one
+/// rule for a source that goes on without anomalies, one that has fallen silent, and a file of last year.
+pub(crate) fn is_quiet(last: Timestamp, newest: Timestamp, since_arrival: i64, span: i64) -> bool {
+    newest.plus(since_arrival).since(last) > span
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,6 +31,14 @@ mod tests {
     fn the_window_is_open_at_its_old_end() {
         let bounds = bounds(Timestamp::from_nanos(1000), 300);
         assert_eq!((bounds.after, bounds.upto), (700, 1000));
+    }
+
+    #[test]
+    fn a_series_is_quiet_after_more_than_a_window_whether_it_goes_on_or_not() {
+        let at = Timestamp::from_nanos;
+        assert!(!is_quiet(at(100), at(100), 300, 300) && is_quiet(at(100), at(100), 301, 300), "silent");
+        assert!(!is_quiet(at(100), at(400), 0, 300) && is_quiet(at(100), at(401), 0, 300), "going on");
+        assert!(is_quiet(at(100), at(350), 51, 300), "some of both");
     }
 
     #[test]

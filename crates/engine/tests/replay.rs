@@ -1,8 +1,10 @@
-//! One recorded log, replayed in every way in which it might be: the same anomalies, ids and order each time.
+//! One recorded log, replayed in every way in which it might be: the same anomalies, resolved incidents, ids and order each time.
 
 #![allow(clippy::unwrap_used, reason = "a test says by its line what failed")]
 
-use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record};
+use std::collections::{HashMap, HashSet};
+
+use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef};
 use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
 
 /// What happened, before it was cut into frames.
@@ -17,6 +19,8 @@ enum Happening {
     Configure(EngineConfig),
     /// So many seconds pass.
     Pause(i64),
+    /// So many seconds pass, and a tick comes.
+    Tick(i64),
 }
 
 /// A small generator, so that every run sees the same numbers.
@@ -38,6 +42,9 @@ impl Lcg {
 }
 
 const SERIES: usize = 23;
+const EVENTS: usize = 18_000;
+/// No other record is between the events from here on.
+const PLAIN_FROM: usize = 12_000;
 
 fn config(threshold: f64) -> EngineConfig {
     let percentile = Rule { metric: Some("m1*".into()), detector: Some(anomaly_engine::DetectorKind::Percentile), ..Rule::default() };
@@ -45,26 +52,36 @@ fn config(threshold: f64) -> EngineConfig {
     EngineConfig { threshold, series_idle_seconds: 1000.0, rules: vec![percentile, panes], ..EngineConfig::default() }
 }
 
-/// Twenty-three series with spikes, disorder, late events, repeated ids, a deletion, new thresholds and an idle time.
+/// Twenty-three series with spikes, disorder, late events, repeated ids, a deletion, new thresholds and an idle time; ticks
+/// all along, some soon behind an anomaly, some so much later that what is open resolves. At the end thousands of events
+/// without a record between them, so that batches may be large enough for threads.
 fn recorded() -> Vec<Happening> {
     let (mut rng, mut log) = (Lcg(7), Vec::new());
     let mut now = 0.0;
-    for i in 0..12_000 {
+    for i in 0..EVENTS {
         now += rng.unit();
         let series = rng.below(SERIES as u64) as usize;
         let disorder = if rng.below(10) == 0 { rng.unit() * 90.0 } else { 0.0 };
-        let spike = if rng.below(60) == 0 { 20.0 * rng.unit() + 6.0 } else { 0.0 };
+        let spike = if rng.below(45) == 0 { 20.0 * rng.unit() + 6.0 } else { 0.0 };
         let id = (rng.below(4) == 0).then(|| format!("id{}", rng.below(400)));
         let value = 50.0 + 3.0 * rng.unit() + spike;
         log.push(Happening::Event { series, seconds: 10_000.0 + now - disorder, value, id });
+        if i >= PLAIN_FROM {
+            continue;
+        }
+        if spike > 0.0 && rng.below(4) == 0 || rng.below(150) == 0 {
+            log.push(Happening::Tick(rng.below(20) as i64));
+        }
         match i {
             3_000 => log.push(Happening::Configure(config(2.5))),
             5_000 | 5_001 | 7_000 => log.push(Happening::Forget(i % SERIES)),
             9_000 => log.push(Happening::Pause(2_000)),
             10_000 => log.push(Happening::Configure(config(3.5))),
+            _ if i % 1000 == 500 => log.push(Happening::Tick(301)),
             _ => {}
         }
     }
+    log.push(Happening::Tick(301));
     log
 }
 
@@ -110,6 +127,11 @@ fn frames(log: &[Happening], rows: usize) -> Vec<Vec<u8>> {
                 flush(&mut batch, arrival, &mut frames);
                 arrival += seconds;
             }
+            Happening::Tick(seconds) => {
+                flush(&mut batch, arrival, &mut frames);
+                arrival += seconds;
+                seal(Record::Tick, arrival, &mut frames);
+            }
         }
     }
     flush(&mut batch, arrival, &mut frames);
@@ -125,9 +147,21 @@ fn apply(engine: &mut Engine, number: usize, bytes: &[u8], out: &mut Outputs) {
     engine.apply(&frame, out).unwrap();
 }
 
-/// The anomalies as bytes, in the order of detection, and the final state.
+/// What was told, in the order of positions, and the final state.
 fn told(engine: &Engine, out: &Outputs) -> (Vec<String>, Vec<u8>) {
-    (out.anomalies.iter().map(line).collect(), engine.digest())
+    (lines(out), engine.digest())
+}
+
+/// The anomalies as bytes, among them the incidents that are resolved: at the same position ahead of the anomaly.
+fn lines(out: &Outputs) -> Vec<String> {
+    assert!(out.resolved.is_sorted_by_key(|resolved| (resolved.position, resolved.incident)));
+    let resolved = out.resolved.iter().map(|resolved| {
+        let line = format!("resolved {:032x} of {:032x}", resolved.incident, resolved.series);
+        (resolved.position, line)
+    });
+    let mut lines: Vec<_> = resolved.chain(out.anomalies.iter().map(|anomaly| (anomaly.position, line(anomaly)))).collect();
+    lines.sort_by_key(|(position, _)| *position);
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn line(anomaly: &anomaly_engine::Anomaly) -> String {
@@ -149,7 +183,6 @@ fn run(frames: &[Vec<u8>], shards: usize) -> (Vec<String>, Vec<u8>) {
 fn neither_shards_nor_batches_show_in_the_results() {
     let log = recorded();
     let expected = run(&frames(&log, 100), 1);
-    assert!(expected.0.len() > 100, "only {} anomalies: the log of this test is too calm", expected.0.len());
     for shards in [1, 2, 7] {
         for rows in [1, 7, 1000, 20_000] {
             let found = run(&frames(&log, rows), shards);
@@ -157,6 +190,42 @@ fn neither_shards_nor_batches_show_in_the_results() {
             assert!(found.1 == expected.1, "the final state differs with {shards} shards, {rows} rows a batch");
         }
     }
+}
+
+#[test]
+fn the_log_of_these_tests_has_teeth() {
+    let frames = frames(&recorded(), 100);
+    let (mut engine, mut out) = (Engine::new(config(3.0), 1), Outputs::default());
+    let (mut anomalies, mut superseded, mut silent, mut going_on, mut most_open) = (0, 0, 0, 0, 0);
+    let (mut resolved, mut reopened) = (HashSet::new(), HashSet::new());
+    let mut last_of = HashMap::new();
+    for (i, bytes) in frames.iter().enumerate() {
+        out.clear();
+        apply(&mut engine, i + 1, bytes, &mut out);
+        for told in &out.resolved {
+            let series = engine.series(told.series).unwrap();
+            match out.batches.len() {
+                1 => superseded += 1,
+                // 300 s is the window.
+                _ if series.last.0.since(last_of[&told.incident]) > 300_000_000_000 => going_on += 1,
+                _ => silent += 1,
+            }
+            resolved.insert(told.incident);
+        }
+        for anomaly in &out.anomalies {
+            let last: &mut Timestamp = last_of.entry(anomaly.incident).or_default();
+            *last = anomaly.timestamp.max(*last);
+            reopened.extend(resolved.take(&anomaly.incident));
+        }
+        anomalies += out.anomalies.len();
+        most_open = most_open.max(engine.open_incidents());
+    }
+    let reopened = reopened.len();
+    let told = format!(
+        "{anomalies} anomalies; resolved: {superseded} superseded, {silent} silent, {going_on} going on; {reopened} opened again, at \
+         most {most_open} open"
+    );
+    assert!(anomalies > 100 && superseded > 3 && silent > 20 && going_on > 20 && reopened > 5 && most_open > 10, "{told}");
 }
 
 /// What a process leaves behind: the log is all there, the store up to P, the last whole checkpoint.
@@ -186,7 +255,7 @@ fn live(disk: &mut Disk, frames: &[Vec<u8>], shards: usize, rng: &mut Lcg, mut l
             apply(&mut engine, applied + 1, &frames[applied], &mut out);
             applied += 1;
             if applied > disk.position {
-                pending.extend(out.anomalies.iter().map(line));
+                pending.extend(lines(&out));
             }
         }
         if rng.below(3) == 0 || applied == frames.len() {
@@ -284,16 +353,19 @@ fn chunks_of_any_size_come_to_an_end() {
 fn a_damaged_frame_is_skipped_and_the_rest_is_judged() {
     let frames = frames(&recorded(), 1000);
     let mut engine = Engine::new(config(3.0), 1);
-    let mut out = Outputs::default();
+    let (mut out, mut lost) = (Outputs::default(), 0u32);
     for (i, bytes) in frames.iter().enumerate() {
         if i == 2 {
+            let frame = Frame::open(3, bytes).unwrap();
+            lost = frame.records().map(|record| if let RecordRef::Events(batch) = record.unwrap().1 { batch.n_rows } else { 0 }).sum();
             engine.skip(3);
         } else {
             apply(&mut engine, i + 1, bytes, &mut out);
         }
     }
     assert_eq!(engine.applied(), frames.len() as u64);
-    assert_eq!(engine.totals().events, 11_000, "one frame of 1,000 events is lost, and no other");
+    assert!(lost > 0);
+    assert_eq!(engine.totals().events, EVENTS as u64 - u64::from(lost), "the events of one frame are lost, and no other");
 }
 
 #[test]

@@ -154,6 +154,8 @@ pub struct EngineStage {
     pub memory: Arc<Memory>,
     /// Told of frames that are damaged.
     pub stats: Arc<Stats>,
+    /// Incidents that are open, told where their number changes.
+    pub open_incidents: watch::Sender<usize>,
     /// The checkpoint that is being written.
     pub checkpoint: Checkpoints,
     /// Where the end of the process is called for.
@@ -226,6 +228,8 @@ impl EngineStage {
             self.checkpoint.logged(bytes.len());
         }
         self.memory.set_used(self.engine.state_bytes() as u64);
+        let open = self.engine.open_incidents();
+        self.open_incidents.send_if_modified(|told| std::mem::replace(told, open) != open);
         let judged = Judged { frame: self.engine.applied(), arrived, outputs, n_series: self.engine.series_len() };
         self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())
     }

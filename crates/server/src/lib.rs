@@ -34,4 +34,5 @@ pub mod silence;
 mod sqlite;
 pub mod stats;
 pub mod store;
+mod tick;
 pub mod upload;

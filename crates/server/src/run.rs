@@ -37,7 +37,7 @@ use crate::stats::{self, Component, Stats};
 use crate::store::sqlite::Store;
 use crate::upload::Uploads;
 use crate::upload::tally::Tallies;
-use crate::{api, clock, logging, points, serve};
+use crate::{api, clock, logging, points, serve, tick};
 
 /// How long a stop may take; what is not done by then is done again at the next start.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -147,6 +147,7 @@ pub struct Stages {
     checkpoints: Option<JoinHandle<()>>,
     points: JoinHandle<()>,
     retention: tokio::task::JoinHandle<()>,
+    ticks: tokio::task::JoinHandle<()>,
     alerting: Vec<tokio::task::JoinHandle<()>>,
 }
 
@@ -218,6 +219,7 @@ impl Stages {
             let (checkpoint, thread) = Checkpoints::start(Arc::clone(&dir), commits.clone(), log_handle.hints())?;
             (checkpoint, Some(thread))
         };
+        let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
             reader,
@@ -226,6 +228,7 @@ impl Stages {
             stored,
             memory: Arc::clone(&memory),
             stats: Arc::clone(&stats),
+            open_incidents,
             checkpoint,
             fatal: fatal.clone(),
         };
@@ -253,6 +256,7 @@ impl Stages {
             engine.set_config(config.engine.clone());
         }
         let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
+        let ticks = tokio::spawn(tick::tick(open_incidents_reader, log_handle.hints()));
         let desk = Desk::new(commits, Arc::clone(&news));
         let config = Arc::new(config);
         let alerts = Alerts { store: store_reader.clone(), desk: desk.clone(), points: points.clone(), news, decided: Arc::clone(&decided) };
@@ -260,13 +264,14 @@ impl Stages {
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
         let app = App { config, log: log_handle, store: store_reader, points, desk, decided, engine, live, uploads, stats };
-        Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention, alerting })
+        Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention, ticks, alerting })
     }
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     pub async fn stop(self) {
-        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention, alerting } = self;
+        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention, ticks, alerting } = self;
         retention.abort();
+        ticks.abort();
         // What is just being sent is sent again at the next start, under its id. They are waited for: each holds the committer.
         for task in alerting {
             task.abort();

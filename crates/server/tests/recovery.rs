@@ -169,6 +169,47 @@ async fn after_a_crash_at_any_time_what_was_acknowledged_is_there_once() {
     }
 }
 
+/// The last frame applied, and how many incidents are open.
+async fn applied(stages: &Stages) -> (u64, usize) {
+    stages.app.engine.ask(|stage| (stage.engine.applied(), stage.engine.open_incidents())).await.unwrap()
+}
+
+/// Asks for a tick, which is the next frame; the incidents that are open behind it.
+async fn tick(stages: &Stages) -> usize {
+    let (frame, _) = applied(stages).await;
+    stages.app.log.hints().tick();
+    stages.app.engine.reached(Position { frame: frame + 1, row: 0 }).await;
+    let (ticked, open) = applied(stages).await;
+    assert_eq!(ticked, frame + 1);
+    open
+}
+
+#[tokio::test]
+async fn a_tick_resolves_an_incident_and_a_clean_stop_with_an_open_one_replays_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let stages = start(folder.path()).await;
+    stages.app.engine.reached(position(&send(&stages, &block("cpu", 0), None).await)).await;
+    assert_eq!(tick(&stages).await, 1, "the anomaly is fresh");
+    let (frame, _) = applied(&stages).await;
+    // One that is still on its way when the stop begins.
+    stages.app.log.hints().tick();
+    stages.stop().await;
+
+    let stages = start(folder.path()).await;
+    assert_eq!((stages.replayed, applied(&stages).await), (0, (frame + 1, 1)));
+    // Its own time goes on beyond the window.
+    stages.app.engine.reached(position(&send(&stages, &row("cpu", 2000, 50.0), None).await)).await;
+    assert_eq!(tick(&stages).await, 0);
+    let crashed = copy_of(folder.path());
+    stages.stop().await;
+
+    for folder in [&folder, &crashed] {
+        let stages = start(folder.path()).await;
+        assert_eq!(applied(&stages).await, (frame + 3, 0));
+        stages.stop().await;
+    }
+}
+
 /// A copy of a data directory that is in use: what a crash would leave. The log comes last, so that it may be ahead of what
 /// was made of it and never behind.
 fn copy_of(folder: &Path) -> tempfile::TempDir {

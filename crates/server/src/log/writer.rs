@@ -142,6 +142,11 @@ impl LogHints {
         self.give(Request::Truncate(frame));
     }
 
+    /// Time has passed: the engine is to look which incidents are over. Without room on the disk it does so later.
+    pub fn tick(&self) {
+        self.give(Request::Tick);
+    }
+
     /// Answers and uploads that are older than a day may go.
     pub fn prune(&self) {
         self.give(Request::Prune);
@@ -193,6 +198,7 @@ enum Request {
     Idle(Vec<(u64, SeriesHash)>),
     Truncate(u64),
     Prune,
+    Tick,
 }
 
 /// What the writer owns.
@@ -223,6 +229,14 @@ pub struct Writer {
 /// The requests of all handles, for the writer that is to start.
 #[derive(Debug)]
 pub struct Requests(mpsc::Receiver<Request>);
+
+#[cfg(test)]
+impl Requests {
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// A handle to a writer that starts later: what is sent until then waits.
 pub fn channel() -> (LogHandle, Requests) {
@@ -365,6 +379,11 @@ impl Writer {
             Request::Idle(series) => series.into_iter().for_each(|(frame, hash)| self.admission.idle(hash, frame)),
             Request::Truncate(frame) => self.truncate_to = Some(frame),
             Request::Prune => self.prune(),
+            Request::Tick => {
+                if self.disk.room(|| self.log.reusable()) == Room::Enough {
+                    group.frame.push(&Record::Tick);
+                }
+            }
         }
         None
     }
@@ -399,7 +418,8 @@ impl Writer {
 
     /// Makes a group durable, then answers. Returns whether the writer may go on.
     fn write(&mut self, mut group: Group) -> bool {
-        if group.pending.is_empty() {
+        // Nobody waits for a tick.
+        if group.pending.is_empty() && group.frame.rows() == 0 {
             return true;
         }
         // Refusals are in no frame: their count is noted with the next one, so that it outlives a restart.
@@ -524,3 +544,7 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;
