@@ -1,4 +1,5 @@
-//! The command line: what may be typed. Exit codes: 0; 1 where `detect --exit-code` found anomalies; 2 on error.
+//! The command line: what may be typed. Exit codes: 0; 1 where `detect --exit-code` found anomalies or `notify test` could not
+//! send; 2 on error.
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::command;
 use crate::config::{Faults, Flag, value};
 use crate::logging;
+use crate::notify::channel::Channel;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -52,6 +54,9 @@ pub enum Command {
     /// Print or check the configuration
     #[command(subcommand)]
     Config(Config),
+    /// Try whether people are told
+    #[command(subcommand)]
+    Notify(Notify),
     /// Print the OpenAPI document of the HTTP API
     Openapi,
 }
@@ -204,6 +209,32 @@ pub enum Config {
     },
 }
 
+/// What can be done with notifications.
+#[derive(Debug, Subcommand)]
+pub enum Notify {
+    /// Send a made-up incident and print what the other side answered
+    #[command(after_help = NOTIFY_EXAMPLES)]
+    Test {
+        /// email, webhook, slack, pagerduty or alertmanager [default: every channel that is configured]
+        #[arg(value_name = "CHANNEL", value_parser = channel)]
+        channel: Option<Channel>,
+        /// Read this instead of ./anomaly.toml
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
+}
+
+const NOTIFY_EXAMPLES: &str = "\
+Examples:
+  anomaly notify test
+  anomaly notify test email
+
+Exit code: 0 if all was sent, 1 if something was not, 2 if nothing is configured.";
+
+fn channel(text: &str) -> Result<Channel, String> {
+    Channel::named(text).ok_or_else(|| format!("must be {}", value::either(&Channel::ALL.map(Channel::name))))
+}
+
 fn interval(text: &str) -> Result<i64, String> {
     value::positive_seconds(text).map(value::nanos)
 }
@@ -228,6 +259,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Detect(detect) => command::detect::from_command_line(&detect),
         Command::Config(Config::Print) => command::config::print(&mut io::stdout().lock()),
         Command::Config(Config::Check { config }) => command::config::check(config.as_deref(), &mut io::stdout().lock()),
+        Command::Notify(Notify::Test { channel, config }) => command::notify::test(channel, config.as_deref(), &mut io::stdout().lock()),
         Command::Openapi => command::openapi::print(&mut io::stdout().lock()),
     }
 }
@@ -326,6 +358,14 @@ mod tests {
         let Some(Command::Demo(demo)) = parse("anomaly demo --port 0").unwrap().command else { panic!("demo") };
         assert_eq!(demo.flags().into_iter().map(|flag| (flag.name, flag.text)).collect::<Vec<_>>(), [("PORT", "0".to_owned())]);
         assert!(parse("anomaly demo --data-dir d").is_err(), "its directory is thrown away");
+    }
+
+    #[test]
+    fn a_channel_to_try_is_one_of_five() {
+        let Some(Command::Notify(Notify::Test { channel, .. })) = parse("anomaly notify test Slack").unwrap().command else { panic!("notify") };
+        assert_eq!(channel, Some(Channel::Slack));
+        assert!(parse("anomaly notify test").is_ok() && parse("anomaly notify").is_err());
+        assert!(parse("anomaly notify test mail").unwrap_err().to_string().contains("must be email, webhook, slack, pagerduty or alertmanager"));
     }
 
     #[test]

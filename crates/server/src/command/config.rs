@@ -27,7 +27,8 @@ pub fn check(config_file: Option<&Path>, out: &mut impl Write) -> anyhow::Result
 
 fn report(loaded: &Loaded, out: &mut impl Write) -> std::io::Result<()> {
     let n_rules = loaded.config.engine.rules.len();
-    if loaded.set.is_empty() && n_rules == 0 {
+    let n_routes = loaded.config.notify.routes.len();
+    if loaded.set.is_empty() && n_rules + n_routes == 0 {
         writeln!(out, "the configuration is valid: every setting has its default")?;
     } else {
         writeln!(out, "the configuration is valid; set are")?;
@@ -37,6 +38,9 @@ fn report(loaded: &Loaded, out: &mut impl Write) -> std::io::Result<()> {
     }
     if n_rules > 0 {
         writeln!(out, "  {n_rules} {}", if n_rules == 1 { "rule" } else { "rules" })?;
+    }
+    if n_routes > 0 {
+        writeln!(out, "  {n_routes} {}", if n_routes == 1 { "route" } else { "routes" })?;
     }
     for warning in &loaded.warnings {
         writeln!(out, "warning: {warning}")?;

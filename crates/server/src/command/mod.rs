@@ -4,6 +4,7 @@ pub mod all;
 pub mod config;
 pub mod demo;
 pub mod detect;
+pub mod notify;
 pub mod openapi;
 
 use anyhow::Context as _;

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::file::RULE_KEYS;
+use super::file::{ROUTE_KEYS, RULE_KEYS};
 use super::later::LATER;
 use super::settings::{Group, SETTINGS, Setting, Unset};
 
@@ -35,6 +35,11 @@ pub fn as_toml() -> String {
     for key in RULE_KEYS {
         let assignment = format!("{} = {}", key.name, key.example);
         let _ = writeln!(out, "# {assignment:<28} # {}", plain(key.doc));
+    }
+    out.push_str("\n# Routes: who hears of what. The first that matches wins; where none does, every channel is told.\n#\n# [[routes]]\n");
+    for key in ROUTE_KEYS {
+        let assignment = format!("{} = {}", key.name, key.example);
+        let _ = writeln!(out, "# {assignment:<35} # {}", plain(key.doc));
     }
     out
 }
@@ -85,6 +90,10 @@ pub fn as_markdown() -> String {
     for key in RULE_KEYS {
         let _ = writeln!(out, "| `{}` | {} | `{}` | {} |", key.name, cell(key.kind), cell(key.example), cell(key.doc));
     }
+    out.push_str(ROUTES);
+    for key in ROUTE_KEYS {
+        let _ = writeln!(out, "| `{}` | {} | `{}` | {} |", key.name, cell(key.kind), cell(key.example), cell(key.doc));
+    }
     out.push_str("\n## For a later version\n\nThese names are known. This version tells at start that they are set, and ignores them.\n\n| name | |\n|---|---|\n");
     for (name, _, doc) in LATER.iter().flat_map(|later| later.names) {
         let _ = writeln!(out, "| `{name}` | {} |", cell(doc));
@@ -127,6 +136,27 @@ metric = \"latency_ms\"
 detector = \"percentile\"
 min_count = 200
 window_seconds = 3600.0
+```
+
+| key | value | example | |
+|---|---|---|---|
+";
+
+const ROUTES: &str = "
+## Routes
+
+In `anomaly.toml`, routes choose who hears of which incidents. The first route that matches wins; where none does, every channel that
+is configured is told.
+
+```toml
+[[routes]]
+labels = { team = \"db\" }
+severity = \"critical\"
+channels = [\"pagerduty\", \"slack\"]
+
+[[routes]]
+metric = \"test_*\"
+channels = []
 ```
 
 | key | value | example | |

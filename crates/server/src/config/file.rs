@@ -1,14 +1,17 @@
-//! Reads `anomaly.toml`: settings as top-level keys, and `[[rules]]`. Every fault is told, not only the first.
+//! Reads `anomaly.toml`: settings as top-level keys, `[[rules]]` and `[[routes]]`. Every fault is told, not only the first.
 
-use anomaly_engine::Rule;
+use anomaly_engine::{Rule, Severity};
 use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::later::{self, LATER};
 use super::load::Fault;
+use super::notify::Route;
 use super::settings::{SETTINGS, Setting};
+use super::value;
+use crate::notify::channel::Channel;
 
-/// One key of a rule.
+/// One key of a rule or of a route.
 #[derive(Debug)]
 pub(super) struct RuleKey {
     /// Its name.
@@ -44,6 +47,19 @@ pub(super) const RULE_KEYS: &[RuleKey] = &[
     key("high", "a number", "99.5", "Upper percentile of `percentile` (default 99)."),
 ];
 
+/// The keys of a route, in the order in which they are explained.
+pub(super) const ROUTE_KEYS: &[RuleKey] = &[
+    key("metric", "text", "\"cpu*\"", "The metric; `*` stands for any text. Absent: every metric."),
+    key("labels", "a table of texts", "{ team = \"db*\" }", "Labels that the series must have; `*` stands for any text."),
+    key("severity", "\"warning\" or \"critical\"", "\"critical\"", "The severity. Absent: both."),
+    key(
+        "channels",
+        "a list of email, webhook, slack, pagerduty, alertmanager",
+        "[\"email\", \"pagerduty\"]",
+        "Over which channels it is told. `[]`: nobody is told.",
+    ),
+];
+
 const fn key(name: &'static str, kind: &'static str, example: &'static str, doc: &'static str) -> RuleKey {
     RuleKey { name, kind, example, doc }
 }
@@ -55,6 +71,8 @@ pub(super) struct File {
     pub(super) values: Vec<(String, String)>,
     /// The rules, without the keys that are at fault.
     pub(super) rules: Vec<Rule>,
+    /// The routes, without the keys that are at fault.
+    pub(super) routes: Vec<Route>,
     /// What is wrong, the paths without the file's name.
     pub(super) faults: Vec<Fault>,
 }
@@ -73,6 +91,8 @@ pub(super) fn parse(text: &str) -> File {
     for (key, value) in table {
         if key == "rules" {
             file.read_rules(value);
+        } else if key == "routes" {
+            file.read_routes(value);
         } else if !is_known(&key) {
             file.faults.push(Fault::new(&key, unknown(&key, known_keys())));
         } else if let Some(text) = as_text(&value) {
@@ -85,16 +105,40 @@ pub(super) fn parse(text: &str) -> File {
 }
 
 impl File {
-    fn read_rules(&mut self, value: Value) {
-        let Value::Array(rules) = value else {
-            self.faults.push(Fault::new("rules", format!("must be tables, each under [[rules]], got {value}")));
-            return;
+    /// The tables under a heading, with their numbers.
+    fn tables(&mut self, name: &str, value: Value) -> Vec<(usize, Table)> {
+        let Value::Array(values) = value else {
+            self.faults.push(Fault::new(name, format!("must be tables, each under [[{name}]], got {value}")));
+            return Vec::new();
         };
-        for (i, rule) in rules.into_iter().enumerate() {
-            let Value::Table(table) = rule else {
-                self.faults.push(Fault::new(format!("rules[{i}]"), format!("must be a table under [[rules]], got {rule}")));
-                continue;
-            };
+        let mut tables = Vec::new();
+        for (i, value) in values.into_iter().enumerate() {
+            match value {
+                Value::Table(table) => tables.push((i, table)),
+                other => self.faults.push(Fault::new(format!("{name}[{i}]"), format!("must be a table under [[{name}]], got {other}"))),
+            }
+        }
+        tables
+    }
+
+    fn read_routes(&mut self, value: Value) {
+        for (i, table) in self.tables("routes", value) {
+            let mut route = Route::default();
+            if !table.contains_key("channels") {
+                let message = "a route needs channels: channels = [\"email\"], or [] if nobody is to be told";
+                self.faults.push(Fault::new(format!("routes[{i}].channels"), message));
+            }
+            for (key, value) in table {
+                if let Err(message) = set_in_route(&mut route, &key, value) {
+                    self.faults.push(Fault::new(format!("routes[{i}].{key}"), message));
+                }
+            }
+            self.routes.push(route);
+        }
+    }
+
+    fn read_rules(&mut self, value: Value) {
+        for (i, table) in self.tables("rules", value) {
             let faults = &mut self.faults;
             let sound = table.into_iter().filter(|(key, value)| match rule_fault(key, value) {
                 Some(message) => {
@@ -120,6 +164,38 @@ fn rule_fault(key: &str, value: &Value) -> Option<String> {
     Rule::deserialize(alone).err().map(|_| format!("must be {}, got {value}", known.kind))
 }
 
+fn set_in_route(route: &mut Route, key: &str, value: Value) -> Result<(), String> {
+    let Some(known) = ROUTE_KEYS.iter().find(|known| known.name == key) else {
+        return Err(unknown_among(key, ROUTE_KEYS.iter().map(|known| known.name.to_owned())));
+    };
+    let wrong = |value: &dyn std::fmt::Display| format!("must be {}, got {value}", known.kind);
+    match (key, value) {
+        ("metric", Value::String(text)) => route.metric = Some(text),
+        ("severity", Value::String(text)) => {
+            let words = [Severity::Warning, Severity::Critical].map(|severity| (severity.as_str(), severity));
+            route.severity = Some(value::word(&text, &words).map_err(|_| wrong(&Value::String(text)))?);
+        }
+        ("labels", Value::Table(labels)) => {
+            for (name, value) in labels {
+                let Value::String(pattern) = value else { return Err(wrong(&value)) };
+                route.labels.insert(name, pattern);
+            }
+        }
+        ("channels", Value::Array(names)) => {
+            for name in names {
+                let channel = name.as_str().and_then(Channel::named);
+                let all = || Channel::ALL.map(Channel::name);
+                let channel = channel.ok_or_else(|| format!("must be a list of {}, got {name}", value::either(&all())))?;
+                if !route.channels.contains(&channel) {
+                    route.channels.push(channel);
+                }
+            }
+        }
+        (_, value) => return Err(wrong(&value)),
+    }
+    Ok(())
+}
+
 /// A value as the environment would give it: an array is its elements between commas.
 fn as_text(value: &Value) -> Option<String> {
     match value {
@@ -141,7 +217,7 @@ fn is_known(key: &str) -> bool {
 
 fn known_keys() -> impl Iterator<Item = String> {
     let later = LATER.iter().flat_map(|later| later.names).map(|(name, ..)| *name);
-    SETTINGS.iter().map(|setting| setting.name).chain(later).map(str::to_ascii_lowercase).chain(["rules".to_owned()])
+    SETTINGS.iter().map(|setting| setting.name).chain(later).map(str::to_ascii_lowercase).chain(["rules", "routes"].map(str::to_owned))
 }
 
 /// The message for a key that nobody knows, with the nearest name that somebody does.
@@ -149,6 +225,11 @@ fn unknown(key: &str, names: impl Iterator<Item = String>) -> String {
     if let Some(setting) = Setting::of_engine(key) {
         return format!("unknown key, did you mean {}?", setting.key());
     }
+    unknown_among(key, names)
+}
+
+/// The same for a key that is no setting's.
+fn unknown_among(key: &str, names: impl Iterator<Item = String>) -> String {
     let lower = key.to_ascii_lowercase();
     let nearest = names.map(|name| (distance(&lower, &name), name)).min();
     match nearest {

@@ -41,34 +41,6 @@ pub const LATER: &[Later] = &[
             ("KAFKA_SSL_CA_LOCATION", "", "File with the certificates to trust."),
         ],
     },
-    Later {
-        does: "send email",
-        names: &[
-            ("EMAIL_ENABLED", "false", "Whether alerts are sent by email."),
-            ("SMTP_HOST", "", ""),
-            ("SMTP_PORT", "587", ""),
-            ("SMTP_USER", "", ""),
-            ("SMTP_PASSWORD", "", ""),
-            ("SMTP_TLS", "starttls", "`starttls`, `tls` or `none`."),
-            ("EMAIL_FROM", "", ""),
-            ("EMAIL_TO", "", "Addresses between commas."),
-            ("EMAIL_RATE_LIMIT_SECONDS", "60", "At most one email in so many seconds."),
-        ],
-    },
-    Later {
-        does: "send notifications",
-        names: &[
-            ("NOTIFY_MAX_AGE_SECONDS", "3600", "Older alerts are not sent."),
-            ("NOTIFY_GROUP_WAIT_SECONDS", "1", "How long alerts are gathered into one."),
-            ("NOTIFY_REPEAT_SECONDS", "14400", "After how long an open incident is told again."),
-            ("NOTIFY_BUDGET", "", "At most so many alerts: `2/week`; none by default."),
-            ("WEBHOOK_URL", "", ""),
-            ("WEBHOOK_SECRET", "", ""),
-            ("SLACK_WEBHOOK_URL", "", ""),
-            ("PAGERDUTY_ROUTING_KEY", "", ""),
-            ("ALERTMANAGER_URL", "", ""),
-        ],
-    },
 ];
 
 /// Whether a name belongs to a later version, in whatever case.
@@ -79,7 +51,7 @@ pub(super) fn is_later(name: &str) -> bool {
 /// What is told at start of names that are set: one warning for each feature.
 pub(super) fn warnings(value_of: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let told = |later: &Later| {
-        let asked = |name: &str| value_of(name).is_some_and(|value| !(name == "EMAIL_ENABLED" && value.eq_ignore_ascii_case("false")));
+        let asked = |name: &str| value_of(name).is_some();
         let set: Vec<_> = later.names.iter().map(|(name, ..)| *name).filter(|&name| name != SILENT && asked(name)).collect();
         let (is, it) = if set.len() == 1 { ("is", "it is") } else { ("are", "they are") };
         let does = later.does;

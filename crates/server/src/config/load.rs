@@ -105,7 +105,7 @@ impl fmt::Display for Faults {
 pub struct Loaded {
     /// All settings.
     pub config: Config,
-    /// Those that were set: name, value, where.
+    /// Those that were set: name, value as it may be shown, where.
     pub set: Vec<(&'static str, String, Origin)>,
     /// What should be told at start.
     pub warnings: Vec<String>,
@@ -163,6 +163,7 @@ impl Sources {
         let layers = self.layers(&mut faults);
         let mut config =
             Config { engine: anomaly_engine::EngineConfig { rules: layers.file.rules.clone(), ..Default::default() }, ..Config::default() };
+        config.notify.routes = layers.file.routes.clone();
         let mut set = Vec::new();
         for setting in SETTINGS {
             match layers.find(setting.name) {
@@ -172,7 +173,7 @@ impl Sources {
                         Err(message) if self.minds(setting) => faults.push(Fault::new(path_of(setting.name, &origin), message)),
                         _ => {}
                     }
-                    set.push((setting.name, text, origin));
+                    set.push((setting.name, setting.shown(&text), origin));
                 }
                 Err(fault) if self.minds(setting) => faults.push(fault),
                 Err(_) => {}
@@ -194,13 +195,14 @@ impl Sources {
         if self.serving {
             faults.extend(config.serving_faults().into_iter().map(|(name, message)| Fault::new(path(name), message)));
             warnings = later::warnings(|name| layers.find(name).ok().flatten().map(|(text, _)| text));
+            warnings.extend(config.notify.warnings());
         }
         if faults.is_empty() { Ok(Loaded { config, set, warnings }) } else { Err(Faults(faults)) }
     }
 
-    /// Whether a fault of this setting matters: a process that neither listens nor stores works without those.
+    /// Whether a fault of this setting matters: a process that neither listens, stores nor tells anybody works without those.
     fn minds(&self, setting: &Setting) -> bool {
-        self.serving || !matches!(setting.group, Group::Storage | Group::Serving)
+        self.serving || !matches!(setting.group, Group::Storage | Group::Serving | Group::Alerting)
     }
 
     fn layers(&self, faults: &mut Vec<Fault>) -> Layers<'_> {

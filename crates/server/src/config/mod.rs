@@ -9,6 +9,7 @@ mod file;
 pub mod later;
 mod load;
 mod machine;
+pub mod notify;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use jiff::tz::TimeZone;
 
 pub use crate::log::sqlite::Durability;
 pub use load::{Fault, Faults, Flag, Loaded, Lookup, Origin, Sources};
+pub use notify::NotifyConfig;
 
 /// All settings of one process. Passed in, never global.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +70,8 @@ pub struct Config {
     pub max_future: i64,
     /// Sizes beyond which a request is refused.
     pub limits: Limits,
+    /// Who is told of incidents, and how.
+    pub notify: NotifyConfig,
     /// Parts that series are divided into, each owned by one thread (default: one a core, at most 8). Not a setting:
     /// results do not depend on it.
     pub shards: usize,
@@ -141,6 +145,7 @@ impl Default for Config {
                 max_batch_unpacked_bytes: 64 << 20,
                 max_file_bytes: 2 << 30,
             },
+            notify: NotifyConfig::default(),
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)),
         }
     }
@@ -151,6 +156,20 @@ impl Config {
     pub fn log_format(&self) -> LogFormat {
         let production = self.environment.eq_ignore_ascii_case("production");
         self.log_format.unwrap_or(if production { LogFormat::Json } else { LogFormat::Text })
+    }
+
+    /// Where people reach the dashboard, without a slash at the end: `PUBLIC_URL`, else where this process listens.
+    pub fn public_url(&self) -> String {
+        if let Some(url) = &self.notify.public_url {
+            return url.clone();
+        }
+        // Nobody can go to the address that stands for all of them.
+        let host = match self.host {
+            host if host.is_unspecified() => "localhost".to_owned(),
+            IpAddr::V6(host) => format!("[{host}]"),
+            IpAddr::V4(host) => host.to_string(),
+        };
+        format!("http://{host}:{}{}", self.port, self.base_path)
     }
 
     /// Faults between settings that are each right in themselves, by the name of the setting at fault.
@@ -183,8 +202,9 @@ impl Config {
 
     /// Faults that matter only to a process that listens.
     fn serving_faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = self.notify.faults();
         if self.host.is_loopback() || self.allow_unauthenticated {
-            return Vec::new();
+            return faults;
         }
         let message = format!(
             "{} can be reached from other machines, and this version has no authentication: anybody there could read, send and \
@@ -192,6 +212,7 @@ impl Config {
              is trusted",
             self.host
         );
-        vec![("HOST", message)]
+        faults.push(("HOST", message));
+        faults
     }
 }

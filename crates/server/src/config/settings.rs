@@ -1,8 +1,12 @@
 //! The one list of settings.
 
+use std::time::Duration;
+
+use super::notify::{self, HIDDEN, SmtpTls};
 use super::value::{self, show_bytes};
 use super::{Backend, Config, Durability, LogFormat};
 use crate::logging;
+use crate::notify::guard::HttpUrl;
 
 /// One setting: how it is named, explained, read and written.
 #[derive(Debug)]
@@ -35,13 +39,15 @@ pub enum Group {
     Events,
     Storage,
     Serving,
+    Alerting,
     Limits,
     Logging,
 }
 
 impl Group {
     /// All, in the order in which they are explained.
-    pub const ALL: [Self; 6] = [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Limits, Self::Logging];
+    pub const ALL: [Self; 7] =
+        [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Alerting, Self::Limits, Self::Logging];
 
     /// The heading.
     pub fn title(self) -> &'static str {
@@ -50,6 +56,7 @@ impl Group {
             Self::Events => "Events and time",
             Self::Storage => "Storage",
             Self::Serving => "Serving",
+            Self::Alerting => "Alerting",
             Self::Limits => "Limits",
             Self::Logging => "Logging",
         }
@@ -72,6 +79,18 @@ impl Setting {
         self.name.to_ascii_lowercase()
     }
 
+    /// A value as it may be shown: nothing of a secret, of an address that may hold one no more than its host.
+    pub fn shown(&self, text: &str) -> String {
+        match self.name {
+            "SMTP_PASSWORD" | "WEBHOOK_SECRET" | "PAGERDUTY_ROUTING_KEY" => HIDDEN.to_owned(),
+            "WEBHOOK_URL" | "SLACK_WEBHOOK_URL" | "PAGERDUTY_URL" | "ALERTMANAGER_URL" => {
+                HttpUrl::parse(text).map_or_else(|_| HIDDEN.to_owned(), |url| url.to_string())
+            }
+            "SMTP_CA" => format!("({} bytes)", text.len()),
+            _ => text.to_owned(),
+        }
+    }
+
     /// The value that holds where it is not set, as text; `None` where only words can say it.
     pub fn default_text(&self) -> Option<String> {
         match self.unset {
@@ -89,6 +108,18 @@ macro_rules! read {
             Ok(())
         }
     };
+}
+
+/// A reader of what may be absent, from one of what is there.
+macro_rules! some {
+    ($reader:expr) => {
+        |text: &str| $reader(text).map(Some)
+    };
+}
+
+/// Seconds as they are read, where zero is none.
+fn seconds_or_zero(duration: Option<Duration>) -> String {
+    duration.unwrap_or_default().as_secs_f64().to_string()
 }
 
 /// Every setting, in the order in which it is explained.
@@ -270,6 +301,180 @@ pub const SETTINGS: &[Setting] = &[
               and delete.",
         unset: Unset::Value(|c| c.allow_unauthenticated.to_string()),
         read: read!(value::boolean => allow_unauthenticated),
+    },
+    Setting {
+        name: "EMAIL_ENABLED",
+        group: Group::Alerting,
+        doc: "Whether incidents are told by email. Needs `SMTP_HOST`, `EMAIL_FROM` and `EMAIL_TO`.",
+        unset: Unset::Value(|c| c.notify.email.enabled.to_string()),
+        read: read!(value::boolean => notify.email.enabled),
+    },
+    Setting {
+        name: "SMTP_HOST",
+        group: Group::Alerting,
+        doc: "The mail server: its name or address.",
+        unset: Unset::Words("none"),
+        read: read!(some!(notify::host) => notify.email.host),
+    },
+    Setting {
+        name: "SMTP_PORT",
+        group: Group::Alerting,
+        doc: "Its port: usually 587 with `starttls`, 465 with `tls`, 25 with `none`.",
+        unset: Unset::Value(|c| c.notify.email.port.to_string()),
+        read: read!(value::port => notify.email.port),
+    },
+    Setting {
+        name: "SMTP_USER",
+        group: Group::Alerting,
+        doc: "Name of the account at the mail server, where it wants one.",
+        unset: Unset::Words("no authentication"),
+        read: |config, text| {
+            config.notify.email.user = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Setting {
+        name: "SMTP_PASSWORD",
+        group: Group::Alerting,
+        doc: "Password of that account.",
+        unset: Unset::Words("no authentication"),
+        read: |config, text| {
+            config.notify.email.password = Some(text.into());
+            Ok(())
+        },
+    },
+    Setting {
+        name: "SMTP_TLS",
+        group: Group::Alerting,
+        doc: "How the connection is secured: `starttls` (begins in the clear and must become TLS before anything is said), `tls` (from the \
+              first byte), `none` (in the clear, password included: for a relay on the same machine).",
+        unset: Unset::Value(|c| c.notify.email.tls.as_str().to_owned()),
+        read: |config, text| {
+            config.notify.email.tls = value::word(text, &SmtpTls::ALL.map(|tls| (tls.as_str(), tls)))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "SMTP_CA",
+        group: Group::Alerting,
+        doc: "Certificates (PEM) that are trusted besides the system's, for a mail server with one of its own: `SMTP_CA_FILE=path`.",
+        unset: Unset::Words("those of the system"),
+        read: read!(some!(notify::certificates) => notify.email.ca),
+    },
+    Setting {
+        name: "EMAIL_FROM",
+        group: Group::Alerting,
+        doc: "The sender: `alerts@example.org` or `Alerts <alerts@example.org>`.",
+        unset: Unset::Words("none"),
+        read: read!(some!(notify::mailbox) => notify.email.from),
+    },
+    Setting {
+        name: "EMAIL_TO",
+        group: Group::Alerting,
+        doc: "The recipients, between commas.",
+        unset: Unset::Words("none"),
+        read: read!(notify::mailboxes => notify.email.to),
+    },
+    Setting {
+        name: "EMAIL_RATE_LIMIT_SECONDS",
+        group: Group::Alerting,
+        doc: "The shortest time between two emails; what comes sooner is told in a digest. `0`: no limit.",
+        unset: Unset::Value(|c| c.notify.email_rate_limit.as_secs_f64().to_string()),
+        read: read!(notify::duration => notify.email_rate_limit),
+    },
+    Setting {
+        name: "WEBHOOK_URL",
+        group: Group::Alerting,
+        doc: "Where each incident is sent as JSON, as Standard Webhooks say. Redirects are not followed.",
+        unset: Unset::Words("none"),
+        read: read!(some!(HttpUrl::parse) => notify.webhook_url),
+    },
+    Setting {
+        name: "WEBHOOK_SECRET",
+        group: Group::Alerting,
+        doc: "What webhooks are signed with: `whsec_` and base64, or any text.",
+        unset: Unset::Words("no signature"),
+        read: read!(some!(notify::webhook_secret) => notify.webhook_secret),
+    },
+    Setting {
+        name: "SLACK_WEBHOOK_URL",
+        group: Group::Alerting,
+        doc: "An incoming webhook of Slack (or of what understands its blocks, such as Mattermost).",
+        unset: Unset::Words("none"),
+        read: read!(some!(HttpUrl::parse) => notify.slack_webhook_url),
+    },
+    Setting {
+        name: "PAGERDUTY_ROUTING_KEY",
+        group: Group::Alerting,
+        doc: "Integration key of a PagerDuty service (Events API v2).",
+        unset: Unset::Words("none"),
+        read: |config, text| {
+            config.notify.pagerduty_routing_key = Some(text.into());
+            Ok(())
+        },
+    },
+    Setting {
+        name: "PAGERDUTY_URL",
+        group: Group::Alerting,
+        doc: "Where PagerDuty takes events: `https://events.eu.pagerduty.com/v2/enqueue` for accounts in the EU, or what a test listens on.",
+        unset: Unset::Value(|c| c.notify.pagerduty_url.url().to_string()),
+        read: read!(HttpUrl::parse => notify.pagerduty_url),
+    },
+    Setting {
+        name: "ALERTMANAGER_URL",
+        group: Group::Alerting,
+        doc: "Address of an Alertmanager, such as `http://alertmanager:9093`; `/api/v2/alerts` is put behind it.",
+        unset: Unset::Words("none"),
+        read: read!(some!(HttpUrl::parse) => notify.alertmanager_url),
+    },
+    Setting {
+        name: "PUBLIC_URL",
+        group: Group::Alerting,
+        doc: "Where people reach the dashboard, for the links in messages: `https://anomaly.example.org`.",
+        unset: Unset::Words("`http://HOST:PORT` and `BASE_PATH`"),
+        read: read!(some!(notify::public_url) => notify.public_url),
+    },
+    Setting {
+        name: "NOTIFY_GROUP_WAIT_SECONDS",
+        group: Group::Alerting,
+        doc: "How long incidents that begin together are gathered into one message, the first mover named.",
+        unset: Unset::Value(|c| c.notify.group_wait.as_secs_f64().to_string()),
+        read: read!(notify::duration => notify.group_wait),
+    },
+    Setting {
+        name: "NOTIFY_GROUP_BY",
+        group: Group::Alerting,
+        doc: "Names of labels, between commas: incidents that agree in all of them are one message (`host`).",
+        unset: Unset::Words("none"),
+        read: |config, text| {
+            config.notify.group_by = notify::names(text);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "NOTIFY_REPEAT_SECONDS",
+        group: Group::Alerting,
+        doc: "After how long an incident that is open and that nobody has acknowledged is told again. `0`: never.",
+        unset: Unset::Value(|c| seconds_or_zero(c.notify.repeat)),
+        read: read!(notify::duration_or_never => notify.repeat),
+    },
+    Setting {
+        name: "NOTIFY_MAX_AGE_SECONDS",
+        group: Group::Alerting,
+        doc: "An incident whose last anomaly was older when it arrived (last year's file) is shown and counted in the next digest, not sent. \
+              `0`: no limit.",
+        unset: Unset::Value(|c| (c.notify.max_age.unwrap_or(0) / anomaly_engine::NANOS).to_string()),
+        read: |config, text| {
+            config.notify.max_age = Some(value::nanos(value::seconds_from_zero(text)?)).filter(|nanos| *nanos > 0);
+            Ok(())
+        },
+    },
+    Setting {
+        name: "NOTIFY_BUDGET",
+        group: Group::Alerting,
+        doc: "The most messages that people are to get: `2/week`, `5/day`, `1/hour`. What is held back stands in the digest.",
+        unset: Unset::Words("none"),
+        read: read!(some!(notify::budget) => notify.budget),
     },
     Setting {
         name: "QUEUE_CAPACITY",

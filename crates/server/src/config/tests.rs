@@ -6,6 +6,7 @@ use std::path::Path;
 use anomaly_detect::{DetectorKind, Direction};
 
 use super::*;
+use crate::notify::channel::Channel;
 
 /// Sources as a test wants them.
 #[derive(Default)]
@@ -289,10 +290,10 @@ fn names_of_a_later_version_are_told_once_a_feature() {
         ["KAFKA_BROKER is set, but this version does not read Kafka yet: it is ignored"]
     );
     assert_eq!(
-        Given { dotenv: "SMTP_HOST=mail\nEMAIL_ENABLED=true", toml: "slack_webhook_url = 'https://x'", ..Given::default() }.warnings(),
+        Given { dotenv: "KAFKA_TOPIC=t\nKAFKA_BROKER=b:9092", toml: "alerts_channel = 'x'", ..Given::default() }.warnings(),
         [
-            "EMAIL_ENABLED, SMTP_HOST are set, but this version does not send email yet: they are ignored",
-            "SLACK_WEBHOOK_URL is set, but this version does not send notifications yet: it is ignored"
+            "ALERTS_CHANNEL is set, but this version does not use Redis yet: it is ignored",
+            "KAFKA_BROKER, KAFKA_TOPIC are set, but this version does not read Kafka yet: they are ignored"
         ]
     );
     assert_eq!(environment(&[("REDIS_RESULTS", "all")]).warnings().len(), 1);
@@ -349,9 +350,10 @@ fn what_config_print_prints_reads_back_as_the_defaults() {
         assert!(text.contains(&format!("{} = ", setting.key())), "{}", setting.name);
     }
     // With every comment that holds an assignment taken in, each key is still a known one.
-    let all = text.lines().map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ") || *line == "[[rules]]").unwrap_or(line));
+    let all = text.lines().map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ") || line.starts_with("[[r")).unwrap_or(line));
     let sources = Sources { file: Some(("printed".into(), all.collect::<Vec<_>>().join("\n"))), ..sources_of_nothing() };
-    assert_eq!(sources.load().unwrap().config.engine.rules.len(), 1);
+    let config = sources.load().unwrap().config;
+    assert_eq!((config.engine.rules.len(), config.notify.routes.len()), (1, 1));
 }
 
 #[test]
@@ -390,4 +392,90 @@ fn the_pages_are_what_the_list_of_settings_prints() {
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(found == text, "{name} is not what the list of settings prints: run UPDATE=1 cargo test the_pages_are");
     }
+}
+
+#[test]
+fn email_that_lacks_something_is_told_with_what_it_lacks_where_alerts_are_sent() {
+    let given = [("EMAIL_ENABLED", "true"), ("EMAIL_FROM", "a@example.org")];
+    let given: &'static [_] = Box::leak(Box::new(given));
+    let faults = serving(given).faults();
+    assert_eq!(
+        faults,
+        ["EMAIL_ENABLED: email needs SMTP_HOST, EMAIL_TO as well: set what is missing, or EMAIL_ENABLED=false"]
+    );
+    assert!(environment(given).load().is_ok(), "offline nothing is sent");
+    let faults = serving(&[("SMTP_USER", "me")]).faults();
+    assert_eq!(faults, ["SMTP_USER: SMTP_PASSWORD is not set: a server that wants one of them wants both"]);
+}
+
+#[test]
+fn faults_of_alerting_are_told_together_and_without_secrets() {
+    let given = Given {
+        environment: &[
+            ("EMAIL_TO", "ops@example.org, nobody"),
+            ("SMTP_TLS", "ssl"),
+            ("WEBHOOK_URL", "hooks.example.org/hunter2"),
+            ("SLACK_WEBHOOK_URL", "http://169.254.169.254/hunter2"),
+            ("WEBHOOK_SECRET", "whsec_hunter2!"),
+            ("NOTIFY_BUDGET", "2/month"),
+            ("PUBLIC_URL", "anomaly.example.org"),
+            ("SMTP_CA", "hunter2"),
+        ],
+        serving: true,
+        ..Given::default()
+    };
+    let mut faults = given.faults();
+    faults.sort();
+    let starts = ["EMAIL_TO: ", "NOTIFY_BUDGET: ", "PUBLIC_URL: ", "SLACK_WEBHOOK_URL: ", "SMTP_CA: ", "SMTP_TLS: ", "WEBHOOK_SECRET: ", "WEBHOOK_URL: "];
+    assert_eq!(faults.len(), starts.len(), "{faults:?}");
+    for (fault, start) in faults.iter().zip(starts) {
+        assert!(fault.starts_with(start) && !fault.contains("hunter2"), "{fault}");
+    }
+}
+
+#[test]
+fn routes_and_labels_to_group_by_come_from_the_file() {
+    let config = toml(
+        "notify_group_by = [\"host\", \"dc\"]\n[[routes]]\nmetric = \"cpu*\"\nseverity = \"critical\"\nchannels = [\"email\", \"slack\"]\n\
+         [[routes]]\nlabels = { env = \"test\" }\nchannels = []",
+    )
+    .config();
+    assert_eq!(config.notify.group_by, ["host", "dc"]);
+    let [first, second] = &config.notify.routes[..] else { panic!("two routes") };
+    assert_eq!((first.metric.as_deref(), first.severity), (Some("cpu*"), Some(anomaly_engine::Severity::Critical)));
+    assert_eq!(first.channels, [Channel::Email, Channel::Slack]);
+    assert_eq!((second.labels["env"].as_str(), second.channels.len()), ("test", 0));
+}
+
+#[test]
+fn what_is_wrong_in_a_route_is_told_with_its_path() {
+    for (text, message) in [
+        ("[[routes]]\nchannels = [\"mail\"]", "routes[0].channels: must be a list of email, webhook, slack, pagerduty or alertmanager, got \"mail\""),
+        ("[[routes]]\nmetric = \"a\"", "routes[0].channels: a route needs channels: channels = [\"email\"], or [] if nobody is to be told"),
+        ("[[routes]]\nchannels = []\nmetrics = \"a\"", "routes[0].metrics: unknown key, did you mean metric?"),
+        ("[[routes]]\nchannels = []\nseverity = \"high\"", "routes[0].severity: must be \"warning\" or \"critical\", got \"high\""),
+        ("[[routes]]\nchannels = []\nlabels = { a = 1 }", "routes[0].labels: must be a table of texts, got 1"),
+        ("routes = 1", "routes: must be tables, each under [[routes]], got 1"),
+        ("routes = [1]", "routes[0]: must be a table under [[routes]], got 1"),
+        ("route = 1", "route: unknown key, did you mean routes?"),
+    ] {
+        assert_eq!(toml(text).faults(), [format!("anomaly.toml: {message}")]);
+    }
+}
+
+#[test]
+fn links_lead_to_where_people_reach_the_dashboard() {
+    assert_eq!(Config::default().public_url(), "http://127.0.0.1:8000");
+    let url = |environment| serving(environment).config().public_url();
+    assert_eq!(url(&[("PUBLIC_URL", "https://example.org/anomaly/")]), "https://example.org/anomaly");
+    assert_eq!(url(&[("HOST", "::1"), ("PORT", "9"), ("BASE_PATH", "/a/")]), "http://[::1]:9/a");
+    assert_eq!(url(&[("HOST", "0.0.0.0"), ("ALLOW_UNAUTHENTICATED", "true")]), "http://localhost:8000");
+}
+
+#[test]
+fn what_is_set_is_kept_as_it_may_be_shown() {
+    let loaded = serving(&[("WEBHOOK_SECRET", "hunter2"), ("WEBHOOK_URL", "https://example.org/hunter2"), ("SMTP_PORT", "25")]).load().unwrap();
+    let shown: Vec<_> = loaded.set.iter().map(|(name, text, _)| format!("{name}={text}")).collect();
+    assert_eq!(shown, ["SMTP_PORT=25", "WEBHOOK_URL=https://example.org/…", "WEBHOOK_SECRET=(hidden)"]);
+    assert!(!format!("{loaded:?}").contains("hunter2"));
 }

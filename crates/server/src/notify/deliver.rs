@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anomaly_engine::Timestamp;
+use anomaly_engine::NANOS;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
@@ -29,9 +29,6 @@ const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
 const FAULT_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep while something is due: the wall clock may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// How often an Alertmanager hears of what is active, and for how long it takes it to be so.
-const ACTIVE_EVERY: Duration = Duration::from_secs(60);
-const ACTIVE_FOR: Duration = Duration::from_secs(240);
 
 /// Sends the notifications of one channel.
 #[derive(Debug)]
@@ -46,6 +43,8 @@ pub struct Courier {
     pub desk: Desk,
     /// Told when there may be something to send.
     pub decided: Arc<Notify>,
+    /// Where people reach the dashboard.
+    pub base_url: String,
 }
 
 impl Courier {
@@ -91,7 +90,7 @@ impl Courier {
                 let again = now.plus(nanos(fault.retry_after.unwrap_or_default().max(pause(attempts, &id))));
                 let again = (!fault.permanent && again.since(made) < nanos(GIVE_UP)).then_some(again);
                 match again {
-                    Some(at) => warn!(channel, id, "alert not sent, it is tried again in {} s: {}", at.since(now) / anomaly_engine::NANOS, fault.message),
+                    Some(at) => warn!(channel, id, "alert not sent, it is tried again in {} s: {}", at.since(now) / NANOS, fault.message),
                     None => warn!(channel, id, "alert given up (POST /notifications/{id}/resend sends it again): {}", fault.message),
                 }
                 self.desk.write(move |store| store.notification_failed(num, &fault.message, again)).await
@@ -116,7 +115,7 @@ impl Courier {
                 decided.await;
                 continue;
             }
-            tokio::time::sleep(ACTIVE_EVERY).await;
+            tokio::time::sleep(Duration::from_nanos(alertmanager::RESEND.unsigned_abs())).await;
             let now = clock::now();
             let Ok(mut active) = self.ask(move |store| store.active_on(channel, now)).await else { continue };
             // Silenced ones are left out, and so resolve there.
@@ -125,9 +124,9 @@ impl Courier {
                 continue;
             }
             let facts: Vec<_> = active.iter().map(fact).collect();
-            let body = alertmanager::alerts(&facts, now.plus(nanos(ACTIVE_FOR)));
+            let body = alertmanager::alerts(&facts, &self.base_url, now.plus(alertmanager::LIFETIME));
             if let Err(fault) = self.channels.send(self.channel, "active", &body).await {
-                warn!(channel, "what is active could not be told, it is tried again in {} s: {}", ACTIVE_EVERY.as_secs(), fault.message);
+                warn!(channel, "what is active could not be told, it is tried again in {} s: {}", alertmanager::RESEND / NANOS, fault.message);
             }
         }
     }
@@ -160,6 +159,5 @@ mod tests {
             assert!((0.5 * whole..1.5 * whole).contains(&pause), "{attempts}: {pause}");
         }
         assert_ne!(pause(3, "n-1"), pause(3, "n-2"));
-        let _ = Timestamp::default();
     }
 }

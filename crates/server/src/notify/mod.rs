@@ -54,6 +54,7 @@ pub fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>
         return Ok(tasks);
     }
     let Alerts { store, desk, points, news, decided } = alerts;
+    let base_url = config.public_url();
     for channel in configured {
         let courier = || Courier {
             channel,
@@ -61,13 +62,13 @@ pub fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>
             store: store.clone(),
             desk: desk.clone(),
             decided: Arc::clone(&decided),
+            base_url: base_url.clone(),
         };
         tasks.push(tokio::spawn(courier().run()));
         if channel == Channel::Alertmanager {
             tasks.push(tokio::spawn(courier().keep_active()));
         }
     }
-    let base_url = config.base_url();
     tasks.push(tokio::spawn(Notifier { config: Arc::clone(config), base_url, channels, store, desk, points, news, decided }.run()));
     Ok(tasks)
 }

@@ -4,7 +4,7 @@ use anomaly_detect::text;
 use anomaly_engine::Severity;
 use jiff::tz::TimeZone;
 
-use super::figure::{BOLD, LEFT, Panel, RIGHT, WIDTH, signed, telling};
+use super::figure::{BOLD, LEFT, Panel, RIGHT, signed, telling};
 use super::font::Font;
 use super::scale::{instant_text, time_ticks, value_ticks};
 use super::scene::{Anchor, Place, Shape, Stroke, Text, Tone, label};
@@ -17,6 +17,8 @@ const MARGIN: f32 = 8.0;
 pub(super) struct Area<'a> {
     pub(super) top: f32,
     pub(super) height: f32,
+    /// Of the whole picture.
+    pub(super) width: f32,
     pub(super) panel: &'a Panel,
 }
 
@@ -24,7 +26,7 @@ impl Area<'_> {
     pub(super) fn x(&self, at: i64) -> f32 {
         let (from, to) = self.panel.times;
         let share = (at as f64 - from as f64) / (to as f64 - from as f64);
-        LEFT + MARGIN + share as f32 * (WIDTH - LEFT - RIGHT - 2.0 * MARGIN)
+        LEFT + MARGIN + share as f32 * (self.width - LEFT - RIGHT - 2.0 * MARGIN)
     }
 
     /// A value beyond the axis stands at its end.
@@ -40,8 +42,8 @@ impl Area<'_> {
     }
 
     pub(super) fn draw(&self, font: &Font, zone: &TimeZone, most_marks: usize, explained: bool, shapes: &mut Vec<Shape>) {
-        let Self { top, height, panel } = *self;
-        let right = WIDTH - RIGHT;
+        let Self { top, height, width, panel } = *self;
+        let right = width - RIGHT;
         shapes.push(Shape::Rect { at: (LEFT, top), size: (right - LEFT, height), tone: Tone::Panel });
         let summary_width = font.width(&panel.summary, 12.0);
         // Measured larger than it is, as bold letters are wider.
@@ -78,7 +80,7 @@ impl Area<'_> {
     }
 
     fn axes(&self, font: &Font, zone: &TimeZone, shapes: &mut Vec<Shape>) {
-        let right = WIDTH - RIGHT;
+        let right = self.width - RIGHT;
         let grid = |from: Place, to: Place| vec![from, to];
         let mut lines = Vec::new();
         let (low, high) = self.panel.values;
@@ -89,10 +91,10 @@ impl Area<'_> {
         }
         let bottom = self.top + self.height;
         let mut free_from = LEFT - 20.0;
-        for tick in time_ticks(self.panel.times.0, self.panel.times.1, 10, zone) {
+        for tick in time_ticks(self.panel.times.0, self.panel.times.1, (self.width / 120.0) as usize, zone) {
             let (x, half) = (self.x(tick.at), font.width(&tick.label, 11.0) / 2.0);
             lines.push(grid((x, self.top), (x, bottom)));
-            if x - half >= free_from && x + half <= WIDTH - 4.0 {
+            if x - half >= free_from && x + half <= self.width - 4.0 {
                 free_from = x + half + 10.0;
                 shapes.push(label((x, bottom + 16.0), tick.label, 11.0, Anchor::Middle, Tone::Muted));
             }

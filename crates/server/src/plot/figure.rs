@@ -63,6 +63,13 @@ pub(crate) struct Panel {
     pub(crate) values: (f64, f64),
 }
 
+impl Panel {
+    /// A series between two instants, which differ.
+    pub(crate) fn new(name: String, trace: Trace, times: (i64, i64), zone: &TimeZone) -> Self {
+        Self { summary: summary(&trace, zone), values: value_range(&trace), name, trace, times }
+    }
+}
+
 impl Figure {
     /// The series with the strongest anomalies come first, and those beyond the limit are left out.
     pub(crate) fn new(mut series: Vec<Drawn>, heading: Heading, zone: TimeZone) -> Self {
@@ -75,7 +82,7 @@ impl Figure {
         let panel = |Drawn { name, trace, .. }: Drawn| {
             let times = common.or_else(|| trace.span()).unwrap_or((0, 0));
             let times = if times.0 < times.1 { times } else { (times.0 - 500_000_000, times.1 + 500_000_000) };
-            Panel { summary: summary(&trace, &zone), values: value_range(&trace), name, trace, times }
+            Panel::new(name, trace, times, &zone)
         };
         let panels = series.into_iter().map(panel).collect();
         Self { heading, panels, zone, left_out }
@@ -113,7 +120,7 @@ impl Figure {
         let n_marks: usize = self.panels.iter().map(|panel| panel.trace.marks().len()).sum();
         for (i, panel) in self.panels.iter().enumerate() {
             let top = HEADER + i as f32 * (NAME + height + AXIS) + NAME;
-            let area = Area { top, height, panel };
+            let area = Area { top, height, width: WIDTH, panel };
             area.draw(font, &self.zone, MARKS / self.panels.len(), n_marks <= EXPLAINED_MARKS, &mut shapes);
         }
         if let Some(sentence) = &self.left_out {
@@ -306,7 +313,7 @@ mod tests {
         assert!(places.len() > 200 && places.len() <= 301, "{}", places.len());
         let near = |x: f32, y: f32| places.iter().any(|place| (place.0 - x).abs() <= 0.5 && (place.1 - y).abs() <= 0.5);
         let panel = &figure(vec![drawn("m", 0, 3000, &[2.0; 300])]).panels[0];
-        let area = Area { top: HEADER + NAME, height: 380.0, panel };
+        let area = Area { top: HEADER + NAME, height: 380.0, width: WIDTH, panel };
         assert!(panel.trace.marks().iter().all(|mark| near(area.x(mark.dot.at), area.y(mark.dot.value))));
     }
 

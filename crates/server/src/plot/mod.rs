@@ -1,9 +1,11 @@
-//! `anomaly detect --plot`: what was measured, what was expected and what was odd, as a picture or as a page to zoom in.
+//! `anomaly detect --plot`: what was measured, what was expected and what was odd, as a picture or as a page to zoom in;
+//! and `chart`, a small picture of one series for an email.
 //!
 //! Rows go into a trace a series (`trace`), which stays small; `figure` chooses the series that are drawn and lays them out,
 //! each in an `area`, as a `scene` of shapes, which `svg` writes and `png` paints. `html` takes the same figure as data.
 
 mod area;
+mod chart;
 mod figure;
 mod font;
 mod html;
@@ -22,6 +24,7 @@ use anomaly_engine::{EngineConfig, Outputs, SeriesHash, SeriesKey, Settings, Ver
 use hashbrown::HashMap;
 use jiff::tz::TimeZone;
 
+pub use chart::chart;
 use figure::Figure;
 pub use figure::Heading;
 use font::Font;

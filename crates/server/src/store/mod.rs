@@ -2,7 +2,7 @@
 
 mod filter;
 pub mod handling;
-mod incidents;
+pub mod incidents;
 pub mod notices;
 mod overview;
 mod reader;
