@@ -9,6 +9,8 @@ mod reader;
 mod schema;
 pub mod sqlite;
 #[cfg(test)]
+mod alerting_tests;
+#[cfg(test)]
 mod tests;
 
 use anomaly_engine::frame::Position;

@@ -8,7 +8,7 @@ use super::*;
 use crate::data_dir::DataDir;
 use crate::log::sqlite::Durability;
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_seconds(seconds)
 }
 
@@ -17,7 +17,7 @@ fn hash(metric: &str) -> SeriesHash {
 }
 
 /// An anomaly of `metric` at `seconds`; critical from a strength of 2.
-fn row(id: &str, metric: &str, seconds: i64, strength: f64, incident: &str) -> AnomalyRow {
+pub(super) fn row(id: &str, metric: &str, seconds: i64, strength: f64, incident: &str) -> AnomalyRow {
     AnomalyRow {
         id: id.into(),
         series: hash(metric),
@@ -33,12 +33,12 @@ fn row(id: &str, metric: &str, seconds: i64, strength: f64, incident: &str) -> A
     }
 }
 
-fn commit(store: &mut Store, frame: u64, seconds: i64, rows: &[AnomalyRow]) -> Vec<Stored> {
+pub(super) fn commit(store: &mut Store, frame: u64, seconds: i64, rows: &[AnomalyRow]) -> Vec<Stored> {
     let changes = rows.iter().map(|row| Change::Anomaly(Box::new(row.clone()))).collect();
     store.commit(&Commit { upto: Position { frame, row: 7 }, at: at(seconds), changes }).unwrap()
 }
 
-fn memory() -> (Store, StoreReader) {
+pub(super) fn memory() -> (Store, StoreReader) {
     let store = Store::open(&DataDir::memory(), Durability::Memory).unwrap();
     let reader = store.reader();
     (store, reader)
@@ -82,7 +82,7 @@ fn an_id_that_is_stored_is_left_as_it_is() {
     commit(&mut store, 1, 1, &[row("a", "m", 10, 1.0, "i")]);
     let again = commit(&mut store, 2, 2, &[row("a", "m", 10, 9.0, "i"), row("b", "m", 11, 1.0, "i"), row("b", "m", 11, 1.0, "i")]);
     assert_eq!((seqs(&again), ids(&again)), (vec![2], vec!["b"]));
-    let (incident, anomalies) = reader.incident("i").unwrap().unwrap();
+    let incidents::Whole { incident, anomalies, .. } = reader.incident("i", at(0)).unwrap().unwrap();
     assert_eq!((incident.count, incident.critical, ids(&anomalies)), (2, false, vec!["a", "b"]));
     assert_eq!(seqs(&reader.after(None, 10).unwrap()), [1, 2]);
 }
@@ -115,7 +115,7 @@ fn a_cursor_that_is_none_of_ours_is_bad() {
         let filter = Filter::default();
         assert!(matches!(reader.anomalies(&filter, Some(text), 1), Err(StoreError::BadCursor(_))), "{text:?}");
         for text in [text, &format!("{text}-"), &format!("-{text}"), &format!("1-{text}"), &format!("{text}-1"), "5", "1-1-1"] {
-            assert!(matches!(reader.incidents(&filter, Some(text), 1), Err(StoreError::BadCursor(_))), "{text:?}");
+            assert!(matches!(reader.incidents(&filter, Some(text), 1, at(0)), Err(StoreError::BadCursor(_))), "{text:?}");
         }
     }
 }
@@ -167,7 +167,7 @@ fn filters_hold_together_and_only_a_star_is_special() {
         (Filter { series: Some(hash("cpu_usage")), critical: Some(true), from: Some(at(20)), to: Some(at(20)), ..metric("c*") }, "b"),
     ] {
         assert_eq!(listed(&reader, &filter).concat(), expected, "{filter:?}");
-        let IncidentPage { page, totals, .. } = reader.incidents(&filter, None, 100).unwrap();
+        let IncidentPage { page, totals, .. } = reader.incidents(&filter, None, 100, at(0)).unwrap();
         assert_eq!((totals.anomalies, totals.incidents), (expected.len() as u64, page.items.len() as u64), "{filter:?}");
     }
 }
@@ -196,21 +196,21 @@ fn incidents_come_in_the_order_of_their_first_anomaly_and_stay_there() {
         row("f", "p", 10, 3.0, "old"),
     ];
     commit(&mut store, 1, 1, &rows);
-    let IncidentPage { page, totals, .. } = reader.incidents(&Filter::default(), None, 2).unwrap();
+    let IncidentPage { page, totals, .. } = reader.incidents(&Filter::default(), None, 2, at(0)).unwrap();
     assert_eq!(totals, Totals { incidents: 4, anomalies: 6 });
     let names = |page: &Page<Incident>| page.items.iter().map(|incident| incident.id.clone()).collect::<Vec<_>>();
     assert_eq!(names(&page), ["tie2", "tie1"]);
     commit(&mut store, 2, 1, &[row("g", "m", 500, 1.0, "new"), row("h", "q", 150, 1.0, "between")]);
-    let IncidentPage { page, .. } = reader.incidents(&Filter::default(), page.next.as_deref(), 10).unwrap();
+    let IncidentPage { page, .. } = reader.incidents(&Filter::default(), page.next.as_deref(), 10, at(0)).unwrap();
     assert_eq!((names(&page), page.next), (vec!["between".into(), "early".into(), "old".to_owned()], None));
     let old = &page.items[2];
     assert_eq!((old.start, old.end, old.count, old.critical), (at(10), at(900), 3, true));
     assert_eq!(old.peak, "{\"id\":\"e\"}", "the first of the strongest");
     // Met by any of its anomalies, and not by its span.
     let inside = Filter { from: Some(at(60)), to: Some(at(99)), ..Filter::default() };
-    assert_eq!(reader.incidents(&inside, None, 10).unwrap().page.items.len(), 0);
+    assert_eq!(reader.incidents(&inside, None, 10, at(0)).unwrap().page.items.len(), 0);
     let warnings = Filter { critical: Some(false), metric: Some("p".into()), ..Filter::default() };
-    let IncidentPage { page, totals, .. } = reader.incidents(&warnings, None, 10).unwrap();
+    let IncidentPage { page, totals, .. } = reader.incidents(&warnings, None, 10, at(0)).unwrap();
     assert_eq!((names(&page), totals), (vec!["old".to_owned()], Totals { incidents: 1, anomalies: 1 }));
 }
 
@@ -278,7 +278,7 @@ fn what_is_forgotten_is_gone_and_no_gap() {
     let stored = store.commit(&Commit { upto: Position { frame: 2, row: 0 }, at: at(1), changes }).unwrap();
     assert_eq!(ids(&stored), ["d"]);
     assert_eq!(listed(&reader, &Filter::default()), ["d", "b"]);
-    assert_eq!(reader.incidents(&Filter::default(), None, 10).unwrap().totals, Totals { incidents: 2, anomalies: 2 });
+    assert_eq!(reader.incidents(&Filter::default(), None, 10, at(0)).unwrap().totals, Totals { incidents: 2, anomalies: 2 });
     assert_eq!((seqs(&reader.after(Some(0), 10).unwrap()), extent(&reader)), (vec![2, 4], (1, 4)));
 }
 
@@ -292,12 +292,13 @@ fn retention_counts_from_detection_in_steps_and_numbers_are_not_reused() {
     assert!(store.retain(at(20)).unwrap());
     assert!(!store.retain(at(20)).unwrap());
     assert_eq!(listed(&reader, &Filter::default()), ["z", "y"]);
-    let (incident, _) = reader.incident("stays").unwrap().unwrap();
+    let incidents::Whole { incident, .. } = reader.incident("stays", at(0)).unwrap().unwrap();
     assert_eq!(
         (incident.count, incident.start, incident.end, incident.critical, &incident.peak[..]),
         (2, at(1), at(9), false, "{\"id\":\"z\"}")
     );
-    assert_eq!((reader.incident("gone").unwrap(), extent(&reader)), (None, (1502, 1503)));
+    assert!(reader.incident("gone", at(0)).unwrap().is_none());
+    assert_eq!(extent(&reader), (1502, 1503));
     assert!(!store.retain(at(30)).unwrap());
     assert_eq!(extent(&reader), (1504, 1503));
     assert_eq!(commit(&mut store, 4, 40, &[row("n", "m", 1, 1.0, "n")])[0].seq, 1504);
@@ -357,7 +358,7 @@ fn readers_in_memory_and_the_writer_get_along() {
             let reader = reader.clone();
             scope.spawn(move || {
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    reader.incidents(&Filter::default(), None, 10).unwrap();
+                    reader.incidents(&Filter::default(), None, 10, at(0)).unwrap();
                 }
             });
         }
