@@ -13,6 +13,8 @@ COPY crates crates
 RUN cargo build --release --locked
 
 FROM debian:bookworm-slim
+# Whom to trust, for webhooks and mail servers over TLS.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /data anomaly && install -d -o anomaly -g anomaly /data
 COPY --from=build /src/target/release/anomaly /usr/local/bin/anomaly
 USER anomaly

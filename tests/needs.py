@@ -21,6 +21,7 @@ USED_BY = {
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
     "browser": "the dashboard and plots in a browser: tests/browser, test_plot.py",
     "compose": "test_packaging.py: whether docker-compose takes docker-compose.yml",
+    "alertmanager": "test_channels.py: whether the real Alertmanager takes what it is sent",
     "readme": "the commands that README.md shows",
 }
 
@@ -28,7 +29,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "browser": _browser, "compose": _compose, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "readme": _readme}[name]()
 
 
 def need(*names: str) -> None:
@@ -89,6 +90,10 @@ def _compose() -> str | None:
         return None
     has_plugin = shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0
     return None if has_plugin else "neither docker-compose nor docker compose is installed"
+
+
+def _alertmanager() -> str | None:
+    return None if shutil.which("prometheus-alertmanager") else "prometheus-alertmanager is not installed"
 
 
 def _readme() -> str | None:

@@ -9,6 +9,7 @@ use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Resolved
 struct World {
     engine: Engine,
     number: u64,
+    log: Vec<Vec<u8>>,
     /// Seconds, in time of arrival.
     arrival: i64,
     out: Outputs,
@@ -20,7 +21,7 @@ impl World {
     }
 
     fn with(config: EngineConfig) -> Self {
-        Self { engine: Engine::new(config, 2), number: 0, arrival: 1_000_000, out: Outputs::default() }
+        Self { engine: Engine::new(config, 2), number: 0, log: Vec::new(), arrival: 1_000_000, out: Outputs::default() }
     }
 
     /// The engine as it is after a restart.
@@ -35,6 +36,7 @@ impl World {
         let bytes = frame.seal(self.number);
         self.out.clear();
         self.engine.apply(&Frame::open(self.number, &bytes).unwrap(), &mut self.out).unwrap();
+        self.log.push(bytes);
     }
 
     /// Events in one frame: series, second in event time, value.
@@ -261,6 +263,29 @@ fn a_checkpoint_of_version_1_is_read_and_its_incidents_are_open() {
         old[0][1] = version;
         assert!(restore(old.clone()).is_err(), "version {version}");
     }
+}
+
+#[test]
+fn a_series_that_has_seen_a_tick_does_not_see_it_again() {
+    let mut world = World::new();
+    let incident = world.anomaly("m", 5000);
+    let (mut cursor, mut chunks, mut chunk) = (world.engine.begin_checkpoint(), Vec::new(), Vec::new());
+    world.engine.next_chunk(&mut cursor, 1000, &mut chunk).unwrap();
+    chunks.push(chunk.clone());
+    assert_eq!(world.tick(0), []);
+    world.events(&[("m", 5301, 50.0)]);
+    // Its chunk is cut when it has been quiet, and no tick has found that yet.
+    while world.engine.next_chunk(&mut cursor, 1000, &mut chunk).unwrap().is_some() {
+        chunks.push(chunk.clone());
+    }
+    assert_eq!(world.tick(0), [incident]);
+    let mut engine = restore(chunks).unwrap();
+    assert_eq!((engine.applied(), engine.recovering()), (1, 3));
+    let mut out = Outputs::default();
+    for (number, bytes) in (1..).zip(&world.log) {
+        engine.apply(&Frame::open(number, bytes).unwrap(), &mut out).unwrap();
+    }
+    assert_eq!((out.resolved, engine.digest()), (world.out.resolved, world.engine.digest()));
 }
 
 /// A restart would know of it only what came behind the head: enough for an incident that never was.

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by its line what failed")]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef};
 use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
@@ -197,8 +197,8 @@ fn the_log_of_these_tests_has_teeth() {
     let frames = frames(&recorded(), 100);
     let (mut engine, mut out) = (Engine::new(config(3.0), 1), Outputs::default());
     let (mut anomalies, mut superseded, mut silent, mut going_on, mut most_open) = (0, 0, 0, 0, 0);
-    let (mut resolved, mut reopened) = (HashSet::new(), HashSet::new());
-    let mut last_of = HashMap::new();
+    let (mut resolved, mut reopened) = (BTreeSet::new(), BTreeSet::new());
+    let mut last_of = BTreeMap::new();
     for (i, bytes) in frames.iter().enumerate() {
         out.clear();
         apply(&mut engine, i + 1, bytes, &mut out);

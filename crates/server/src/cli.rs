@@ -362,10 +362,14 @@ mod tests {
 
     #[test]
     fn a_channel_to_try_is_one_of_five() {
-        let Some(Command::Notify(Notify::Test { channel, .. })) = parse("anomaly notify test Slack").unwrap().command else { panic!("notify") };
+        let Some(Command::Notify(Notify::Test { channel, .. })) = parse("anomaly notify test Slack").unwrap().command else {
+            panic!("notify")
+        };
         assert_eq!(channel, Some(Channel::Slack));
         assert!(parse("anomaly notify test").is_ok() && parse("anomaly notify").is_err());
-        assert!(parse("anomaly notify test mail").unwrap_err().to_string().contains("must be email, webhook, slack, pagerduty or alertmanager"));
+        assert!(
+            parse("anomaly notify test mail").unwrap_err().to_string().contains("must be email, webhook, slack, pagerduty or alertmanager")
+        );
     }
 
     #[test]

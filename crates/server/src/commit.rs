@@ -64,7 +64,7 @@ impl std::fmt::Debug for Job {
 pub struct Judged {
     /// The last of the frames.
     pub frame: u64,
-    /// When the first of them arrived.
+    /// When the first of them that holds events arrived: how long a tick takes says nothing of theirs.
     pub arrived: Option<Timestamp>,
     /// What they brought forth.
     pub outputs: Outputs,

@@ -220,8 +220,11 @@ impl EngineStage {
                 // Whole, but of a newer version: going on would give up what is not lost.
                 Err(fault) => return Err(format!("frame {number} of the log: {fault}")),
             };
-            arrived = arrived.or(Some(frame.arrival));
+            let batches = outputs.batches.len();
             self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
+            if outputs.batches.len() > batches {
+                arrived = arrived.or(Some(frame.arrival));
+            }
             if *number <= self.stored {
                 outputs.clear();
             }

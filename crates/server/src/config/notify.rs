@@ -404,9 +404,16 @@ mod tests {
     fn addresses_are_read_whole_or_refused() {
         assert_eq!(mailbox("ops@example.org").unwrap().to_string(), "ops@example.org");
         assert_eq!(mailbox(" Alerts <a@example.org> ").unwrap().name.as_deref(), Some("Alerts"));
-        for text in
-            ["ops", "@example.org", "a@b c@d", "a@example.org\r\nBcc: x@example.org", "a@example.org junk", "A <a@b> x", "ö@example.org", ""]
-        {
+        for text in [
+            "ops",
+            "@example.org",
+            "a@b c@d",
+            "a@example.org\r\nBcc: x@example.org",
+            "a@example.org junk",
+            "A <a@b> x",
+            "ö@example.org",
+            "",
+        ] {
             assert!(mailbox(text).is_err(), "{text:?}");
         }
         let read = mailboxes("a@example.org, B <b@example.org>,, a@example.org").unwrap();
@@ -431,9 +438,8 @@ mod tests {
             slack_webhook_url: Some(HttpUrl::parse("http://localhost:2").unwrap()),
             ..NotifyConfig::default()
         };
-        let of = |config: &NotifyConfig, metric: &str, severity| {
-            config.channels_of(metric, |name| (name == "dc").then_some("eu-1"), severity)
-        };
+        let of =
+            |config: &NotifyConfig, metric: &str, severity| config.channels_of(metric, |name| (name == "dc").then_some("eu-1"), severity);
         assert_eq!(of(&config, "cpu", Severity::Warning), [Channel::Webhook, Channel::Slack]);
         let labels = |pattern: &str| BTreeMap::from([("dc".to_owned(), pattern.to_owned())]);
         config.routes = vec![

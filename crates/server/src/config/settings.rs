@@ -46,8 +46,7 @@ pub enum Group {
 
 impl Group {
     /// All, in the order in which they are explained.
-    pub const ALL: [Self; 7] =
-        [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Alerting, Self::Limits, Self::Logging];
+    pub const ALL: [Self; 7] = [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Alerting, Self::Limits, Self::Logging];
 
     /// The heading.
     pub fn title(self) -> &'static str {
@@ -357,7 +356,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "SMTP_CA",
         group: Group::Alerting,
-        doc: "Certificates (PEM) that are trusted besides the system's, for a mail server with one of its own: `SMTP_CA_FILE=path`.",
+        doc: "Certificates (PEM) that are trusted besides the system's, for a mail server with one of its own. `SMTP_CA_FILE` names a file \
+              that holds them.",
         unset: Unset::Words("those of the system"),
         read: read!(some!(notify::certificates) => notify.email.ca),
     },
@@ -385,7 +385,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "WEBHOOK_URL",
         group: Group::Alerting,
-        doc: "Where each incident is sent as JSON, as Standard Webhooks say. Redirects are not followed.",
+        doc: "Where each incident is sent as JSON, as Standard Webhooks say. Redirects are not followed. Certificates are checked against those of the \
+              system, or of the file that `SSL_CERT_FILE` names.",
         unset: Unset::Words("none"),
         read: read!(some!(HttpUrl::parse) => notify.webhook_url),
     },
@@ -399,7 +400,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "SLACK_WEBHOOK_URL",
         group: Group::Alerting,
-        doc: "An incoming webhook of Slack (or of what understands its blocks, such as Mattermost).",
+        doc: "An incoming webhook of Slack.",
         unset: Unset::Words("none"),
         read: read!(some!(HttpUrl::parse) => notify.slack_webhook_url),
     },

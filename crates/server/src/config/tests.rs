@@ -350,7 +350,8 @@ fn what_config_print_prints_reads_back_as_the_defaults() {
         assert!(text.contains(&format!("{} = ", setting.key())), "{}", setting.name);
     }
     // With every comment that holds an assignment taken in, each key is still a known one.
-    let all = text.lines().map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ") || line.starts_with("[[r")).unwrap_or(line));
+    let all =
+        text.lines().map(|line| line.strip_prefix("# ").filter(|line| line.contains(" = ") || line.starts_with("[[r")).unwrap_or(line));
     let sources = Sources { file: Some(("printed".into(), all.collect::<Vec<_>>().join("\n"))), ..sources_of_nothing() };
     let config = sources.load().unwrap().config;
     assert_eq!((config.engine.rules.len(), config.notify.routes.len()), (1, 1));
@@ -399,10 +400,7 @@ fn email_that_lacks_something_is_told_with_what_it_lacks_where_alerts_are_sent()
     let given = [("EMAIL_ENABLED", "true"), ("EMAIL_FROM", "a@example.org")];
     let given: &'static [_] = Box::leak(Box::new(given));
     let faults = serving(given).faults();
-    assert_eq!(
-        faults,
-        ["EMAIL_ENABLED: email needs SMTP_HOST, EMAIL_TO as well: set what is missing, or EMAIL_ENABLED=false"]
-    );
+    assert_eq!(faults, ["EMAIL_ENABLED: email needs SMTP_HOST, EMAIL_TO as well: set what is missing, or EMAIL_ENABLED=false"]);
     assert!(environment(given).load().is_ok(), "offline nothing is sent");
     let faults = serving(&[("SMTP_USER", "me")]).faults();
     assert_eq!(faults, ["SMTP_USER: SMTP_PASSWORD is not set: a server that wants one of them wants both"]);
@@ -426,7 +424,16 @@ fn faults_of_alerting_are_told_together_and_without_secrets() {
     };
     let mut faults = given.faults();
     faults.sort();
-    let starts = ["EMAIL_TO: ", "NOTIFY_BUDGET: ", "PUBLIC_URL: ", "SLACK_WEBHOOK_URL: ", "SMTP_CA: ", "SMTP_TLS: ", "WEBHOOK_SECRET: ", "WEBHOOK_URL: "];
+    let starts = [
+        "EMAIL_TO: ",
+        "NOTIFY_BUDGET: ",
+        "PUBLIC_URL: ",
+        "SLACK_WEBHOOK_URL: ",
+        "SMTP_CA: ",
+        "SMTP_TLS: ",
+        "WEBHOOK_SECRET: ",
+        "WEBHOOK_URL: ",
+    ];
     assert_eq!(faults.len(), starts.len(), "{faults:?}");
     for (fault, start) in faults.iter().zip(starts) {
         assert!(fault.starts_with(start) && !fault.contains("hunter2"), "{fault}");
@@ -450,7 +457,10 @@ fn routes_and_labels_to_group_by_come_from_the_file() {
 #[test]
 fn what_is_wrong_in_a_route_is_told_with_its_path() {
     for (text, message) in [
-        ("[[routes]]\nchannels = [\"mail\"]", "routes[0].channels: must be a list of email, webhook, slack, pagerduty or alertmanager, got \"mail\""),
+        (
+            "[[routes]]\nchannels = [\"mail\"]",
+            "routes[0].channels: must be a list of email, webhook, slack, pagerduty or alertmanager, got \"mail\"",
+        ),
         ("[[routes]]\nmetric = \"a\"", "routes[0].channels: a route needs channels: channels = [\"email\"], or [] if nobody is to be told"),
         ("[[routes]]\nchannels = []\nmetrics = \"a\"", "routes[0].metrics: unknown key, did you mean metric?"),
         ("[[routes]]\nchannels = []\nseverity = \"high\"", "routes[0].severity: must be \"warning\" or \"critical\", got \"high\""),
@@ -474,7 +484,8 @@ fn links_lead_to_where_people_reach_the_dashboard() {
 
 #[test]
 fn what_is_set_is_kept_as_it_may_be_shown() {
-    let loaded = serving(&[("WEBHOOK_SECRET", "hunter2"), ("WEBHOOK_URL", "https://example.org/hunter2"), ("SMTP_PORT", "25")]).load().unwrap();
+    let loaded =
+        serving(&[("WEBHOOK_SECRET", "hunter2"), ("WEBHOOK_URL", "https://example.org/hunter2"), ("SMTP_PORT", "25")]).load().unwrap();
     let shown: Vec<_> = loaded.set.iter().map(|(name, text, _)| format!("{name}={text}")).collect();
     assert_eq!(shown, ["SMTP_PORT=25", "WEBHOOK_URL=https://example.org/…", "WEBHOOK_SECRET=(hidden)"]);
     assert!(!format!("{loaded:?}").contains("hunter2"));

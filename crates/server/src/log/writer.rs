@@ -233,7 +233,7 @@ pub struct Requests(mpsc::Receiver<Request>);
 #[cfg(test)]
 impl Requests {
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn waiting(&self) -> usize {
         self.0.len()
     }
 }

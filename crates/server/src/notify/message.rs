@@ -110,16 +110,8 @@ pub struct Worst {
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 8] = [
-        Self::Opened,
-        Self::Escalated,
-        Self::Reopened,
-        Self::Repeated,
-        Self::Acknowledged,
-        Self::Resolved,
-        Self::Digest,
-        Self::Test,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Opened, Self::Escalated, Self::Reopened, Self::Repeated, Self::Acknowledged, Self::Resolved, Self::Digest, Self::Test];
 
     /// As it is stored and answered.
     pub const fn as_str(self) -> &'static str {
@@ -195,9 +187,12 @@ impl Message {
         first.or(self.digest.as_ref().map(|digest| digest.since)).unwrap_or(self.at)
     }
 
-    /// The one link: the incident that moved first; of a digest the dashboard.
+    /// The one link: the incident that moved first; of a digest and of a trial the dashboard.
     pub fn link(&self) -> String {
-        self.incidents.first().map_or_else(|| format!("{}/", self.base_url), |fact| fact.link(&self.base_url))
+        self.incidents
+            .first()
+            .filter(|_| self.kind != Kind::Test)
+            .map_or_else(|| format!("{}/", self.base_url), |fact| fact.link(&self.base_url))
     }
 
     /// What is said of a message before its incidents, in a sentence; empty where the subject says it all.
@@ -214,9 +209,7 @@ impl Message {
             Kind::Repeated => "It still goes on, and nobody has acknowledged it.".into(),
             Kind::Acknowledged => "Somebody looks after it.".into(),
             Kind::Resolved => "It is over.".into(),
-            Kind::Test => {
-                "Somebody tries whether messages arrive here: they do. Nothing is wrong; the incident below is made up.".into()
-            }
+            Kind::Test => "Somebody tries whether messages arrive here: they do. Nothing is wrong; the incident below is made up.".into(),
         }
     }
 
@@ -226,6 +219,7 @@ impl Message {
 
     /// An example, for whoever tries whether a channel works.
     pub fn example(at: Timestamp, base_url: &str) -> Self {
+        let at = Timestamp::from_seconds(at.nanos() / NANOS);
         Self { kind: Kind::Test, at, incidents: vec![Fact::example(at)], digest: None, base_url: base_url.to_owned() }
     }
 }
@@ -519,7 +513,12 @@ pub(crate) mod tests {
     pub(crate) fn hostile() -> Vec<Fact> {
         let long = "x".repeat(255);
         vec![
-            fact("1", "cpu\r\nBcc: everybody@example.org\r\n\r\n<script>alert(1)</script>", &[("dc", "\"><img src=x onerror=alert(1)>")], true),
+            fact(
+                "1",
+                "cpu\r\nBcc: everybody@example.org\r\n\r\n<script>alert(1)</script>",
+                &[("dc", "\"><img src=x onerror=alert(1)>")],
+                true,
+            ),
             fact("2", "<!channel> *bold* <https://evil.example|click> & `code`", &[("a\nb", "c\u{2028}d\0")], false),
             fact("3", "\u{202e}gnp.exe\u{2066}\u{200b}", &[("סדרה", "قيمة")], true),
             fact("4", &long, &[("l", &"y".repeat(255))], false),
@@ -565,7 +564,10 @@ pub(crate) mod tests {
     #[test]
     fn links_lead_to_the_incident() {
         assert_eq!(one(Kind::Opened).link(), "https://anomaly.example.org/#incident=1c");
-        assert_eq!(digest().link(), "https://anomaly.example.org/");
+        assert_eq!(
+            (digest().link().as_str(), one(Kind::Test).link().as_str()),
+            ("https://anomaly.example.org/", "https://anomaly.example.org/")
+        );
         let odd = fact("a\"><b>\r\n", "m", &[], true);
         assert_eq!(odd.link("http://x"), "http://x/#incident=ab");
     }

@@ -345,7 +345,7 @@ fn a_newer_file_is_refused() {
     let error = Store::open(&dir, Durability::Fsync).unwrap_err().to_string();
     assert!(
         error
-            .ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 2: use a newer anomaly, or another DATA_DIR")
+            .ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 3: use a newer anomaly, or another DATA_DIR")
     );
 }
 

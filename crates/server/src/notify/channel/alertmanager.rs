@@ -26,7 +26,8 @@ pub(super) fn render(message: &Message) -> Vec<u8> {
         Kind::Test => at.plus(60 * NANOS),
         _ => at.plus(LIFETIME),
     };
-    let mut alerts: Vec<Value> = message.incidents.iter().map(|fact| alert(fact, base_url, fact.critical, end, *kind == Kind::Test)).collect();
+    let mut alerts: Vec<Value> =
+        message.incidents.iter().map(|fact| alert(fact, base_url, fact.critical, end, *kind == Kind::Test)).collect();
     if *kind == Kind::Escalated {
         alerts.extend(message.incidents.iter().map(|fact| alert(fact, base_url, false, *at, false)));
     }
@@ -120,7 +121,8 @@ mod tests {
     #[test]
     fn it_is_kept_alive_under_the_same_labels() {
         let first = rendered(&message(Kind::Opened, vec![incident()]));
-        let again: Vec<Value> = serde_json::from_slice(&alerts(&[incident()], "https://anomaly.example.org", AT.plus(2 * LIFETIME))).unwrap();
+        let again: Vec<Value> =
+            serde_json::from_slice(&alerts(&[incident()], "https://anomaly.example.org", AT.plus(2 * LIFETIME))).unwrap();
         assert_eq!((&again[0]["labels"], &again[0]["startsAt"]), (&first[0]["labels"], &first[0]["startsAt"]));
         assert_eq!(again[0]["endsAt"], "2026-11-27T03:32:05Z");
         assert_eq!(alerts(&[], "", AT), b"[]");
@@ -128,11 +130,29 @@ mod tests {
 
     #[test]
     fn label_names_are_made_valid_and_none_is_lost() {
-        let odd = [("a.b", "1"), ("a_b", "2"), ("a-b", "3"), ("9x", "4"), ("severity", "5"), ("alertname", "6"), ("סדרה", "7"), ("__x", "8"), ("e", "")];
+        let odd = [
+            ("a.b", "1"),
+            ("a_b", "2"),
+            ("a-b", "3"),
+            ("9x", "4"),
+            ("severity", "5"),
+            ("alertname", "6"),
+            ("סדרה", "7"),
+            ("__x", "8"),
+            ("e", ""),
+        ];
         let labels = labels(&fact("1", "m", &odd, false), "warning");
         let expected = [
-            ("_9x", "4"), ("_____", ""), ("a_b", ""), ("label_a_b", ""), ("label_a_b_2", ""), ("alertname", "m"), ("label___x", "8"),
-            ("label_alertname", "6"), ("label_severity", "5"), ("severity", "warning"),
+            ("_9x", "4"),
+            ("_____", ""),
+            ("a_b", ""),
+            ("label_a_b", ""),
+            ("label_a_b_2", ""),
+            ("alertname", "m"),
+            ("label___x", "8"),
+            ("label_alertname", "6"),
+            ("label_severity", "5"),
+            ("severity", "warning"),
         ];
         for (name, value) in expected.iter().filter(|(_, value)| !value.is_empty()) {
             assert_eq!(labels.get(*name).map(String::as_str), Some(*value), "{name} {labels:?}");
@@ -143,7 +163,8 @@ mod tests {
             values.concat()
         };
         assert_eq!(values(&labels), "12345678");
-        let valid = |name: &str| !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let valid =
+            |name: &str| !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         for fact in hostile() {
             assert!(super::labels(&fact, "warning").keys().all(|name| valid(name)));
         }

@@ -11,7 +11,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParam
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::response::Response;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::http::{CONNECT, WHOLE, chain, one_line};
 use super::{ChannelsError, SendError};
@@ -21,6 +21,8 @@ use crate::plot;
 
 /// Incidents that are told one by one.
 const LISTED: usize = 20;
+/// For whatever the server says to QUIT.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Points from which on a series is drawn.
 const DRAWN_FROM: usize = 10;
 
@@ -114,36 +116,33 @@ impl Email {
 
     /// Sends a message to all who are accepted; whoever is refused is named in the answer.
     pub(super) async fn send(&self, mail: &[u8]) -> Result<String, SendError> {
-        match timeout(WHOLE, self.deliver(mail)).await {
-            Ok(result) => result,
-            Err(_) => Err(SendError::temporary(format!("{} did not finish within {} s", self.server.0, WHOLE.as_secs()))),
-        }
-    }
-
-    async fn deliver(&self, mail: &[u8]) -> Result<String, SendError> {
-        let (host, port) = &self.server;
-        let connect = AsyncSmtpConnection::connect_tokio1(
-            (host.as_str(), *port),
-            Some(CONNECT),
-            &self.hello,
-            self.parameters.clone().filter(|_| self.tls == SmtpTls::Tls),
-            None,
-        );
-        let mut connection = connect.await.map_err(failed)?;
-        let result = self.converse(&mut connection, mail).await;
-        // It says QUIT; what the server makes of that does not matter.
-        connection.abort().await;
+        let deadline = Instant::now() + WHOLE;
+        let late = |_| SendError::temporary(format!("{} did not finish within {} s", self.server.0, WHOLE.as_secs()));
+        let mut connection = timeout_at(deadline, self.open()).await.map_err(late)??;
+        let result = timeout_at(deadline, self.converse(&mut connection, mail)).await.map_err(late)?;
+        // Whatever the server makes of QUIT, what it said of the mail holds.
+        let _ = timeout(GOODBYE, connection.abort()).await;
         result
     }
 
-    async fn converse(&self, connection: &mut AsyncSmtpConnection, mail: &[u8]) -> Result<String, SendError> {
+    /// A connection as secure as it is to be.
+    async fn open(&self) -> Result<AsyncSmtpConnection, SendError> {
+        let (host, port) = &self.server;
+        let from_the_start = self.parameters.clone().filter(|_| self.tls == SmtpTls::Tls);
+        let connect = AsyncSmtpConnection::connect_tokio1((host.as_str(), *port), Some(CONNECT), &self.hello, from_the_start, None);
+        let mut connection = connect.await.map_err(failed)?;
         if let (SmtpTls::Starttls, Some(parameters)) = (self.tls, self.parameters.clone()) {
             if !connection.can_starttls() {
                 let message = "the server offers no STARTTLS: set SMTP_TLS=tls if it speaks TLS from the start (usually SMTP_PORT=465)";
                 return Err(SendError::temporary(message));
             }
+            // Where this fails there is no stream any more: even QUIT would panic in lettre 0.11.
             connection.starttls(parameters, &self.hello).await.map_err(failed)?;
         }
+        Ok(connection)
+    }
+
+    async fn converse(&self, connection: &mut AsyncSmtpConnection, mail: &[u8]) -> Result<String, SendError> {
         if let Some(credentials) = &self.credentials {
             connection.auth(DEFAULT_MECHANISMS, credentials).await.map_err(failed)?;
         }
@@ -175,6 +174,7 @@ fn told(response: &Response) -> String {
 }
 
 /// 5xx is the server's last word, all else may be better later.
+#[expect(clippy::needless_pass_by_value, reason = "as map_err gives it")]
 fn failed(error: lettre::transport::smtp::Error) -> SendError {
     SendError { permanent: error.is_permanent(), retry_after: None, message: chain(&error) }
 }
@@ -205,7 +205,10 @@ fn text(message: &Message) -> String {
     if unlisted > 0 {
         let _ = write!(out, "\nand {unlisted} more\n");
     }
-    let _ = write!(out, "\n{}\n", message.link());
+    // One incident has its link already.
+    if message.incidents.len() != 1 {
+        let _ = write!(out, "\n{}\n", message.link());
+    }
     out
 }
 
@@ -257,7 +260,8 @@ fn html(message: &Message, picture: Option<&str>) -> String {
     if unlisted > 0 {
         paragraph(&mut out, &format!("and {unlisted} more"));
     }
-    let _ = write!(out, "<p style=\"margin:16px 0 4px\"><a href=\"{}\">Open in anomaly</a></p></div></body></html>", escaped(&message.link()));
+    let _ =
+        write!(out, "<p style=\"margin:16px 0 4px\"><a href=\"{}\">Open in anomaly</a></p></div></body></html>", escaped(&message.link()));
     out
 }
 
@@ -339,7 +343,9 @@ mod tests {
         ] {
             assert!(headers.iter().any(|line| line == header), "{header}: {headers:#?}");
         }
-        for part in ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png", "Content-ID: <n-1.chart@anomaly>"] {
+        for part in
+            ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png", "Content-ID: <n-1.chart@anomaly>"]
+        {
             assert!(mail.contains(part), "{part}");
         }
         assert_eq!(mail, rendered(&message), "a retry sends the same bytes");
@@ -361,8 +367,7 @@ mod tests {
             text(&message),
             "[critical] api_latency_ms{dc=\"eu\"}: 95, expected 54.5 ± 8.84\n\napi_latency_ms{dc=\"eu\"} (critical)\n  95, expected 54.5 ± 8.84\n  \
              95 is 13.7 standard deviations above the mean 54.5 of the last 20 samples (5 min)\n  \
-             since 2026-11-27 03:11:35 UTC, last at 03:12:05, 3 anomalies in 30 s\n  https://anomaly.example.org/#incident=1c\n\n\
-             https://anomaly.example.org/#incident=1c\n"
+             since 2026-11-27 03:11:35 UTC, last at 03:12:05, 3 anomalies in 30 s\n  https://anomaly.example.org/#incident=1c\n"
         );
         let digest = text(&digest());
         assert!(digest.contains("14 incidents with 1440 anomalies in 5 series") && digest.contains("and 3 more"), "{digest}");
@@ -374,7 +379,8 @@ mod tests {
             for fact in hostile() {
                 let message = message(kind, vec![fact]);
                 let mail = rendered(&message);
-                let allowed = ["Message-ID", "Date", "From", "To", "Subject", "Auto-Submitted", "References", "MIME-Version", "Content-Type"];
+                let allowed =
+                    ["Message-ID", "Date", "From", "To", "Subject", "Auto-Submitted", "References", "MIME-Version", "Content-Type"];
                 for line in headers(&mail) {
                     assert!(allowed.contains(&line.split(':').next().unwrap()), "{line:?}");
                 }
@@ -429,7 +435,9 @@ mod tests {
         let mail = email.render(&message(Kind::Opened, vec![fact("1c", "m", &[], true)]), "n-1");
         assert_eq!(email.send(&mail).await, Ok("250 2.0.0 queued as 42".into()));
         let told = told.await.unwrap();
-        for line in ["MAIL FROM:<alerts@example.org>", "RCPT TO:<ops@example.org>", "RCPT TO:<boss@example.org>", "Message-ID: <n-1@anomaly>"] {
+        for line in
+            ["MAIL FROM:<alerts@example.org>", "RCPT TO:<ops@example.org>", "RCPT TO:<boss@example.org>", "Message-ID: <n-1@anomaly>"]
+        {
             assert!(told.iter().any(|known| known == line), "{line}");
         }
     }
@@ -461,6 +469,30 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         assert!(!email(port).send(b"x").await.unwrap_err().permanent);
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_was_taken_is_sent_whatever_becomes_of_the_farewell() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let silent = tokio::spawn(async move {
+            let (socket, _) = listener.accept().await.unwrap();
+            let mut socket = BufReader::new(socket);
+            socket.write_all(b"220 here\r\n").await.unwrap();
+            let mut line = String::new();
+            while socket.read_line(&mut line).await.unwrap_or(0) > 0 && !line.starts_with("QUIT") {
+                let answer = match line.as_str() {
+                    "DATA\r\n" => "354 go on\r\n",
+                    "Subject: x\r\n" | "\r\n" | "y\r\n" => "",
+                    _ => "250 fine\r\n",
+                };
+                socket.write_all(answer.as_bytes()).await.unwrap();
+                line.clear();
+            }
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(email(port).send(b"Subject: x\r\n\r\ny").await, Ok("250 fine".into()));
+        silent.abort();
     }
 
     #[tokio::test]

@@ -62,8 +62,8 @@ impl Http {
 
 /// What an answer means.
 fn judge(status: StatusCode, retry_after: Option<Duration>, said: String) -> Result<String, SendError> {
-    let temporary = status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+    let temporary =
+        status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
     match status {
         _ if status.is_success() => Ok(said),
         _ if temporary => Err(SendError { permanent: false, retry_after, message: said }),
@@ -106,16 +106,20 @@ fn retry_after(response: &Response) -> Option<Duration> {
 
 /// An error with its causes, on one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
+    // What only says that there is a cause.
+    const HOLLOW: [&str; 4] = ["error sending request", "client error", "dns error", "error resolving DNS"];
+    let mut told: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        next = error.source();
+        let text = error.to_string();
+        let hollow = next.is_some() && HOLLOW.iter().any(|hollow| text.starts_with(hollow));
         // Some repeat their cause.
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
+        if !hollow && !told.last().is_some_and(|last| last.ends_with(&text)) {
+            told.push(text);
         }
-        cause = error.source();
     }
+    let text = told.join(": ");
     shortened(&tame(&text), 2 * ANSWER_CHARS)
 }
 
@@ -139,7 +143,8 @@ pub(super) mod tests {
                 let n = socket.read(&mut buffer).await.unwrap();
                 request.extend_from_slice(&buffer[..n]);
                 let text = String::from_utf8_lossy(&request).into_owned();
-                let length = text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+                let length =
+                    text.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
                 if let (Some(end), Some(length)) = (text.find("\r\n\r\n"), length)
                     && request.len() >= end + 4 + length
                 {
@@ -198,7 +203,8 @@ pub(super) mod tests {
     async fn a_date_says_when_to_come_back() {
         let at = jiff::Timestamp::now() + Duration::from_secs(100);
         let date = at.strftime("%a, %d %b %Y %H:%M:%S GMT");
-        let answer: &'static str = Box::leak(format!("HTTP/1.1 503 Away\r\nretry-after: {date}\r\ncontent-length: 0\r\n\r\n").into_boxed_str());
+        let answer: &'static str =
+            Box::leak(format!("HTTP/1.1 503 Away\r\nretry-after: {date}\r\ncontent-length: 0\r\n\r\n").into_boxed_str());
         let wait = posted(answer).await.unwrap_err().retry_after.unwrap();
         assert!((95..=100).contains(&wait.as_secs()), "{wait:?}");
     }

@@ -10,6 +10,7 @@ pub mod webhook;
 
 use std::time::Duration;
 
+use super::guard::HttpUrl;
 use super::message::{Kind, Message};
 use crate::config::NotifyConfig;
 use email::Email;
@@ -61,14 +62,12 @@ impl Channel {
                 matches!(kind, Kind::Opened | Kind::Escalated | Kind::Repeated | Kind::Resolved | Kind::Digest | Kind::Test)
             }
             Self::Webhook => true,
-            Self::Pagerduty => matches!(
-                kind,
-                Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Acknowledged | Kind::Resolved | Kind::Test
-            ),
-            Self::Alertmanager => matches!(
-                kind,
-                Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Repeated | Kind::Resolved | Kind::Test
-            ),
+            Self::Pagerduty => {
+                matches!(kind, Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Acknowledged | Kind::Resolved | Kind::Test)
+            }
+            Self::Alertmanager => {
+                matches!(kind, Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Repeated | Kind::Resolved | Kind::Test)
+            }
         }
     }
 
@@ -110,7 +109,7 @@ impl SendError {
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelsError {
     /// TLS or HTTP cannot be had.
-    #[error("no messages can be sent over HTTP: {0}. HTTPS needs certificates to trust: install ca-certificates, or set SSL_CERT_FILE")]
+    #[error("no messages can be sent over HTTPS: {0}. It needs certificates to trust: install ca-certificates, or set SSL_CERT_FILE")]
     Http(String),
     /// The mail server's TLS cannot be had.
     #[error("no email can be sent: {0}")]
@@ -136,7 +135,7 @@ impl Channels {
     pub fn new(config: &NotifyConfig) -> Result<Self, ChannelsError> {
         let pagerduty = config.pagerduty_routing_key.as_ref().map(|key| Pagerduty::new(&config.pagerduty_url, key));
         let urls = [&config.webhook_url, &config.slack_webhook_url, &config.alertmanager_url];
-        let over_https = urls.into_iter().flatten().any(|url| url.is_https()) || pagerduty.is_some() && config.pagerduty_url.is_https();
+        let over_https = urls.into_iter().flatten().any(HttpUrl::is_https) || pagerduty.is_some() && config.pagerduty_url.is_https();
         Ok(Self {
             http: Http::new(over_https)?,
             email: if config.email.enabled { Some(Email::new(&config.email)?) } else { None },

@@ -123,7 +123,10 @@ mod tests {
         }
         let payload = &one(Kind::Opened)["payload"];
         assert_eq!(payload["summary"], "[critical] api_latency_ms{dc=\"eu\",host=\"web-1\"}: 95, expected 54.5 ± 8.84");
-        assert_eq!((&payload["severity"], &payload["source"], &payload["component"]), (&"critical".into(), &"web-1".into(), &"api_latency_ms".into()));
+        assert_eq!(
+            (&payload["severity"], &payload["source"], &payload["component"]),
+            (&"critical".into(), &"web-1".into(), &"api_latency_ms".into())
+        );
         assert_eq!(payload["timestamp"], "2026-11-27T03:11:35Z");
         assert_eq!(payload["custom_details"]["incidents"][0]["labels"]["dc"], "eu");
     }

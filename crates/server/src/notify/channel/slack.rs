@@ -13,7 +13,8 @@ const LISTED: usize = 20;
 /// The body.
 pub(super) fn render(message: &Message) -> Vec<u8> {
     let subject = message.subject();
-    let mut blocks = vec![json!({"type": "header", "text": {"type": "plain_text", "text": escaped(&subject, HEADER_CHARS), "emoji": false}})];
+    let mut blocks =
+        vec![json!({"type": "header", "text": {"type": "plain_text", "text": escaped(&subject, HEADER_CHARS), "emoji": false}})];
     let lead = message.lead();
     if !lead.is_empty() {
         blocks.push(section(&escaped(&lead, SECTION_CHARS)));
@@ -125,7 +126,9 @@ mod tests {
         let many = rendered(&message(Kind::Opened, (0..300).map(|i| fact(&i.to_string(), "m", &[], false)).collect()));
         assert!(many.to_string().contains("and 280 more"));
         let digest = rendered(&digest());
-        assert!(digest["text"].as_str().unwrap().starts_with("[digest] 14 incidents of 5 series") && digest.to_string().contains("and 3 more"));
+        assert!(
+            digest["text"].as_str().unwrap().starts_with("[digest] 14 incidents of 5 series") && digest.to_string().contains("and 3 more")
+        );
     }
 
     #[test]

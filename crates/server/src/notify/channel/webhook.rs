@@ -3,8 +3,8 @@
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use serde_json::{Value, json};
 
 use super::SendError;
@@ -112,7 +112,10 @@ mod tests {
     #[test]
     fn a_secret_is_base64_behind_its_prefix_and_else_itself() {
         assert_eq!(key("plain text").unwrap(), b"plain text");
-        assert_eq!((key("whsec_YWJj").unwrap(), key("whsec_YWI").unwrap(), key("whsec_YWI=").unwrap()), (b"abc".to_vec(), b"ab".to_vec(), b"ab".to_vec()));
+        assert_eq!(
+            (key("whsec_YWJj").unwrap(), key("whsec_YWI").unwrap(), key("whsec_YWI=").unwrap()),
+            (b"abc".to_vec(), b"ab".to_vec(), b"ab".to_vec())
+        );
         assert!(key("whsec_not base64").is_none() && key("whsec_").is_none());
     }
 
