@@ -44,7 +44,9 @@ pub enum ToCommit {
 }
 
 /// Something to write between two commits. It says why where the store cannot be relied on any more.
-pub struct Job(Box<dyn FnOnce(&mut Store) -> Option<String> + Send>);
+pub struct Job(Box<WriteJob>);
+
+type WriteJob = dyn FnOnce(&mut Store) -> Option<String> + Send;
 
 impl Job {
     /// A job on the store.

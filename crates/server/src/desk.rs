@@ -8,8 +8,8 @@ use std::sync::mpsc::SyncSender;
 use tokio::sync::{Notify, oneshot};
 
 use crate::commit::{Job, ToCommit};
+use crate::store::StoreError;
 use crate::store::sqlite::Store;
-use crate::store::{StoreError};
 
 /// Hands jobs to the one who writes to the store. It keeps the committer alive.
 #[derive(Clone, Debug)]

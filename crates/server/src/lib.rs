@@ -6,6 +6,7 @@
 pub mod api;
 pub mod app;
 pub mod backlog;
+pub mod capsule;
 pub mod checkpoint;
 pub mod checkpoint_files;
 pub mod cli;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anomaly_engine::{SeriesKey, Timestamp};
 use axum::body::Body;
 use axum::extract::{Path, State};
+use axum::http::header::{self, HeaderValue};
 use axum::http::{Request, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::query::Params;
 use super::{Api, body, json, notifications, now, schema};
+use crate::capsule;
 use crate::problem::Problem;
 use crate::store::handling::{Act, Acted, Entry, What, Word};
 use crate::store::incidents::Whole;
@@ -61,6 +63,27 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
         "{{\"incident\":{},\"anomalies\":{anomalies},\"history\":{history},\"notifications\":{notifications},\"together\":{together}}}",
         incident(&one)
     )))
+}
+
+/// Gives an incident in a box: its samples, its configuration and what was found, for `anomaly replay`.
+#[utoipa::path(get, path = "/incidents/{id}/capsule", operation_id = "get_capsule", tag = "incidents",
+    params(("id" = String, Path, description = "The incident's `id`", example = "5b1f0c2d9a8e7f60")),
+    responses((status = 200, description = "A file; samples are in the order of their arrival, as far as they are still kept", body = Object,
+        example = json!({"format": "anomaly-capsule/1", "version": "0.1.0", "exported_at": 1_234_568_000.5, "series": "cpu_usage{dc=\"eu\"}", "incident": "5b1f0c2d9a8e7f60",
+            "config": {"window_seconds": 300.0}, "anomalies": [super::openapi::anomaly_example()], "samples": [[1_234_567_890.5, 95.0]]}))))]
+pub(super) async fn capsule(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    let asked = id.clone();
+    let Whole { incident, anomalies, .. } = api.store(move |store| store.incident(&asked, now())).await?.ok_or_else(|| unknown(&id))?;
+    let key = SeriesKey::parse(&incident.name).ok_or_else(|| unknown(&id))?;
+    let config = api.app.engine.config();
+    let from = capsule::reach(&config, &key, incident.start);
+    let points = api.app.points.arrivals(key.hash(), from, incident.end, capsule::MOST_SAMPLES).await;
+    let bodies: Vec<_> = anomalies.iter().map(|stored| stored.body.as_str()).collect();
+    let file = capsule::write(&config, &key, &id, &bodies, &points, now());
+    let name = HeaderValue::from_str(&format!("attachment; filename=\"incident-{id}.json\"")).map_err(Problem::internal)?;
+    let mut response = json::answer(file);
+    response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
+    Ok(response)
 }
 
 /// What somebody says.
@@ -142,7 +165,11 @@ async fn act(api: &Api, id: String, act: Act, said: Word) -> Result<Response, Pr
     match acted {
         Acted::Unknown => return Err(unknown(&id)),
         Acted::AlreadyResolved => {
-            return Err(Problem::new(StatusCode::CONFLICT, "already_resolved", "the incident is resolved already; another anomaly within its window opens it again"));
+            return Err(Problem::new(
+                StatusCode::CONFLICT,
+                "already_resolved",
+                "the incident is resolved already; another anomaly within its window opens it again",
+            ));
         }
         Acted::Done => {}
     }

@@ -158,6 +158,7 @@ fn documented() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(anomalies::one))
         .routes(routes!(incidents::list))
         .routes(routes!(incidents::one))
+        .routes(routes!(incidents::capsule))
         .routes(routes!(incidents::acknowledge))
         .routes(routes!(incidents::resolve))
         .routes(routes!(incidents::feedback))

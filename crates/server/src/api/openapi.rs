@@ -64,12 +64,8 @@ const SAYS: Problems = &[
     (507, "The disk is full"),
 ];
 const OF_OPEN: Problems = &[(404, "It is not known"), (409, "It is resolved already")];
-const ENDS: Problems = &[
-    (403, "The origin may not write"),
-    (404, "It is not known"),
-    (503, "The server is stopping: try again"),
-    (507, "The disk is full"),
-];
+const ENDS: Problems =
+    &[(403, "The origin may not write"), (404, "It is not known"), (503, "The server is stopping: try again"), (507, "The disk is full")];
 const UPGRADES: Problems =
     &[(400, "A cursor that this server did not give"), (403, "The origin may not listen"), (426, "The request is no WebSocket's")];
 
@@ -84,7 +80,7 @@ fn problems_of(operation: &str) -> [Problems; 2] {
         "make_silence" => [SAYS, &[]],
         "end_silence" | "resend" => [ENDS, &[]],
         "list_anomalies_csv" | "heat" => [PARAMETERS, &[]],
-        "get_anomaly" | "get_incident" | "get_upload" => [UNKNOWN, &[]],
+        "get_anomaly" | "get_incident" | "get_capsule" | "get_upload" => [UNKNOWN, &[]],
         "series_points" | "explain_point" => [SERIES, &[]],
         "forget_series" => [FORGETS, &[]],
         "readyz" => [&[(503, "They cannot; `detail` says why")], &[]],
@@ -237,6 +233,7 @@ mod tests {
             "get /anomalies.csv",
             "get /incidents",
             "get /incidents/{id}",
+            "get /incidents/{id}/capsule",
             "post /incidents/{id}/acknowledge",
             "post /incidents/{id}/resolve",
             "post /incidents/{id}/feedback",

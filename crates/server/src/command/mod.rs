@@ -1,11 +1,16 @@
 //! The commands, a file each.
 
 pub mod all;
+mod client;
 pub mod config;
 pub mod demo;
 pub mod detect;
+pub mod incidents;
 pub mod notify;
 pub mod openapi;
+pub mod replay;
+pub mod silence;
+pub mod terminal;
 
 use anyhow::Context as _;
 use tokio::runtime::{Builder, Runtime};

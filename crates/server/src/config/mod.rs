@@ -163,6 +163,11 @@ impl Config {
         if let Some(url) = &self.notify.public_url {
             return url.clone();
         }
+        self.own_url()
+    }
+
+    /// Where this process listens, without a slash at the end.
+    pub fn own_url(&self) -> String {
         // Nobody can go to the address that stands for all of them.
         let host = match self.host {
             host if host.is_unspecified() => "localhost".to_owned(),

@@ -126,12 +126,20 @@ impl Courier {
             let facts: Vec<_> = active.iter().map(fact).collect();
             let body = alertmanager::alerts(&facts, &self.base_url, now.plus(alertmanager::LIFETIME));
             if let Err(fault) = self.channels.send(self.channel, "active", &body).await {
-                warn!(channel, "what is active could not be told, it is tried again in {} s: {}", alertmanager::RESEND / NANOS, fault.message);
+                warn!(
+                    channel,
+                    "what is active could not be told, it is tried again in {} s: {}",
+                    alertmanager::RESEND / NANOS,
+                    fault.message
+                );
             }
         }
     }
 
-    async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    async fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         let store = self.store.clone();
         match tokio::task::spawn_blocking(move || ask(&store)).await {
             Ok(answer) => answer,

@@ -271,7 +271,15 @@ impl Notifier {
             let body = self.channels.render(channel, &message, &id);
             let message = message_id(&now.nanos().to_string(), Kind::Digest.as_str(), 0);
             let counts = limits.counts(Kind::Digest, channel);
-            decision.rows.push(NewNotification { id, message, channel: channel.name().into(), kind: Kind::Digest, held: None, counts, body });
+            decision.rows.push(NewNotification {
+                id,
+                message,
+                channel: channel.name().into(),
+                kind: Kind::Digest,
+                held: None,
+                counts,
+                body,
+            });
         }
         if !decision.rows.is_empty() {
             self.store(decision).await?;

@@ -165,6 +165,12 @@ impl PointsHandle {
         self.read(series, move |reader, recent| reader.around(series, &recent, timestamp, n_before, n_after)).await.unwrap_or_default()
     }
 
+    /// The points of a series in a range of event time (inclusive), in the order in which they arrived; of more than `most` the
+    /// latest.
+    pub async fn arrivals(&self, series: SeriesHash, from: Timestamp, to: Timestamp, most: usize) -> Vec<Point> {
+        self.read(series, move |reader, recent| reader.arrivals(series, &recent, from, to, most)).await.unwrap_or_default()
+    }
+
     /// Asks the owner for what is not written yet, which also waits for what was offered before, and reads the rest elsewhere.
     async fn read<T: Send + 'static>(
         &self,

@@ -206,6 +206,30 @@ impl PointsReader {
         Ok(Some(sampler.map_or_else(|| sorted(all), Sampler::finish)))
     }
 
+    /// The points of a range in the order in which they arrived; of more than `most` the latest.
+    pub(super) fn arrivals(
+        &self,
+        series: SeriesHash,
+        recent: &Recent,
+        from: Timestamp,
+        to: Timestamp,
+        most: usize,
+    ) -> rusqlite::Result<Vec<Point>> {
+        let inside = |point: &Point| point.timestamp >= from && point.timestamp <= to;
+        let sql = "SELECT seq FROM chunks WHERE series = ?1 AND seq <= ?2 AND last >= ?3 AND first <= ?4 ORDER BY seq DESC";
+        let params = params![series.to_be_bytes(), recent.upto, from.nanos(), to.nanos()];
+        let mut backwards: Vec<Point> = recent.points.iter().copied().rev().filter(inside).collect();
+        for seq in self.rows(sql, params, |row| row.get::<_, i64>(0))? {
+            if backwards.len() >= most {
+                break;
+            }
+            backwards.extend(self.points_of(seq)?.into_iter().rev().filter(inside));
+        }
+        backwards.truncate(most);
+        backwards.reverse();
+        Ok(backwards)
+    }
+
     pub(super) fn at(&self, series: SeriesHash, recent: &Recent, timestamp: Timestamp) -> rusqlite::Result<Option<Point>> {
         let off = |point: &Point| point.timestamp.nanos().abs_diff(timestamp.nanos());
         let nearest = |points: &[Point]| points.iter().rev().filter(|point| off(point) <= DOUBLE).min_by_key(|point| off(point)).copied();

@@ -19,7 +19,8 @@ const TOGETHER: i64 = 5;
 
 pub(super) const COLUMNS: &str = "i.id, s.name, s.metric, s.labels, i.start, i.end, i.count, i.critical, b.body, i.first, i.num, \
     i.resolved, CASE WHEN h.closed >= i.arrived THEN h.closed END, h.acknowledged, h.by, h.comment, h.useful";
-pub(super) const TABLES: &str = "JOIN series s ON s.num = i.series JOIN bodies b ON b.seq = i.peak LEFT JOIN handling h ON h.incident = i.num";
+pub(super) const TABLES: &str =
+    "JOIN series s ON s.num = i.series JOIN bodies b ON b.seq = i.peak LEFT JOIN handling h ON h.incident = i.num";
 const RESOLVED: &str = "(i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0))";
 
 /// An incident with all that is known of it.
@@ -167,7 +168,10 @@ fn totals(connection: &Connection, filter: &Resolved, states: &States) -> rusqli
         let sql = format!("SELECT count(*), coalesce(sum(a.n), 0) {from} {}", on_states.sql);
         return connection.prepare_cached(&sql)?.query_row(params_from_iter(conditions.values), read);
     }
-    let sql = format!("SELECT s.metric, s.labels, i.critical, {RESOLVED}, h.acknowledged, a.n {from} JOIN series s ON s.num = i.series {}", on_states.sql);
+    let sql = format!(
+        "SELECT s.metric, s.labels, i.critical, {RESOLVED}, h.acknowledged, a.n {from} JOIN series s ON s.num = i.series {}",
+        on_states.sql
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(conditions.values))?;
     let mut totals = Totals::default();

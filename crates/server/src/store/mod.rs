@@ -1,5 +1,7 @@
 //! The store: anomalies, incidents, the outbox and P, in one transaction a commit.
 
+#[cfg(test)]
+mod alerting_tests;
 mod filter;
 pub mod handling;
 pub mod incidents;
@@ -8,8 +10,6 @@ mod overview;
 mod reader;
 mod schema;
 pub mod sqlite;
-#[cfg(test)]
-mod alerting_tests;
 #[cfg(test)]
 mod tests;
 

@@ -296,27 +296,48 @@ fn gather(transaction: &Transaction<'_>, gathering: Gathering, now: Timestamp) -
     Ok(n >= GATHER_STEP)
 }
 
+/// How an incident stands.
+struct Is {
+    critical: bool,
+    resolved: bool,
+    acknowledged: bool,
+    count: i64,
+}
+
+/// How it stood when the notifier looked last.
+struct Was {
+    phase: i64,
+    critical: bool,
+    resolved: bool,
+    acknowledged: bool,
+}
+
 /// What a change of an incident asks for, by how it stands now: so the order in which its changes came does not matter, nor
 /// how many of them were looked at together.
-fn look_at(transaction: &Transaction<'_>, num: i64, newest: Option<(i64, i64)>, gathering: Gathering, now: Timestamp) -> rusqlite::Result<()> {
+fn look_at(
+    transaction: &Transaction<'_>,
+    num: i64,
+    newest: Option<(i64, i64)>,
+    gathering: Gathering,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     let sql = "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0), h.acknowledged IS NOT NULL, i.count,
             t.phase, t.critical, t.resolved, t.acknowledged
         FROM incidents i LEFT JOIN handling h ON h.incident = i.num LEFT JOIN told t ON t.incident = i.num WHERE i.num = ?1";
     let read = |row: &Row<'_>| {
-        let is: [bool; 3] = [row.get(0)?, row.get(1)?, row.get(2)?];
-        let was: Option<i64> = row.get(4)?;
-        let told = was.map(|phase| Ok::<_, rusqlite::Error>((phase, [row.get(5)?, row.get(6)?, row.get(7)?]))).transpose()?;
-        Ok((is, row.get::<_, i64>(3)?, told))
+        let was = match row.get::<_, Option<i64>>(4)? {
+            Some(phase) => Some(Was { phase, critical: row.get(5)?, resolved: row.get(6)?, acknowledged: row.get(7)? }),
+            None => None,
+        };
+        Ok((Is { critical: row.get(0)?, resolved: row.get(1)?, acknowledged: row.get(2)?, count: row.get(3)? }, was))
     };
-    let found = transaction.prepare_cached(sql)?.query_row([num], read).optional()?;
-    let Some(([critical, resolved, acknowledged], count, told)): Option<([bool; 3], i64, Option<(i64, [bool; 3])>)> = found else {
-        return Ok(());
-    };
+    let Some((is, was)) = transaction.prepare_cached(sql)?.query_row([num], read).optional()? else { return Ok(()) };
+    let Is { critical, resolved, acknowledged, count } = is;
     let wait = |kind: Kind| {
         let sql = "INSERT INTO waiting VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         transaction.prepare_cached(sql)?.execute(params![num, kind.as_str(), now.plus(gathering.wait).nanos()]).map(drop)
     };
-    let Some((phase, [was_critical, was_resolved, was_acknowledged])) = told.filter(|(phase, _)| *phase != Phase::Old as i64) else {
+    let Some(was) = was.filter(|was| was.phase != Phase::Old as i64) else {
         let Some((timestamp, detected_at)) = newest else { return Ok(()) };
         let old = gathering.max_age.is_some_and(|max| detected_at.saturating_sub(timestamp) > max);
         let stale = now.nanos().saturating_sub(detected_at) > STALE;
@@ -331,21 +352,21 @@ fn look_at(transaction: &Transaction<'_>, num: i64, newest: Option<(i64, i64)>, 
         transaction.prepare_cached(sql)?.execute(params![num, phase as i64, now.nanos(), count, critical, resolved])?;
         return if phase == Phase::Waiting { wait(Kind::Opened) } else { Ok(()) };
     };
-    let changed = if phase == Phase::Told as i64 {
-        if resolved && !was_resolved {
+    let changed = if was.phase == Phase::Told as i64 {
+        if resolved && !was.resolved {
             wait(Kind::Resolved)?;
         }
-        if !resolved && was_resolved {
+        if !resolved && was.resolved {
             wait(Kind::Reopened)?;
         }
-        if acknowledged && !was_acknowledged {
+        if acknowledged && !was.acknowledged {
             wait(Kind::Acknowledged)?;
         }
-        if critical && !was_critical && !resolved {
+        if critical && !was.critical && !resolved {
             wait(Kind::Escalated)?;
         }
         true
-    } else if phase == Phase::Quiet as i64 && critical && !was_critical && !resolved && newest.is_some() {
+    } else if was.phase == Phase::Quiet as i64 && critical && !was.critical && !resolved && newest.is_some() {
         // Another route may take it now.
         wait(Kind::Opened)?;
         true
@@ -411,7 +432,8 @@ impl StoreReader {
     /// # Errors
     /// SQLite's own.
     pub fn has_news(&self) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM anomalies WHERE seq > n.anomaly) OR EXISTS (SELECT 1 FROM transitions WHERE num > n.transition)
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM anomalies WHERE seq > n.anomaly) OR EXISTS (SELECT 1 FROM transitions WHERE num > n.transition)
             FROM notifier n";
         self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?))
     }
@@ -456,7 +478,8 @@ impl StoreReader {
     /// SQLite's own.
     pub fn led_by(&self, lead: i64, kind: Kind, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
         self.read(|connection| {
-            let from = format!("(SELECT incident FROM told WHERE lead = {lead} AND phase = {} LIMIT {MESSAGE_INCIDENTS}) w", Phase::Told as i64);
+            let from =
+                format!("(SELECT incident FROM told WHERE lead = {lead} AND phase = {} LIMIT {MESSAGE_INCIDENTS}) w", Phase::Told as i64);
             candidates(connection, &from, &format!("'{}'", kind.as_str()), "i.num != t.lead, i.start, i.num", now)
         })
     }
@@ -480,7 +503,9 @@ impl StoreReader {
     /// SQLite's own.
     pub fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let sql = "SELECT min(due) FROM (SELECT min(due) AS due FROM waiting UNION ALL SELECT min(due) FROM told WHERE due IS NOT NULL)";
-        self.read(|connection| Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(Timestamp::from_nanos)))
+        self.read(|connection| {
+            Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, Option<i64>>(0))?.map(Timestamp::from_nanos))
+        })
     }
 
     /// What a digest of a channel would hold now; `None` where nothing is held back.
@@ -529,7 +554,8 @@ impl StoreReader {
     /// # Errors
     /// SQLite's own.
     pub fn to_send(&self, channel: &str, now: Timestamp) -> Result<Result<ToSend, Option<Timestamp>>, StoreError> {
-        let sql = "SELECT num, id, attempts, made, body, due FROM notifications WHERE status = ?1 AND channel = ?2 ORDER BY due, num LIMIT 1";
+        let sql =
+            "SELECT num, id, attempts, made, body, due FROM notifications WHERE status = ?1 AND channel = ?2 ORDER BY due, num LIMIT 1";
         self.read(|connection| {
             let read = |row: &Row<'_>| {
                 let (attempts, made) = (row.get::<_, i64>(2)? as u64, Timestamp::from_nanos(row.get(3)?));

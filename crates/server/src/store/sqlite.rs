@@ -4,8 +4,8 @@ use anomaly_engine::frame::Position;
 use anomaly_engine::{SeriesHash, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-pub use super::reader::StoreReader;
 use super::handling::{What, Word, pass, record};
+pub use super::reader::StoreReader;
 use super::schema::{ANOMALY, STEPS};
 use super::{AnomalyRow, Change, Commit, StoreError, Stored, UploadJudged};
 use crate::data_dir::DataDir;

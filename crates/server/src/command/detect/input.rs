@@ -7,7 +7,7 @@ use std::path::Path;
 use anomaly_engine::parse::unpack;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::terminal::{fitted, harmless};
+use crate::command::terminal::{fitted, harmless};
 
 /// From which size on a file has a bar.
 const SHOWN_BYTES: u64 = 1 << 20;

@@ -8,7 +8,6 @@ mod input;
 mod output;
 mod summary;
 mod table;
-mod terminal;
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +20,7 @@ use anomaly_engine::{DetectorKind, Engine, EngineConfig, Outputs, Timestamp};
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
 
+use super::terminal::{self, Note, Notes, Style, painted};
 use crate::cli::{Detect, Format};
 use crate::clock;
 use crate::config::{Config, Sources};
@@ -29,7 +29,6 @@ use input::Input;
 use output::{Backwards, Judged, Output};
 use summary::FileNotes;
 pub use summary::Summary;
-use terminal::{Note, Notes, Style, painted};
 
 /// Rows of a batch: enough for the engine to use every core, few enough to stay in its caches.
 const BATCH_ROWS: usize = 16_384;

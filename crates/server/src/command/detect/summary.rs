@@ -6,7 +6,7 @@ use std::io;
 
 use anomaly_engine::{Code, Outputs, Report, SeriesHash};
 
-use super::terminal::{Note, Notes};
+use crate::command::terminal::{Note, Notes};
 use crate::upload::tally::FileTally;
 
 /// Row errors of a file that are written; all are counted.

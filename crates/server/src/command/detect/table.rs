@@ -4,7 +4,7 @@ use anomaly_detect::text;
 use anomaly_engine::{Anomaly, Severity, Timestamp};
 use jiff::tz::TimeZone;
 
-use super::terminal::{Style, fitted, harmless, painted, width};
+use crate::command::terminal::{Style, fitted, harmless, painted, width};
 
 /// Rows that are held back at first, so that the columns fit them.
 const HELD: usize = 1000;

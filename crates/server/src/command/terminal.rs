@@ -7,7 +7,7 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// A way to stand out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     Bold,
     Red,
     Yellow,
@@ -15,7 +15,7 @@ pub(super) enum Style {
 }
 
 /// A text in a style, where colours are shown.
-pub(super) fn painted(text: &str, style: Style, colour: bool) -> String {
+pub(crate) fn painted(text: &str, style: Style, colour: bool) -> String {
     let code = match style {
         Style::Bold => "1",
         Style::Red => "31",
@@ -26,23 +26,23 @@ pub(super) fn painted(text: &str, style: Style, colour: bool) -> String {
 }
 
 /// Columns of the terminal on standard output; nothing where it is none, or does not say.
-pub(super) fn columns() -> Option<usize> {
+pub(crate) fn columns() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
 /// Columns that a text takes.
-pub(super) fn width(text: &str) -> usize {
+pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
 /// A text without what would move the cursor or change colours.
-pub(super) fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A text, or as much of it as takes so many columns, with `…` in its middle: both ends of a name tell it from others.
-pub(super) fn fitted(text: &str, columns: usize) -> String {
+pub(crate) fn fitted(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
     }
@@ -62,7 +62,7 @@ pub(super) fn fitted(text: &str, columns: usize) -> String {
 
 /// What a note is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Note {
+pub(crate) enum Note {
     /// A file that could not be read.
     Error,
     /// What may not be as it was meant.
@@ -76,14 +76,14 @@ pub(super) enum Note {
 }
 
 /// Where notes go: standard error.
-pub(super) struct Notes<'a> {
-    pub(super) out: &'a mut dyn Write,
-    pub(super) colour: bool,
+pub(crate) struct Notes<'a> {
+    pub(crate) out: &'a mut dyn Write,
+    pub(crate) colour: bool,
 }
 
 impl Notes<'_> {
     /// Writes a note on a line.
-    pub(super) fn say(&mut self, note: Note, text: impl fmt::Display) -> io::Result<()> {
+    pub(crate) fn say(&mut self, note: Note, text: impl fmt::Display) -> io::Result<()> {
         let (word, style) = match note {
             Note::Error => ("error:", Style::Red),
             Note::Warning => ("warning:", Style::Yellow),
