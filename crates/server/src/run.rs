@@ -259,8 +259,14 @@ impl Stages {
         let ticks = tokio::spawn(tick::tick(open_incidents_reader, log_handle.hints()));
         let desk = Desk::new(commits, Arc::clone(&news));
         let config = Arc::new(config);
-        let alerts =
-            Alerts { store: store_reader.clone(), desk: desk.clone(), points: points.clone(), news, decided: Arc::clone(&decided) };
+        let alerts = Alerts {
+            store: store_reader.clone(),
+            desk: desk.clone(),
+            points: points.clone(),
+            news,
+            decided: Arc::clone(&decided),
+            stats: Arc::clone(&stats),
+        };
         let alerting = notify::start(&config, alerts)?;
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;

@@ -2,6 +2,7 @@
 //!
 //! Totals are atomics; rates are rings of seconds that advance when they are touched, so nothing runs while nothing happens.
 
+mod deliveries;
 mod exposition;
 mod ring;
 
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 use anomaly_engine::{Code, Report};
 use serde_json::{Value, json};
 
+use crate::notify::channel::Channel;
+use deliveries::Deliveries;
+pub use deliveries::Delivery;
 use exposition::Histogram;
 use ring::{Levels, Sums};
 
@@ -65,6 +69,7 @@ pub struct Stats {
     criticals: AtomicU64,
     depth: AtomicU64,
     series: AtomicU64,
+    deliveries: Deliveries,
     websockets: AtomicI64,
     /// Answers by the hundreds of their status.
     answers: [AtomicU64; 5],
@@ -101,6 +106,7 @@ impl Stats {
             warnings: AtomicU64::default(),
             criticals: AtomicU64::default(),
             depth: AtomicU64::default(),
+            deliveries: Deliveries::default(),
             series: AtomicU64::default(),
             websockets: AtomicI64::default(),
             answers: Default::default(),
@@ -202,6 +208,11 @@ impl Stats {
     /// An anomaly was committed.
     pub fn anomaly(&self, critical: bool) {
         if critical { &self.criticals } else { &self.warnings }.fetch_add(1, Relaxed);
+    }
+
+    /// An attempt to send a notification.
+    pub fn delivery(&self, channel: Channel, delivery: Delivery) {
+        self.deliveries.count(channel, delivery);
     }
 
     /// A WebSocket has come (+1) or gone (−1).

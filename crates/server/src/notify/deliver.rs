@@ -15,6 +15,7 @@ use super::channel::{Channel, Channels, alertmanager};
 use super::{fact, nanos};
 use crate::clock;
 use crate::desk::{Desk, DeskError};
+use crate::stats::{Component, Delivery, Stats};
 use crate::store::StoreError;
 use crate::store::notices::ToSend;
 use crate::store::sqlite::StoreReader;
@@ -45,6 +46,8 @@ pub struct Courier {
     pub decided: Arc<Notify>,
     /// Where people reach the dashboard.
     pub base_url: String,
+    /// Counts what was sent, and tells whether the other side takes it.
+    pub stats: Arc<Stats>,
 }
 
 impl Courier {
@@ -84,6 +87,8 @@ impl Courier {
         let noted = match outcome {
             Ok(answer) => {
                 info!(channel, id, answer, "alert sent");
+                self.stats.delivery(self.channel, Delivery::Sent);
+                self.stats.component(channel, Component::Ok);
                 self.desk.write(move |store| store.notification_sent(num, now)).await
             }
             Err(fault) => {
@@ -93,6 +98,8 @@ impl Courier {
                     Some(at) => warn!(channel, id, "alert not sent, it is tried again in {} s: {}", at.since(now) / NANOS, fault.message),
                     None => warn!(channel, id, "alert given up (POST /notifications/{id}/resend sends it again): {}", fault.message),
                 }
+                self.stats.delivery(self.channel, if again.is_some() { Delivery::Retried } else { Delivery::Failed });
+                self.stats.component(channel, Component::Degraded(fault.message.clone()));
                 self.desk.write(move |store| store.notification_failed(num, &fault.message, again)).await
             }
         };

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::points::PointsHandle;
+use crate::stats::{Component, Stats};
 use crate::store::notices::Candidate;
 use crate::store::sqlite::StoreReader;
 use channel::{Channel, Channels, ChannelsError};
@@ -40,6 +41,8 @@ pub struct Alerts {
     pub news: Arc<Notify>,
     /// Told when there may be something to send.
     pub decided: Arc<Notify>,
+    /// Counts everything.
+    pub stats: Arc<Stats>,
 }
 
 /// Starts the notifier and one task a channel; none where no channel is configured.
@@ -53,7 +56,7 @@ pub fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>
     if configured.is_empty() {
         return Ok(tasks);
     }
-    let Alerts { store, desk, points, news, decided } = alerts;
+    let Alerts { store, desk, points, news, decided, stats } = alerts;
     let base_url = config.public_url();
     for channel in configured {
         let courier = || Courier {
@@ -63,7 +66,9 @@ pub fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>
             desk: desk.clone(),
             decided: Arc::clone(&decided),
             base_url: base_url.clone(),
+            stats: Arc::clone(&stats),
         };
+        stats.component(channel.name(), Component::Ok);
         tasks.push(tokio::spawn(courier().run()));
         if channel == Channel::Alertmanager {
             tasks.push(tokio::spawn(courier().keep_active()));

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Stats;
+use super::deliveries::Delivery;
+use crate::notify::channel::Channel;
 
 /// Upper bounds of the histograms' buckets, in seconds: from a commit on a fast disk to a queue that is behind.
 const BOUNDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -71,6 +73,13 @@ impl Stats {
         one(out, "anomaly_websocket_clients", "WebSockets connected.", "gauge", self.websocket_clients());
         let classes = ["1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(self.answers.iter().map(|n| n.load(Relaxed)));
         by_label(out, "anomaly_http_requests_total", "HTTP requests answered since start, by class of status.", "status", classes);
+        head(out, "anomaly_notifications_total", "Attempts to send a notification since start, by channel and outcome.", "counter");
+        for channel in Channel::ALL {
+            for (name, delivery) in Delivery::ALL {
+                let (n, channel_name) = (self.deliveries.of(channel, delivery), channel.name());
+                let _ = writeln!(out, "anomaly_notifications_total{{channel=\"{channel_name}\",outcome=\"{name}\"}} {n}");
+            }
+        }
         self.commit.write(out, "anomaly_commit_seconds", "Duration of a commit of the store.");
         self.end_to_end.write(out, "anomaly_end_to_end_seconds", "From the arrival of an event to the commit of its verdict.");
         one(out, "anomaly_ready", "1 while events can be accepted.", "gauge", u8::from(self.unready().is_none()));

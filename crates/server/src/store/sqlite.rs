@@ -285,7 +285,15 @@ pub(super) fn series_number(connection: &Connection, series: SeriesHash) -> rusq
 /// How many anomalies one step of retention deleted.
 fn retain(connection: &mut Connection, before: Timestamp) -> rusqlite::Result<i64> {
     let transaction = connection.transaction()?;
-    transaction.prepare_cached("DELETE FROM upload_judged WHERE at < ?1")?.execute([before.nanos()])?;
+    for sql in [
+        "DELETE FROM upload_judged WHERE at < ?1",
+        "DELETE FROM silences WHERE end < ?1",
+        "DELETE FROM audit WHERE incident IS NULL AND at < ?1",
+        "DELETE FROM notified WHERE notification IN (SELECT num FROM notifications WHERE made < ?1 AND status != 0)",
+        "DELETE FROM notifications WHERE made < ?1 AND status != 0",
+    ] {
+        transaction.prepare_cached(sql)?.execute([before.nanos()])?;
+    }
     let deleted = retain_anomalies(&transaction, before)?;
     transaction.commit()?;
     Ok(deleted)

@@ -184,6 +184,14 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn a_local_name_may_lead_inside() {
+        let (mut url, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        url.set_host(Some("localhost")).unwrap();
+        assert_eq!(Http::new(false).unwrap().post(url, &[], b"{}".to_vec()).await, Ok("200 OK".into()));
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn no_more_of_an_answer_is_read_than_is_told() {
         let answer: &'static str = Box::leak(format!("HTTP/1.1 400 Bad\r\n\r\n{}\u{202e}", "x\r\n".repeat(5000)).into_boxed_str());
         let error = posted(answer).await.unwrap_err();
