@@ -66,8 +66,8 @@ impl std::fmt::Debug for Job {
 pub struct Judged {
     /// The last of the frames.
     pub frame: u64,
-    /// When the first of them that holds events arrived: how long a tick takes says nothing of theirs.
-    pub arrived: Option<Timestamp>,
+    /// When those of them arrived that hold events, in their order: how long a tick takes says nothing of theirs.
+    pub arrivals: Vec<(u64, Timestamp)>,
     /// What they brought forth.
     pub outputs: Outputs,
     /// Series known now.
@@ -163,11 +163,11 @@ impl Committer {
             ToCommit::Retain(before) => return batch.retain = Some(before),
             ToCommit::Do(job) => return batch.jobs.push(job),
         };
-        let Judged { frame, arrived, mut outputs, n_series } = judged;
+        let Judged { frame, arrivals, mut outputs, n_series } = judged;
         batch.upto = frame;
         batch.n_series = Some(n_series);
         // What a recovery replays has waited for the start, which says nothing of the path.
-        batch.arrived.extend(arrived.filter(|_| frame > self.counted));
+        batch.arrived.extend(arrivals.first().filter(|_| frame > self.counted).map(|(_, at)| *at));
         // Points of the same outputs that came before their series was forgotten must not come back behind it.
         let forgotten_at: HashMap<_, _> = outputs.forgotten.iter().map(|(position, key)| (key.hash(), *position)).collect();
         if !forgotten_at.is_empty() {
@@ -195,7 +195,9 @@ impl Committer {
                 batch.changes.extend(resolved.next().map(|resolved| Change::Resolved(hash_text(resolved.incident))));
             } else if let Some(anomaly) = anomalies.next() {
                 batch.criticals.push(anomaly.severity == Severity::Critical);
-                batch.changes.push(Change::Anomaly(Box::new(row(&anomaly, at))));
+                let frame = arrivals.binary_search_by_key(&anomaly.position.frame, |(number, _)| *number);
+                let arrival = frame.map_or(at, |i| arrivals[i].1);
+                batch.changes.push(Change::Anomaly(Box::new(row(&anomaly, arrival, at))));
             }
         }
         drop((forgotten, resolved, anomalies));
@@ -303,7 +305,7 @@ fn whole(frame: u64) -> Position {
     Position { frame, row: u32::MAX }
 }
 
-fn row(anomaly: &Anomaly, at: Timestamp) -> AnomalyRow {
+fn row(anomaly: &Anomaly, arrival: Timestamp, at: Timestamp) -> AnomalyRow {
     let mut body = String::with_capacity(1024);
     anomaly.write_json(&mut body, at);
     let mut labels = String::new();
@@ -316,6 +318,7 @@ fn row(anomaly: &Anomaly, at: Timestamp) -> AnomalyRow {
         metric: anomaly.key.metric().to_owned(),
         labels,
         timestamp: anomaly.timestamp,
+        arrival,
         critical: anomaly.severity == Severity::Critical,
         strength: judgement.strength,
         height: judgement.z_score.map_or(judgement.strength, f64::abs),

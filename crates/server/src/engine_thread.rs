@@ -209,7 +209,7 @@ impl EngineStage {
 
     fn apply(&mut self, frames: &[SealedBytes]) -> Result<(), String> {
         let mut outputs = Outputs::default();
-        let mut arrived = None;
+        let mut arrivals = Vec::new();
         for (number, bytes) in frames {
             let frame = match Frame::open(*number, bytes) {
                 Ok(frame) => frame,
@@ -223,7 +223,7 @@ impl EngineStage {
             let batches = outputs.batches.len();
             self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
             if outputs.batches.len() > batches {
-                arrived = arrived.or(Some(frame.arrival));
+                arrivals.push((*number, frame.arrival));
             }
             if *number <= self.stored {
                 outputs.clear();
@@ -233,7 +233,7 @@ impl EngineStage {
         self.memory.set_used(self.engine.state_bytes() as u64);
         let open = self.engine.open_incidents();
         self.open_incidents.send_if_modified(|told| std::mem::replace(told, open) != open);
-        let judged = Judged { frame: self.engine.applied(), arrived, outputs, n_series: self.engine.series_len() };
+        let judged = Judged { frame: self.engine.applied(), arrivals, outputs, n_series: self.engine.series_len() };
         self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())
     }
 

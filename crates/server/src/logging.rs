@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -45,7 +45,8 @@ pub fn filter(text: &str) -> Result<String, String> {
 
 /// Writes log lines from here on, as the configuration says. In a process that already logs, this changes nothing.
 pub fn init(config: &Config) {
-    let targets: Targets = config.log_level.parse().unwrap_or_default();
+    // It warns of lines that have no area, which charts are full of.
+    let targets = config.log_level.parse::<Targets>().unwrap_or_default().with_target("tiny_skia", LevelFilter::ERROR);
     let registry = tracing_subscriber::registry().with(targets);
     // A second subscriber is refused: tests start several servers in one process.
     let _ = match config.log_format() {

@@ -267,7 +267,7 @@ impl Stages {
             decided: Arc::clone(&decided),
             stats: Arc::clone(&stats),
         };
-        let alerting = notify::start(&config, alerts)?;
+        let alerting = notify::start(&config, alerts).await?;
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
         let app = App { config, log: log_handle, store: store_reader, points, desk, decided, engine, live, uploads, stats };

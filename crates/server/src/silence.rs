@@ -63,6 +63,13 @@ pub struct Subject<'a> {
     pub critical: bool,
 }
 
+impl<'a> Subject<'a> {
+    /// The value of a label.
+    pub fn label(&self, name: &str) -> Option<&'a str> {
+        self.labels.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
 /// A silence that cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SilenceError {
@@ -76,7 +83,7 @@ pub enum SilenceError {
     TooLong(usize, usize),
     #[error("matchers[{0}].value: {1:?} is no regular expression: {2}")]
     BadPattern(usize, String, String),
-    #[error("matchers: they match whatever comes; name what is to be silent")]
+    #[error("matchers: they match a series that nobody has heard of yet; name what is to be silent, with = or =~")]
     MatchesAll,
 }
 
@@ -92,10 +99,9 @@ pub fn compile(specs: Vec<MatcherSpec>) -> Result<Vec<Matcher>, SilenceError> {
         return Err(SilenceError::TooMany(specs.len()));
     }
     let matchers = specs.into_iter().enumerate().map(|(i, spec)| Matcher::new(i, spec)).collect::<Result<Vec<_>, _>>()?;
+    // A series of which nobody has heard must not be silent, whatever its severity.
     let stranger = Subject { metric: "\u{1}", labels: &[], critical: false };
-    let all = [false, true].iter().all(|&critical| matchers.iter().all(|matcher| matcher.matches(Subject { critical, ..stranger })));
-    // A metric of which nobody has heard is silenced only where no matcher asks for anything.
-    if all && !matchers.iter().any(|matcher| matches!(matcher.spec.op, Op::NotEqual | Op::NotMatches)) {
+    if [false, true].iter().all(|&critical| matchers.iter().all(|matcher| matcher.matches(Subject { critical, ..stranger }))) {
         return Err(SilenceError::MatchesAll);
     }
     Ok(matchers)
@@ -123,9 +129,8 @@ impl Matcher {
     }
 
     fn matches(&self, subject: Subject<'_>) -> bool {
-        let label = || subject.labels.iter().find(|(name, _)| *name == self.spec.name).map(|(_, value)| value.as_str());
         // A label of that name wins: it is what the series shows.
-        let value = label().unwrap_or(match self.spec.name.as_str() {
+        let value = subject.label(&self.spec.name).unwrap_or(match self.spec.name.as_str() {
             "metric" => subject.metric,
             "severity" => crate::store::severity(subject.critical),
             _ => "",
@@ -175,15 +180,15 @@ mod tests {
         for (specs, holds) in [
             (vec![spec("metric", Op::Equal, "cpu_user")], true),
             (vec![spec("metric", Op::Equal, "cpu")], false),
+            (vec![spec("metric", Op::Matches, "cpu_.*"), spec("dc", Op::NotMatches, "us|eu")], true),
             (vec![spec("metric", Op::Matches, "cpu")], false),
             (vec![spec("metric", Op::Matches, "cpu.*")], true),
             (vec![spec("dc", Op::Matches, "us|eu-.*")], true),
-            (vec![spec("dc", Op::NotMatches, "us|eu")], true),
             (vec![spec("dc", Op::Equal, "eu-west"), spec("host", Op::NotEqual, "a")], false),
             (vec![spec("severity", Op::Equal, "critical")], true),
             (vec![spec("severity", Op::Equal, "warning")], false),
             (vec![spec("rack", Op::Equal, ""), spec("host", Op::Equal, "a")], true),
-            (vec![spec("rack", Op::NotEqual, "")], false),
+            (vec![spec("host", Op::Equal, "a"), spec("rack", Op::NotEqual, "")], false),
         ] {
             assert_eq!(silence(specs.clone()).matches(subject), holds, "{specs:?}");
         }
@@ -192,14 +197,24 @@ mod tests {
     #[test]
     fn a_silence_that_would_silence_everything_or_cannot_be_read_is_refused() {
         assert_eq!(compile(vec![]).unwrap_err(), SilenceError::NoMatcher);
-        assert_eq!(compile(vec![spec("metric", Op::Matches, ".*")]).unwrap_err(), SilenceError::MatchesAll);
+        for vague in [
+            spec("metric", Op::Matches, ".*"),
+            spec("metric", Op::NotEqual, ""),
+            spec("metric", Op::NotMatches, ""),
+            spec("metric", Op::NotEqual, "cpu"),
+            spec("dc", Op::NotEqual, "eu"),
+            spec("dc", Op::Equal, ""),
+            spec("severity", Op::Matches, "warning|critical"),
+        ] {
+            assert_eq!(compile(vec![vague.clone()]).unwrap_err(), SilenceError::MatchesAll, "{vague:?}");
+        }
         assert_eq!(compile(vec![spec("", Op::Equal, "x")]).unwrap_err(), SilenceError::NoName(0));
         assert!(matches!(compile(vec![spec("a", Op::Matches, "(")]).unwrap_err(), SilenceError::BadPattern(0, ..)));
         assert!(matches!(compile(vec![spec("a", Op::Matches, "a)|(b")]).unwrap_err(), SilenceError::BadPattern(0, ..)));
         assert!(matches!(compile(vec![spec("a", Op::Matches, "(x{1000}){1000}")]).unwrap_err(), SilenceError::BadPattern(0, ..)));
         assert_eq!(compile(vec![spec("a", Op::Equal, &"x".repeat(1025))]).unwrap_err(), SilenceError::TooLong(0, 1025));
         assert_eq!(compile(vec![spec("a", Op::Equal, "x"); 33]).unwrap_err(), SilenceError::TooMany(33));
-        assert!(compile(vec![spec("metric", Op::NotEqual, "cpu")]).is_ok(), "all but one is meant");
+        assert!(compile(vec![spec("severity", Op::Equal, "warning")]).is_ok(), "whatever comes, but only as a warning");
     }
 
     #[test]

@@ -98,16 +98,9 @@ struct Said {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Found {
-    verdict: Verdict,
+    verdict: String,
     by: Option<String>,
     comment: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    Useful,
-    FalseAlarm,
 }
 
 /// Says that somebody looks after an incident: it is not told again.
@@ -137,12 +130,17 @@ pub(super) async fn resolve(State(api): State<Arc<Api>>, Path(id): Path<String>,
     responses((status = 200, description = "The incident as it stands now", body = schema::Incident, example = json!(super::openapi::incident_example()))))]
 pub(super) async fn feedback(State(api): State<Arc<Api>>, Path(id): Path<String>, request: Request<Body>) -> Result<Response, Problem> {
     let Found { verdict, by, comment } = words(request).await?;
+    let useful = match verdict.as_str() {
+        "useful" => true,
+        "false_alarm" => false,
+        other => return Err(Problem::parameter("verdict", format_args!("must be useful or false_alarm, got {other:?}"))),
+    };
     let said = word(by, comment)?;
     let asked = id.clone();
     let found = api.store(move |store| store.incident(&asked, now())).await?.ok_or_else(|| unknown(&id))?;
     let key = SeriesKey::parse(&found.incident.name).ok_or_else(|| unknown(&id))?;
     let rule = api.app.engine.config().rule_name(&key);
-    act(&api, id, Act::Feedback { useful: matches!(verdict, Verdict::Useful), rule }, said).await
+    act(&api, id, Act::Feedback { useful, rule }, said).await
 }
 
 /// What people found of the incidents of each rule, and how often they were useful.

@@ -38,11 +38,8 @@ pub(super) fn gathered_anew(
 ) -> Vec<Group> {
     let mut groups: BTreeMap<(Vec<String>, String), Group> = BTreeMap::new();
     for (one, was_silent) in opened {
-        let critical = one.incident.critical;
-        let label = |name: &str| one.labels.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        let severity = if critical { Severity::Critical } else { Severity::Warning };
-        let channels = notify.channels_of(&one.incident.metric, label, severity);
-        let subject = Subject { metric: &one.incident.metric, labels: &one.labels, critical };
+        let subject = Subject { metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
+        let channels = channels_of(notify, subject);
         let silence = silencing(silences, subject, now);
         // What was over when its silence ended is no news.
         let is_past = was_silent && one.incident.state == State::Resolved;
@@ -51,7 +48,7 @@ pub(super) fn gathered_anew(
         } else if is_past || one.incident.state == State::Acknowledged || channels.is_empty() {
             rest.known.push(Known { phase: Phase::Quiet, due: None, ..Known::as_it_was(&one) });
         } else {
-            let labels = notify.group_by.iter().map(|name| label(name).unwrap_or_default().to_owned()).collect();
+            let labels = notify.group_by.iter().map(|name| subject.label(name).unwrap_or_default().to_owned()).collect();
             let group = groups.entry((labels, names(&channels)));
             group.or_insert(Group { kind: Kind::Opened, channels, members: Vec::new() }).members.push(one);
         }
@@ -71,10 +68,15 @@ pub(super) fn follow_up(one: &Candidate, members: Vec<Candidate>) -> Option<Grou
     if goes { of_lead(one.kind, members) } else { None }
 }
 
-/// Those that are open.
-pub(super) fn still_open(mut members: Vec<Candidate>) -> Vec<Candidate> {
-    members.retain(|one| one.incident.state == State::Open);
-    members
+/// Whether an incident is open, and more anomalies have come since it was told.
+pub(super) fn goes_on(one: &Candidate) -> bool {
+    one.incident.state == State::Open && one.incident.count > one.told.1
+}
+
+/// The channels on which an incident is told.
+pub(super) fn channels_of(notify: &NotifyConfig, subject: Subject<'_>) -> Vec<Channel> {
+    let severity = if subject.critical { Severity::Critical } else { Severity::Warning };
+    notify.channels_of(subject.metric, |name| subject.label(name), severity)
 }
 
 /// A message to whoever was told of any of them.

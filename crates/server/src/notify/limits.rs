@@ -57,7 +57,8 @@ impl Limits {
                 made.get((limit as usize).saturating_sub(1)).map(|at| at.plus(period))
             }
         };
-        let email_from = store.last_made(Channel::Email.name())?.map(|at| at.plus(nanos(rate)));
+        let last = if rate.is_zero() { None } else { store.last_made(Channel::Email.name())? };
+        let email_from = last.map(|at| at.plus(nanos(rate)));
         Ok(Self { now, budget, budget_from, rate, email_from })
     }
 

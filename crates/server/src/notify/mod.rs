@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config::Config;
-use crate::desk::Desk;
+use crate::desk::{Desk, DeskError};
 use crate::points::PointsHandle;
 use crate::stats::{Component, Stats};
 use crate::store::notices::Candidate;
@@ -45,14 +45,27 @@ pub struct Alerts {
     pub stats: Arc<Stats>,
 }
 
+/// Why alerting does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A channel cannot be used at all.
+    #[error(transparent)]
+    Channels(#[from] ChannelsError),
+    /// The store cannot be written.
+    #[error(transparent)]
+    Store(#[from] DeskError),
+}
+
 /// Starts the notifier and one task a channel; none where no channel is configured.
 ///
 /// # Errors
-/// A channel cannot be used at all.
-pub fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>, ChannelsError> {
+/// A channel cannot be used at all, or the store cannot be written.
+pub async fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>, StartError> {
     let channels = Arc::new(Channels::new(&config.notify)?);
     let configured: Vec<_> = channels.configured().collect();
     let mut tasks = Vec::new();
+    let names: Vec<_> = configured.iter().map(|channel| channel.name()).collect();
+    alerts.desk.write(move |store| store.set_notifying(&names)).await?;
     if configured.is_empty() {
         return Ok(tasks);
     }

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use super::channel::{Channel, Channels};
-use super::group::{Group, follow_up, gathered_anew, has, names, of_lead, still_open};
+use super::group::{Group, channels_of, follow_up, gathered_anew, goes_on, has, names, of_lead};
 use super::limits::Limits;
 use super::message::{Kind, Message};
 use super::{fact, message_id, nanos, notification_id};
@@ -23,8 +23,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::desk::{Desk, DeskError};
 use crate::points::PointsHandle;
-use crate::store::notices::{Candidate, Decision, Gathering, HeldBack, Known, NewNotification, Phase};
-use crate::store::sqlite::StoreReader;
+use crate::silence::{Subject, silencing};
+use crate::store::notices::{Candidate, Decision, Gathering, HeldBack, Known, Looks, NewNotification, Phase};
+use crate::store::sqlite::{Store, StoreReader};
 use crate::store::{State, StoreError};
 
 /// How long to wait after a fault of the store.
@@ -36,8 +37,10 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const OLD_QUIET: Duration = Duration::from_secs(60);
 /// but not longer than this.
 const OLD_LONGEST: Duration = Duration::from_secs(3600);
-/// An incident that has grown so many times, and by so many, since it was told is told in a digest.
-const GROWN: u64 = 10;
+/// An incident that has so many more anomalies than when it was told is a storm, which a digest accounts for.
+const STORM: u64 = 10;
+/// How long to wait after something has happened before it is looked at: more may come, and looking writes.
+const GATHER_PAUSE: Duration = Duration::from_millis(100);
 /// Samples of a chart before and behind the strongest anomaly.
 const CHART: (usize, usize) = (120, 30);
 
@@ -85,23 +88,24 @@ impl Notifier {
                     Some(clock::now().plus(nanos(FAULT_PAUSE)))
                 }
             };
-            let Some(at) = next else {
-                self.news.notified().await;
-                continue;
-            };
-            let left = Duration::from_nanos(at.since(clock::now()).max(0) as u64);
+            let left = next.map(|at| Duration::from_nanos(at.since(clock::now()).max(0) as u64).clamp(SHORTEST_SLEEP, LONGEST_SLEEP));
             tokio::select! {
-                () = self.news.notified() => {}
-                () = tokio::time::sleep(left.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)) => {}
+                () = self.news.notified() => tokio::time::sleep(GATHER_PAUSE).await,
+                () = tokio::time::sleep(left.unwrap_or_default()), if left.is_some() => {}
             }
         }
     }
 
     /// Does what can be done now; returns when to look again, if nothing happens.
     async fn turn(&self) -> Result<Option<Timestamp>, Fault> {
-        let gathering = Gathering { wait: nanos(self.config.notify.group_wait), max_age: self.config.notify.max_age };
         while self.ask(StoreReader::has_news).await? {
-            while self.desk.write(move |store| store.gather(gathering, clock::now())).await? {}
+            let config = Arc::clone(&self.config);
+            let gather = move |store: &mut Store| {
+                let notify = &config.notify;
+                let route = |subject: Subject<'_>| names(&channels_of(notify, subject));
+                store.gather(&Gathering { wait: nanos(notify.group_wait), max_age: notify.max_age, route }, clock::now())
+            };
+            self.desk.write(gather).await?;
         }
         while self.decide(clock::now()).await? {}
         let digest = self.digests(clock::now()).await?;
@@ -127,26 +131,35 @@ impl Notifier {
         let opened = opened.into_iter().map(|one| (one, false)).chain(silent).collect();
         groups.extend(gathered_anew(&self.config.notify, opened, &silences, &mut rest, now));
         for one in changed {
+            let subject = Subject { metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
+            if let Some(silence) =
+                silencing(&silences, subject, now).filter(|_| one.incident.state == State::Silenced && one.kind != Kind::Resolved)
+            {
+                // What got worse is told when the silence ends, if it is still so.
+                rest.done.retain(|done| *done != (one.num, one.kind));
+                rest.later.push((one.num, one.kind, silence.to));
+                continue;
+            }
             if !groups.iter().any(|group| group.is_about(one.kind, one.lead)) {
                 let members = self.led_by(&one, one.kind, now).await?;
                 groups.extend(follow_up(&one, members));
             }
         }
         for (_, one) in known {
-            if !one.grown {
+            let repeat = self.config.notify.repeat;
+            if one.looks != Looks::Done {
                 self.look_at_growth(&one, now).await?;
-            } else if one.incident.state == State::Open {
-                if !groups.iter().any(|group| group.is_about(Kind::Repeated, one.lead)) {
-                    let members = self.led_by(&one, Kind::Repeated, now).await?;
-                    match of_lead(Kind::Repeated, still_open(members)) {
-                        Some(group) => groups.push(group),
-                        None => rest.known.push(Known { due: None, ..Known::as_it_was(&one) }),
-                    }
-                }
-            } else {
-                // Looked at again where it may be open again by then.
-                let again = (one.incident.state != State::Resolved).then_some(self.config.notify.repeat).flatten();
+            } else if !goes_on(&one) {
+                // Looked at again where it may go on by then.
+                let again = repeat.filter(|_| one.incident.state != State::Resolved);
                 rest.known.push(Known { due: again.map(|repeat| now.plus(nanos(repeat))), ..Known::as_it_was(&one) });
+            } else if !groups.iter().any(|group| group.is_about(Kind::Repeated, one.lead)) {
+                let mut members = self.led_by(&one, Kind::Repeated, now).await?;
+                members.retain(goes_on);
+                match of_lead(Kind::Repeated, members) {
+                    Some(group) => groups.push(group),
+                    None => rest.known.push(Known { due: None, ..Known::as_it_was(&one) }),
+                }
             }
         }
         for group in groups {
@@ -201,7 +214,8 @@ impl Notifier {
                 due: pause.map(|pause| now.plus(nanos(pause))),
                 lead: if kind == Kind::Opened { first.num } else { member.lead },
                 count: member.incident.count,
-                grown: !looks,
+                looks: if looks { Looks::First } else { Looks::Done },
+                seen: member.incident.count,
                 channels: names(&on),
                 ..known
             });
@@ -219,16 +233,24 @@ impl Notifier {
         Ok(())
     }
 
-    /// An incident that became a storm after it was told is accounted for in a digest.
+    /// An incident that became a storm after it was told is accounted for in a digest: when the next email may be sent, and once
+    /// more when the storm is over.
     async fn look_at_growth(&self, one: &Candidate, now: Timestamp) -> Result<(), Fault> {
+        let notify = &self.config.notify;
         let (told_at, before) = one.told;
         let count = one.incident.count;
-        let due = self.config.notify.repeat.map(|repeat| told_at.plus(nanos(repeat)).max(now));
-        let known = Known { due, grown: true, ..Known::as_it_was(one) };
+        let repeat = notify.repeat.map(|repeat| told_at.plus(nanos(repeat)).max(now));
+        let next = Some(now.plus(nanos(notify.email_rate_limit)));
+        let first = one.looks == Looks::First;
+        let still = !first && count > one.seen && repeat.is_none_or(|repeat| repeat > now);
+        let storm = count >= before + STORM && !still && has(one, Channel::Email);
+        let (looks, due) = if still || first && storm { (Looks::Again, next) } else { (Looks::Done, repeat) };
+        let accounted = if storm { count } else { before };
+        let known = Known { due, looks, seen: count, count: accounted, ..Known::as_it_was(one) };
         let mut decision = Decision { known: vec![known], ..Decision::about(std::slice::from_ref(one)) };
-        if count >= GROWN * before && has(one, Channel::Email) {
+        if storm {
             let why = format!("it has grown from {before} to {count} anomalies");
-            decision.rows.push(held(one, "grown", Kind::Repeated, Channel::Email, why));
+            decision.rows.push(held(one, &format!("grown {count}"), Kind::Repeated, Channel::Email, why));
         }
         self.store(decision).await
     }

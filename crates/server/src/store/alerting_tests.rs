@@ -8,10 +8,11 @@ use super::notices::{Candidate, Decision, Gathering, Known, NewNotification, Sta
 use super::tests::{at, commit, memory, row};
 use super::*;
 use crate::notify::message::Kind;
-use crate::silence::{MatcherSpec, Op, Silence, compile};
+use crate::silence::{MatcherSpec, Op, Silence, Subject, compile};
 use crate::store::sqlite::{Store, StoreReader};
 
-const WAIT: Gathering = Gathering { wait: NANOS, max_age: Some(3600 * NANOS) };
+/// Everything goes to email.
+const WAIT: Gathering<fn(Subject<'_>) -> String> = Gathering { wait: NANOS, max_age: Some(3600 * NANOS), route: |_| "email".into() };
 
 fn resolve(store: &mut Store, frame: u64, seconds: i64, incident: &str) {
     let changes = vec![Change::Resolved(incident.into())];
@@ -53,11 +54,11 @@ fn an_incident_goes_through_its_states() {
     assert_eq!(store.act("i", &Act::Acknowledge, &said("ada"), at(21)).unwrap(), Acted::AlreadyResolved);
     assert_eq!(store.act("none", &Act::Close, &said("ada"), at(21)).unwrap(), Acted::Unknown);
     commit(&mut store, 3, 30, &[row("c", "m", 30, 1.0, "i")]);
-    assert_eq!(state(&reader, "i", 31), State::Acknowledged, "opened again, and still looked after");
+    assert_eq!(state(&reader, "i", 31), State::Open, "opened again: nobody looks after it");
     assert_eq!(store.act("i", &Act::Close, &said("bob"), at(32)).unwrap(), Acted::Done);
     assert_eq!(state(&reader, "i", 33), State::Resolved);
     commit(&mut store, 4, 40, &[row("d", "m", 40, 1.0, "i")]);
-    assert_eq!(state(&reader, "i", 41), State::Acknowledged, "an anomaly came after it was closed");
+    assert_eq!(state(&reader, "i", 41), State::Open, "an anomaly came after it was closed");
     store.act("i", &Act::Feedback { useful: false, rule: "default".into() }, &said("bob"), at(42)).unwrap();
     let whole = reader.incident("i", at(43)).unwrap().unwrap();
     assert_eq!(whole.incident.useful, Some(false));
@@ -70,6 +71,7 @@ fn an_incident_goes_through_its_states() {
             (What::Resolved, at(20), None),
             (What::Reopened, at(30), None),
             (What::Closed, at(32), Some("bob")),
+            (What::Reopened, at(40), None),
             (What::FalseAlarm, at(42), Some("bob")),
         ]
     );
@@ -131,13 +133,13 @@ fn what_is_forgotten_or_too_old_takes_everything_with_it() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
     store.act("i", &Act::Acknowledge, &Word::default(), at(12)).unwrap();
-    while store.gather(WAIT, at(13)).unwrap() {}
+    while store.gather(&WAIT, at(13)).unwrap() {}
     assert_eq!(reader.gathered(at(20)).unwrap().len(), 1);
     store.retain(at(11)).unwrap();
     assert!(reader.incident("i", at(20)).unwrap().is_none());
     assert_eq!((reader.gathered(at(20)).unwrap().len(), reader.next_due().unwrap()), (0, None));
     commit(&mut store, 2, 10, &[row("b", "n", 10, 1.0, "j")]);
-    while store.gather(WAIT, at(13)).unwrap() {}
+    while store.gather(&WAIT, at(13)).unwrap() {}
     let upto = Position { frame: 3, row: 7 };
     store.commit(&Commit { upto, at: at(14), changes: vec![Change::Forget(row("b", "n", 10, 1.0, "j").series)] }).unwrap();
     assert_eq!((reader.gathered(at(20)).unwrap().len(), reader.next_due().unwrap()), (0, None));
@@ -145,7 +147,7 @@ fn what_is_forgotten_or_too_old_takes_everything_with_it() {
 
 /// What the notifier would do first: one message for what is gathered.
 fn tell(store: &mut Store, reader: &StoreReader, now: i64) -> Vec<(Kind, String)> {
-    while store.gather(WAIT, at(now)).unwrap() {}
+    while store.gather(&WAIT, at(now)).unwrap() {}
     let gathered = reader.gathered(at(now + 1)).unwrap();
     let told: Vec<_> = gathered.iter().map(|one| (one.kind, one.incident.id.clone())).collect();
     let mut decision = Decision::about(&gathered);
@@ -189,7 +191,7 @@ fn old_data_is_counted_and_not_gathered() {
     store.decide(&decision, at(10_070)).unwrap();
     assert!(reader.held_back("email").unwrap().is_none());
     commit(&mut store, 2, 10_100, &[row("d", "m", 5001, 1.0, "j")]);
-    while store.gather(WAIT, at(10_101)).unwrap() {}
+    while store.gather(&WAIT, at(10_101)).unwrap() {}
     assert_eq!(reader.held_back("email").unwrap().unwrap().digest.old, 1, "more of an old one is counted again");
 }
 
@@ -202,7 +204,7 @@ fn notification(id: &str, held: Option<&str>) -> NewNotification {
 fn a_notification_is_sent_tried_again_given_up_and_sent_again_by_hand() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    while store.gather(WAIT, at(11)).unwrap() {}
+    while store.gather(&WAIT, at(11)).unwrap() {}
     let gathered: Vec<Candidate> = reader.gathered(at(12)).unwrap();
     let mut decision = Decision { rows: vec![notification("n", None), notification("h", Some("held"))], ..Decision::about(&gathered) };
     decision.done.push((gathered[0].num, Kind::Opened));
@@ -232,4 +234,24 @@ fn a_notification_is_sent_tried_again_given_up_and_sent_again_by_hand() {
     assert_eq!((back.digest.incidents, back.digest.old), (1, 0));
     store.decide(&Decision { digested: vec![("email".into(), back.upto)], ..Decision::default() }, at(60)).unwrap();
     assert_eq!((reader.held_back("email").unwrap().is_none(), reader.held().unwrap()), (true, 0));
+}
+
+#[test]
+fn what_was_found_while_nobody_was_to_be_told_is_not_told_later() {
+    let (mut store, reader) = memory();
+    store.set_notifying(&["email"]).unwrap();
+    commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
+    store.set_notifying(&["email"]).unwrap();
+    assert_eq!(tell(&mut store, &reader, 12), [(Kind::Opened, "i".to_owned())], "an outage, however long, loses nothing");
+    let mut decision = Decision { rows: vec![notification("n", None)], ..Decision::default() };
+    decision.rows[0].channel = "slack".into();
+    store.decide(&decision, at(13)).unwrap();
+    store.set_notifying(&[]).unwrap();
+    let given_up = reader.notification("n").unwrap().unwrap();
+    assert_eq!((given_up.status, given_up.error.as_deref()), (Status::Failed, Some("its channel is not configured any more")));
+    commit(&mut store, 2, 20, &[row("b", "n", 20, 1.0, "j")]);
+    store.set_notifying(&["email"]).unwrap();
+    assert_eq!(tell(&mut store, &reader, 22), []);
+    commit(&mut store, 3, 30, &[row("c", "o", 30, 1.0, "k")]);
+    assert_eq!(tell(&mut store, &reader, 32), [(Kind::Opened, "k".to_owned())]);
 }

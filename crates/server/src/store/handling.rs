@@ -173,6 +173,7 @@ impl Store {
                 about(transaction, at, What::SilenceEnded, id, &Word::default())?;
                 // What waits for a silence to end is looked at now: another may still hold for it.
                 transaction.prepare_cached("UPDATE told SET due = ?2 WHERE phase = ?1")?.execute([Phase::Silent as i64, at.nanos()])?;
+                transaction.prepare_cached("UPDATE waiting SET due = ?1 WHERE due > ?1")?.execute([at.nanos()])?;
             }
             Ok(ended)
         })

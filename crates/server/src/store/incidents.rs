@@ -18,9 +18,11 @@ const LISTED: i64 = 10_000;
 const TOGETHER: i64 = 5;
 
 pub(super) const COLUMNS: &str = "i.id, s.name, s.metric, s.labels, i.start, i.end, i.count, i.critical, b.body, i.first, i.num, \
-    i.resolved, CASE WHEN h.closed >= i.arrived THEN h.closed END, h.acknowledged, h.by, h.comment, h.useful";
+    i.resolved, CASE WHEN h.closed >= i.arrived THEN h.closed END, \
+    CASE WHEN h.acknowledged >= i.opened THEN h.acknowledged END, h.by, h.comment, h.useful";
 pub(super) const TABLES: &str =
     "JOIN series s ON s.num = i.series JOIN bodies b ON b.seq = i.peak LEFT JOIN handling h ON h.incident = i.num";
+const ACKNOWLEDGED: &str = "coalesce(h.acknowledged >= i.opened, 0)";
 const RESOLVED: &str = "(i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0))";
 
 /// An incident with all that is known of it.
@@ -140,8 +142,8 @@ impl States {
         }
         let parts = [
             (self.holds(State::Resolved), RESOLVED.to_owned()),
-            (self.holds(State::Acknowledged), format!("(NOT {RESOLVED} AND h.acknowledged IS NOT NULL)")),
-            (self.holds(State::Open) || self.holds(State::Silenced), format!("(NOT {RESOLVED} AND h.acknowledged IS NULL)")),
+            (self.holds(State::Acknowledged), format!("(NOT {RESOLVED} AND {ACKNOWLEDGED})")),
+            (self.holds(State::Open) || self.holds(State::Silenced), format!("(NOT {RESOLVED} AND NOT {ACKNOWLEDGED})")),
         ];
         let parts: Vec<_> = parts.into_iter().filter_map(|(asked, sql)| asked.then_some(sql)).collect();
         conditions.and(&format!("({})", parts.join(" OR ")), []);
@@ -169,14 +171,14 @@ fn totals(connection: &Connection, filter: &Resolved, states: &States) -> rusqli
         return connection.prepare_cached(&sql)?.query_row(params_from_iter(conditions.values), read);
     }
     let sql = format!(
-        "SELECT s.metric, s.labels, i.critical, {RESOLVED}, h.acknowledged, a.n {from} JOIN series s ON s.num = i.series {}",
+        "SELECT s.metric, s.labels, i.critical, {RESOLVED}, {ACKNOWLEDGED}, a.n {from} JOIN series s ON s.num = i.series {}",
         on_states.sql
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(conditions.values))?;
     let mut totals = Totals::default();
     while let Some(row) = rows.next()? {
-        let state = state_of(row.get(3)?, row.get::<_, Option<i64>>(4)?.is_some());
+        let state = state_of(row.get(3)?, row.get(4)?);
         let (metric, labels, critical) = (row.get::<_, String>(0)?, labels_of(&row.get::<_, String>(1)?), row.get(2)?);
         let silenced = silencing(&states.silences, Subject { metric: &metric, labels: &labels, critical }, states.now).is_some();
         if states.holds(if state == State::Open && silenced { State::Silenced } else { state }) {

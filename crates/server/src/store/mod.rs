@@ -54,6 +54,8 @@ pub struct AnomalyRow {
     /// The labels as a JSON object.
     pub labels: String,
     pub timestamp: Timestamp,
+    /// When its event arrived.
+    pub arrival: Timestamp,
     pub critical: bool,
     /// The detector's measure ÷ its threshold: the peak of an incident is its strongest.
     pub strength: f64,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anomaly_engine::{NANOS, Timestamp};
+use anomaly_engine::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::handling::{What, Word, about, labels_of, silences};
@@ -11,11 +11,10 @@ use super::reader::{StoreReader, parse_cursor};
 use super::sqlite::Store;
 use super::{Incident, Page, State, StoreError};
 use crate::notify::message::{Digest, Kind, Worst};
+use crate::silence::Subject;
 
 /// Anomalies and transitions that one step of gathering takes, so that no commit waits for long.
 const GATHER_STEP: i64 = 2000;
-/// What was found so long ago was found while nobody was to be told.
-const STALE: i64 = 3600 * NANOS;
 /// The most incidents of one message.
 const MESSAGE_INCIDENTS: i64 = 1000;
 /// The worst series that a digest names.
@@ -83,13 +82,32 @@ pub enum Phase {
     Quiet = 4,
 }
 
+/// Whether the growth of an incident is looked at when it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looks {
+    /// For the first time since it was told.
+    First = 0,
+    /// It was a storm, and is looked at until that is over.
+    Again = 1,
+    /// Not any more.
+    Done = 2,
+}
+
+impl Looks {
+    fn from_number(number: i64) -> Self {
+        [Self::First, Self::Again].into_iter().find(|looks| *looks as i64 == number).unwrap_or(Self::Done)
+    }
+}
+
 /// What decides about an incident that has just changed.
 #[derive(Clone, Copy, Debug)]
-pub struct Gathering {
+pub struct Gathering<R> {
     /// How long a message gathers, in nanoseconds.
     pub wait: i64,
     /// How old the newest anomaly may have been when it came, in nanoseconds; `None`: any age.
     pub max_age: Option<i64>,
+    /// The channels of an incident, as they are stored.
+    pub route: R,
 }
 
 /// An incident that the notifier is to look at.
@@ -105,8 +123,9 @@ pub struct Candidate {
     pub times: u64,
     /// When it was told first, and how many anomalies it had then.
     pub told: (Timestamp, u64),
-    /// Whether its growth has been looked at since.
-    pub grown: bool,
+    /// Whether its growth is looked at, and how many anomalies it had then.
+    pub looks: Looks,
+    pub seen: u64,
     /// Channels on which it was told.
     pub channels: String,
 }
@@ -119,6 +138,8 @@ pub struct Decision {
     pub incidents: Vec<(i64, String)>,
     /// Waiting entries that are done with.
     pub done: Vec<(i64, Kind)>,
+    /// Waiting entries that are looked at later.
+    pub later: Vec<(i64, Kind, Timestamp)>,
     pub known: Vec<Known>,
     /// Held notifications up to which (by channel) this decision's digest counts.
     pub digested: Vec<(String, i64)>,
@@ -138,7 +159,8 @@ pub struct Known {
     pub count: u64,
     pub critical: bool,
     pub resolved: bool,
-    pub grown: bool,
+    pub looks: Looks,
+    pub seen: u64,
     pub channels: String,
 }
 
@@ -162,7 +184,8 @@ impl Known {
             count: one.told.1,
             critical: one.incident.critical,
             resolved: one.incident.state == State::Resolved,
-            grown: one.grown,
+            looks: one.looks,
+            seen: one.seen,
             channels: one.channels.clone(),
         }
     }
@@ -206,12 +229,36 @@ pub struct HeldBack {
 }
 
 impl Store {
+    /// On which channels there is a notifier from now on. What was found while there was none is not told later, and what was to
+    /// be sent on another channel is given up.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn set_notifying(&mut self, channels: &[&str]) -> Result<(), StoreError> {
+        let notifying = !channels.is_empty();
+        self.transact(|transaction| {
+            let sql = "UPDATE notifications SET status = ?1, error = 'its channel is not configured any more'
+                WHERE status = ?2 AND instr(?3, channel) = 0";
+            transaction.prepare_cached(sql)?.execute(params![Status::Failed as i64, Status::Pending as i64, channels.join(",")])?;
+            let was: bool = transaction.prepare_cached("SELECT active FROM notifier")?.query_row([], |row| row.get(0))?;
+            if was == notifying {
+                return Ok(());
+            }
+            let sql = "UPDATE notifier SET active = ?1, anomaly = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0),
+                transition = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'transitions'), 0)";
+            transaction.prepare_cached(sql)?.execute([notifying])?;
+            // What was to be told when the notifier ended is told by nobody now.
+            transaction.prepare_cached("DELETE FROM waiting")?.execute([])?;
+            Ok(())
+        })
+    }
+
     /// Looks at what has happened since it was last called: new incidents begin to wait for their message, known ones for the
     /// word that they changed. Returns whether there is more.
     ///
     /// # Errors
     /// As for a commit.
-    pub fn gather(&mut self, gathering: Gathering, now: Timestamp) -> Result<bool, StoreError> {
+    pub fn gather(&mut self, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> Result<bool, StoreError> {
         self.transact(|transaction| gather(transaction, gathering, now))
     }
 
@@ -261,19 +308,19 @@ impl Store {
     }
 }
 
-fn gather(transaction: &Transaction<'_>, gathering: Gathering, now: Timestamp) -> rusqlite::Result<bool> {
+fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> rusqlite::Result<bool> {
     let (mut anomaly, mut transition): (i64, i64) =
         transaction.prepare_cached("SELECT anomaly, transition FROM notifier")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    // By incident: event time and detection of its newest anomaly, where it has a new one.
-    let mut touched: BTreeMap<i64, Option<(i64, i64)>> = BTreeMap::new();
+    // By incident: whether it has a new anomaly.
+    let mut touched: BTreeMap<i64, bool> = BTreeMap::new();
     let mut n = 0;
     {
-        let sql = "SELECT seq, incident, timestamp, detected_at FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let sql = "SELECT seq, incident FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = transaction.prepare_cached(sql)?;
         let mut rows = statement.query([anomaly, GATHER_STEP])?;
         while let Some(row) = rows.next()? {
             anomaly = row.get(0)?;
-            touched.insert(row.get(1)?, Some((row.get(2)?, row.get(3)?)));
+            touched.insert(row.get(1)?, true);
             n += 1;
         }
         let sql = "SELECT num, incident FROM transitions WHERE num > ?1 ORDER BY num LIMIT ?2";
@@ -281,15 +328,15 @@ fn gather(transaction: &Transaction<'_>, gathering: Gathering, now: Timestamp) -
         let mut rows = statement.query([transition, GATHER_STEP])?;
         while let Some(row) = rows.next()? {
             transition = row.get(0)?;
-            touched.entry(row.get(1)?).or_insert(None);
+            touched.entry(row.get(1)?).or_insert(false);
             n += 1;
         }
     }
     if n == 0 {
         return Ok(false);
     }
-    for (incident, newest) in touched {
-        look_at(transaction, incident, newest, gathering, now)?;
+    for (incident, has_new) in touched {
+        look_at(transaction, incident, has_new, gathering, now)?;
     }
     transaction.prepare_cached("UPDATE notifier SET anomaly = ?1, transition = ?2")?.execute([anomaly, transition])?;
     transaction.prepare_cached("DELETE FROM transitions WHERE num <= ?1")?.execute([transition])?;
@@ -302,6 +349,7 @@ struct Is {
     resolved: bool,
     acknowledged: bool,
     count: i64,
+    age: i64,
 }
 
 /// How it stood when the notifier looked last.
@@ -317,39 +365,41 @@ struct Was {
 fn look_at(
     transaction: &Transaction<'_>,
     num: i64,
-    newest: Option<(i64, i64)>,
-    gathering: Gathering,
+    has_new: bool,
+    gathering: &Gathering<impl Fn(Subject<'_>) -> String>,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0), h.acknowledged IS NOT NULL, i.count,
-            t.phase, t.critical, t.resolved, t.acknowledged
+    let sql =
+        "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0), coalesce(h.acknowledged >= i.opened, 0), i.count,
+            t.phase, t.critical, t.resolved, t.acknowledged, i.age
         FROM incidents i LEFT JOIN handling h ON h.incident = i.num LEFT JOIN told t ON t.incident = i.num WHERE i.num = ?1";
     let read = |row: &Row<'_>| {
         let was = match row.get::<_, Option<i64>>(4)? {
             Some(phase) => Some(Was { phase, critical: row.get(5)?, resolved: row.get(6)?, acknowledged: row.get(7)? }),
             None => None,
         };
-        Ok((Is { critical: row.get(0)?, resolved: row.get(1)?, acknowledged: row.get(2)?, count: row.get(3)? }, was))
+        Ok((Is { critical: row.get(0)?, resolved: row.get(1)?, acknowledged: row.get(2)?, count: row.get(3)?, age: row.get(8)? }, was))
     };
     let Some((is, was)) = transaction.prepare_cached(sql)?.query_row([num], read).optional()? else { return Ok(()) };
-    let Is { critical, resolved, acknowledged, count } = is;
+    let Is { critical, resolved, acknowledged, count, age } = is;
     let wait = |kind: Kind| {
         let sql = "INSERT INTO waiting VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         transaction.prepare_cached(sql)?.execute(params![num, kind.as_str(), now.plus(gathering.wait).nanos()]).map(drop)
     };
     let Some(was) = was.filter(|was| was.phase != Phase::Old as i64) else {
-        let Some((timestamp, detected_at)) = newest else { return Ok(()) };
-        let old = gathering.max_age.is_some_and(|max| detected_at.saturating_sub(timestamp) > max);
-        let stale = now.nanos().saturating_sub(detected_at) > STALE;
-        let phase = match (stale, old) {
-            (true, _) => Phase::Quiet,
-            (false, true) => Phase::Old,
-            (false, false) => Phase::Waiting,
-        };
+        if !has_new {
+            return Ok(());
+        }
+        let old = gathering.max_age.is_some_and(|max| age > max);
+        let phase = if old { Phase::Old } else { Phase::Waiting };
+        let channels =
+            if phase == Phase::Old { (gathering.route)(subject_of(transaction, num, critical)?.as_subject()) } else { String::new() };
+        let phase = if phase == Phase::Old && channels.is_empty() { Phase::Quiet } else { phase };
         // Each anomaly moves the time of an old one: the digest waits until no more come.
-        let sql = "INSERT INTO told VALUES (?1, ?2, ?3, NULL, ?1, 0, ?4, ?5, 0, ?6, 0, '')
-            ON CONFLICT DO UPDATE SET phase = excluded.phase, at = excluded.at, times = 0, critical = excluded.critical, resolved = excluded.resolved";
-        transaction.prepare_cached(sql)?.execute(params![num, phase as i64, now.nanos(), count, critical, resolved])?;
+        let sql = "INSERT INTO told VALUES (?1, ?2, ?3, NULL, ?1, 0, ?4, ?5, 0, ?6, 0, 0, ?7)
+            ON CONFLICT DO UPDATE SET phase = excluded.phase, at = excluded.at, times = 0, critical = excluded.critical,
+                resolved = excluded.resolved, channels = excluded.channels";
+        transaction.prepare_cached(sql)?.execute(params![num, phase as i64, now.nanos(), count, critical, resolved, channels])?;
         return if phase == Phase::Waiting { wait(Kind::Opened) } else { Ok(()) };
     };
     let changed = if was.phase == Phase::Told as i64 {
@@ -366,8 +416,8 @@ fn look_at(
             wait(Kind::Escalated)?;
         }
         true
-    } else if was.phase == Phase::Quiet as i64 && critical && !was.critical && !resolved && newest.is_some() {
-        // Another route may take it now.
+    } else if was.phase == Phase::Quiet as i64 && has_new && !resolved && (was.resolved || critical && !was.critical) {
+        // It is open again, or another route may take it now.
         wait(Kind::Opened)?;
         true
     } else {
@@ -378,6 +428,26 @@ fn look_at(
         transaction.prepare_cached(sql)?.execute(params![num, critical, resolved, acknowledged])?;
     }
     Ok(())
+}
+
+/// What routes and silences ask of an incident.
+struct OwnedSubject {
+    metric: String,
+    labels: Vec<(String, String)>,
+    critical: bool,
+}
+
+impl OwnedSubject {
+    fn as_subject(&self) -> Subject<'_> {
+        Subject { metric: &self.metric, labels: &self.labels, critical: self.critical }
+    }
+}
+
+fn subject_of(transaction: &Transaction<'_>, num: i64, critical: bool) -> rusqlite::Result<OwnedSubject> {
+    let sql = "SELECT s.metric, s.labels FROM incidents i JOIN series s ON s.num = i.series WHERE i.num = ?1";
+    transaction
+        .prepare_cached(sql)?
+        .query_row([num], |row| Ok(OwnedSubject { metric: row.get(0)?, labels: labels_of(&row.get::<_, String>(1)?), critical }))
 }
 
 fn decide(transaction: &Transaction<'_>, decision: &Decision, now: Timestamp) -> rusqlite::Result<()> {
@@ -397,10 +467,14 @@ fn decide(transaction: &Transaction<'_>, decision: &Decision, now: Timestamp) ->
     for (num, kind) in &decision.done {
         transaction.prepare_cached("DELETE FROM waiting WHERE incident = ?1 AND kind = ?2")?.execute(params![num, kind.as_str()])?;
     }
+    for (num, kind, due) in &decision.later {
+        let sql = "UPDATE waiting SET due = ?3 WHERE incident = ?1 AND kind = ?2";
+        transaction.prepare_cached(sql)?.execute(params![num, kind.as_str(), due.nanos()])?;
+    }
     for known in &decision.known {
-        let Known { num, phase, at, due, lead, times, count, critical, resolved, grown, channels } = known;
+        let Known { num, phase, at, due, lead, times, count, critical, resolved, looks, seen, channels } = known;
         let sql = "UPDATE told SET phase = ?2, at = ?3, due = ?4, lead = ?5, times = ?6, count = ?7, critical = ?8, resolved = ?9,
-            grown = ?10, channels = ?11 WHERE incident = ?1";
+            looks = ?10, seen = ?11, channels = ?12 WHERE incident = ?1";
         transaction.prepare_cached(sql)?.execute(params![
             num,
             *phase as i64,
@@ -411,7 +485,8 @@ fn decide(transaction: &Transaction<'_>, decision: &Decision, now: Timestamp) ->
             *count as i64,
             critical,
             resolved,
-            grown,
+            *looks as i64,
+            *seen as i64,
             channels
         ])?;
     }
@@ -639,7 +714,7 @@ pub(super) fn of_incident(connection: &Connection, id: &str) -> rusqlite::Result
 fn candidates(connection: &Connection, from: &str, kind: &str, order: &str, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
     let silences = silences(connection, now)?;
     let sql = format!(
-        "SELECT {COLUMNS}, {kind}, t.lead, t.times, t.at, t.count, t.grown, t.channels FROM {from}
+        "SELECT {COLUMNS}, {kind}, t.lead, t.times, t.at, t.count, t.looks, t.seen, t.channels FROM {from}
         JOIN incidents i ON i.num = w.incident JOIN told t ON t.incident = i.num {TABLES} ORDER BY {order}"
     );
     let read = |row: &Row<'_>| {
@@ -648,8 +723,8 @@ fn candidates(connection: &Connection, from: &str, kind: &str, order: &str, now:
         let labels = labels_of(&one.labels);
         let told = (Timestamp::from_nanos(row.get(20)?), row.get::<_, i64>(21)? as u64);
         let (num, lead, times) = (row.get(10)?, row.get(18)?, row.get::<_, i64>(19)? as u64);
-        let (grown, channels) = (row.get(22)?, row.get(23)?);
-        Ok(Kind::named(&name).map(|kind| Candidate { num, kind, incident: one, labels, lead, times, told, grown, channels }))
+        let (looks, seen, channels) = (Looks::from_number(row.get(22)?), row.get::<_, i64>(23)? as u64, row.get(24)?);
+        Ok(Kind::named(&name).map(|kind| Candidate { num, kind, incident: one, labels, lead, times, told, looks, seen, channels }))
     };
     let found: Vec<Option<Candidate>> = connection.prepare_cached(&sql)?.query_map([], read)?.collect::<Result<_, _>>()?;
     Ok(found.into_iter().flatten().collect())
@@ -660,12 +735,12 @@ fn held_back(connection: &Connection, channel: &str) -> Result<Option<HeldBack>,
     let sql = "SELECT max(num), min(made) FROM notifications WHERE channel = ?1 AND status = ?2 AND digest IS NULL";
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
     let (upto, made): (Option<i64>, Option<i64>) = connection.prepare_cached(sql)?.query_row(params![channel, held], read)?;
-    let sql = "SELECT max(at), min(at) FROM told WHERE phase = ?1 AND times = 0";
-    let (old_until, old_since): (Option<i64>, Option<i64>) = connection.prepare_cached(sql)?.query_row([old], read)?;
+    let sql = "SELECT max(at), min(at) FROM told WHERE phase = ?1 AND times = 0 AND instr(channels, ?2) > 0";
+    let (old_until, old_since): (Option<i64>, Option<i64>) = connection.prepare_cached(sql)?.query_row(params![old, channel], read)?;
     let Some(since) = made.into_iter().chain(old_since).min() else { return Ok(None) };
     let counted = "SELECT num FROM incidents WHERE id IN (SELECT d.incident FROM notified d JOIN notifications n ON n.num = d.notification
             WHERE n.channel = ?1 AND n.status = ?2 AND n.digest IS NULL)
-        UNION SELECT incident FROM told WHERE phase = ?3 AND times = 0";
+        UNION SELECT incident FROM told WHERE phase = ?3 AND times = 0 AND instr(channels, ?1) > 0";
     let sql = format!(
         "SELECT s.name, count(*) AS n, sum(i.count), max(i.critical) FROM incidents i JOIN series s ON s.num = i.series
         WHERE i.num IN ({counted}) GROUP BY i.series ORDER BY max(i.critical) DESC, max(i.strength) DESC, sum(i.count) DESC LIMIT ?4"
@@ -677,7 +752,7 @@ fn held_back(connection: &Connection, channel: &str) -> Result<Option<HeldBack>,
     let series = connection.prepare_cached(&sql)?.query_map(params![channel, held, old, WORST], read)?.collect::<Result<_, _>>()?;
     let sql = format!(
         "SELECT count(*), coalesce(sum(i.count), 0), count(DISTINCT i.series), coalesce(sum(i.num IN (SELECT incident FROM told
-            WHERE phase = ?3 AND times = 0)), 0) FROM incidents i WHERE i.num IN ({counted})"
+            WHERE phase = ?3 AND times = 0 AND instr(channels, ?1) > 0)), 0) FROM incidents i WHERE i.num IN ({counted})"
     );
     let read = |row: &Row<'_>| Ok([0, 1, 2, 3].map(|i| row.get::<_, i64>(i).unwrap_or(0) as u64));
     let [incidents, anomalies, n_series, old] = connection.prepare_cached(&sql)?.query_row(params![channel, held, old], read)?;

@@ -3,9 +3,11 @@
 //! - `outbox.seq` numbers all that was detected and is never reused; an anomaly has the number of its outbox row.
 //! - `anomalies` is narrow, so that scanning it is quick; `bodies` has the JSON, `series` the names, once.
 //! - `incidents.first` is the time of the anomaly that was detected first: with `num` it orders incidents, and never changes.
-//! - `incidents.resolved` is when the engine resolved it, NULL while it is open; `arrived` when its newest anomaly was detected.
+//! - `incidents.resolved` is when the engine resolved it, NULL while it is open; `opened` when it was opened last, before which an
+//!   acknowledgement counts no more; `arrived` when its newest anomaly was detected, `age` how old that was when its event came.
 //! - `transitions` numbers what happened to incidents besides anomalies: resolved, acknowledged, closed by hand.
 //! - `handling` is what people said of an incident as it stands, `audit` every change that they or the engine made, in order.
+//! - `notifier` is how far the notifier has read, and whether there is one: what was found without is not told later.
 //! - `told` is what the notifier knows of an incident, `waiting` what it gathers for a message, `notifications` what it decided;
 //!   `message` is the same in the notifications of one message on several channels.
 //! - `meta` has P, the least number that retention has not deleted, and since step 2 what tells this store from others.
@@ -50,6 +52,8 @@ UPDATE meta SET store = lower(hex(randomblob(8)));
 ",
     "
 ALTER TABLE incidents ADD COLUMN arrived INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE incidents ADD COLUMN age INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE incidents ADD COLUMN opened INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE incidents ADD COLUMN resolved INTEGER;
 UPDATE incidents SET arrived = coalesce((SELECT detected_at FROM anomalies WHERE seq = incidents.peak), 0);
 UPDATE incidents SET resolved = arrived;
@@ -68,12 +72,14 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_incident ON audit (incident) WHERE incident IS NOT NULL;
 
-CREATE TABLE notifier (one INTEGER PRIMARY KEY CHECK (one = 1), anomaly INTEGER NOT NULL, transition INTEGER NOT NULL);
-INSERT INTO notifier SELECT 1, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), 0;
+CREATE TABLE notifier (
+    one INTEGER PRIMARY KEY CHECK (one = 1), anomaly INTEGER NOT NULL, transition INTEGER NOT NULL, active INTEGER NOT NULL
+);
+INSERT INTO notifier SELECT 1, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), 0, 1;
 CREATE TABLE told (
     incident INTEGER PRIMARY KEY, phase INTEGER NOT NULL, at INTEGER NOT NULL, due INTEGER, lead INTEGER NOT NULL, times INTEGER NOT NULL,
     count INTEGER NOT NULL, critical INTEGER NOT NULL, acknowledged INTEGER NOT NULL, resolved INTEGER NOT NULL,
-    grown INTEGER NOT NULL, channels TEXT NOT NULL
+    looks INTEGER NOT NULL, seen INTEGER NOT NULL, channels TEXT NOT NULL
 );
 CREATE INDEX told_due ON told (due) WHERE due IS NOT NULL;
 CREATE INDEX told_phase ON told (phase, at);

@@ -182,17 +182,24 @@ fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rus
     // SQLite would make NULL of NaN, and refuse it.
     let [strength, height] = [row.strength, row.height].map(|x| if x.is_nan() { 0.0 } else { x });
     let seq = transaction.prepare_cached("INSERT INTO outbox (record, kind) VALUES (?1, ?2)")?.insert(params![row.id, ANOMALY])?;
+    let was_over = is_over(transaction, &row.incident)?;
     let incident: i64 = transaction
         .prepare_cached(
-            "INSERT INTO incidents (id, series, first, start, end, count, critical, peak, strength, arrived)
-                VALUES (?1, ?2, ?3, ?3, ?3, 1, ?4, ?5, ?6, ?7)
+            "INSERT INTO incidents (id, series, first, start, end, count, critical, peak, strength, opened, arrived, age)
+                VALUES (?1, ?2, ?3, ?3, ?3, 1, ?4, ?5, ?6, ?7, ?7, ?8)
             ON CONFLICT (id) DO UPDATE SET start = min(start, excluded.start), end = max(end, excluded.end), count = count + 1,
                 critical = max(critical, excluded.critical), strength = max(strength, excluded.strength),
-                peak = CASE WHEN excluded.strength > strength THEN excluded.peak ELSE peak END, arrived = excluded.arrived
+                peak = CASE WHEN excluded.strength > strength THEN excluded.peak ELSE peak END, arrived = excluded.arrived,
+                age = excluded.age
             RETURNING num",
         )?
-        .query_row(params![row.incident, series, row.timestamp.nanos(), row.critical, seq, strength, at.nanos()], |row| row.get(0))?;
-    reopen(transaction, incident, at)?;
+        .query_row(
+            params![row.incident, series, row.timestamp.nanos(), row.critical, seq, strength, at.nanos(), row.arrival.since(row.timestamp)],
+            |row| row.get(0),
+        )?;
+    if was_over {
+        reopen(transaction, incident, at)?;
+    }
     transaction.prepare_cached("INSERT INTO anomalies VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?.execute(params![
         seq,
         row.id,
@@ -217,13 +224,18 @@ fn resolve(transaction: &Transaction<'_>, incident: &str, at: Timestamp) -> rusq
     pass(transaction, num)
 }
 
-/// An anomaly has joined an incident: where it was resolved, it is no longer.
+/// Whether an incident is there, and resolved by the engine or by hand.
+fn is_over(transaction: &Transaction<'_>, incident: &str) -> rusqlite::Result<bool> {
+    let sql = "SELECT 1 FROM incidents i LEFT JOIN handling h ON h.incident = i.num
+        WHERE i.id = ?1 AND (i.resolved IS NOT NULL OR h.closed >= i.arrived)";
+    transaction.prepare_cached(sql)?.exists([incident])
+}
+
+/// An anomaly has joined an incident that was resolved.
 fn reopen(transaction: &Transaction<'_>, incident: i64, at: Timestamp) -> rusqlite::Result<()> {
-    let sql = "UPDATE incidents SET resolved = NULL WHERE num = ?1 AND resolved IS NOT NULL";
-    if transaction.prepare_cached(sql)?.execute([incident])? > 0 {
-        record(transaction, at, What::Reopened, Some(incident), &Word::default())?;
-    }
-    Ok(())
+    let sql = "UPDATE incidents SET resolved = NULL, opened = ?2 WHERE num = ?1";
+    transaction.prepare_cached(sql)?.execute([incident, at.nanos()])?;
+    record(transaction, at, What::Reopened, Some(incident), &Word::default())
 }
 
 fn forget(transaction: &Transaction<'_>, series: SeriesHash) -> rusqlite::Result<()> {

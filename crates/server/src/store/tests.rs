@@ -25,6 +25,7 @@ pub(super) fn row(id: &str, metric: &str, seconds: i64, strength: f64, incident:
         metric: metric.into(),
         labels: "{}".into(),
         timestamp: at(seconds),
+        arrival: at(seconds),
         critical: strength >= 2.0,
         strength,
         height: 3.0 * strength,
@@ -34,7 +35,7 @@ pub(super) fn row(id: &str, metric: &str, seconds: i64, strength: f64, incident:
 }
 
 pub(super) fn commit(store: &mut Store, frame: u64, seconds: i64, rows: &[AnomalyRow]) -> Vec<Stored> {
-    let changes = rows.iter().map(|row| Change::Anomaly(Box::new(row.clone()))).collect();
+    let changes = rows.iter().map(|row| Change::Anomaly(Box::new(AnomalyRow { arrival: at(seconds), ..row.clone() }))).collect();
     store.commit(&Commit { upto: Position { frame, row: 7 }, at: at(seconds), changes }).unwrap()
 }
 
