@@ -3,9 +3,9 @@ import json
 import random
 import time
 
-import httpx
 import pytest
-from server import Server, run, until
+from alerting import until
+from server import Server, run
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def anomaly(server: Server, metric: str, labels=None, spikes=1, shuffle=False) -
     events += [{"metric": metric, "labels": labels, "timestamp": start + 41 + i, "value": 95 + 60 * i} for i in range(spikes)]
     server.http.post("/events", json=events).raise_for_status()
     found = lambda: [i for i in server.http.get("/incidents", params={"metric": metric}).json()["incidents"] if i["count"] == spikes]
-    return until(found)[0]
+    return until(found, "the incident")[0]
 
 
 def cli(server: Server, *args, code=0, **env) -> str:
@@ -111,4 +111,3 @@ def test_what_is_no_capsule_is_told():
         done = run("replay", "-", input=text.encode())
         assert done.returncode == 2 and said in done.stderr.decode(), done.stderr
     assert run("replay", "/none.json").returncode == 2
-    assert httpx is not None

@@ -18,19 +18,28 @@ function readClock(response, asked) {
   if (date && (!precise || Math.abs(date + 0.5 - nowSeconds()) > 2.5 + (Date.now() - asked) / 1000)) setClock(date + 0.5);
 }
 
-async function get(path, params = {}) {
-  const url = new URL(path, base), asked = Date.now();
-  for (const [name, value] of Object.entries(params)) if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
+async function ask(url, options) {
+  const asked = Date.now();
   let response;
-  try { response = await fetch(url, { signal: AbortSignal.timeout(15_000) }); } catch { throw new Problem(0, UNREACHABLE); }
+  try { response = await fetch(url, { signal: AbortSignal.timeout(15_000), ...options }); } catch { throw new Problem(0, UNREACHABLE); }
   readClock(response, asked);
   const body = await response.json().catch(() => null);
-  if (!response.ok || body === null) throw new Problem(response.status, body?.detail ?? `The server answered ${response.status}`);
+  if (!response.ok || (body === null && response.status !== 204)) throw new Problem(response.status, body?.detail ?? `The server answered ${response.status}`);
   return body;
 }
 
+function get(path, params = {}) {
+  const url = new URL(path, base);
+  for (const [name, value] of Object.entries(params)) if (value !== undefined && value !== null && value !== "") url.searchParams.set(name, value);
+  return ask(url);
+}
+
+/** Any other request, with a body of JSON if there is one. */
+export const act = (method, path, body) => ask(new URL(path, base), { method, ...(body && { body: JSON.stringify(body), headers: { "content-type": "application/json" } }) });
+
 export const stats = () => get("stats").then((s) => { seen = nowSeconds(); return s; }, (fault) => { if (fault.status === 0) lost(); throw fault; });
 export const incidents = (filter) => get("incidents", filter);
+export const incident = (id) => get(`incidents/${encodeURIComponent(id)}?limit=1`);
 export const anomalies = (filter) => get("anomalies", filter);
 export const anomaly = (id) => get(`anomalies/${encodeURIComponent(id)}`);
 export const heat = (range) => get("anomalies/heat", range);

@@ -18,10 +18,22 @@ function toast(text) {
   toasting = setTimeout(() => ($("toast").hidden = true), 6000);
 }
 
+/** What people do about incidents, from the first on that has a state. */
+let people = null, opened = null;
+function why(a) {
+  opened = a;
+  explain(a, toast);
+  people?.show(a);
+}
+
 const chart = new Chart(api, async (series, at) => {
   try { openAnomaly(await api.explain({ series, at }), false); } catch (fault) { toast(fault.message); }
 });
 const feed = new Feed(api, (a) => openAnomaly(a, true));
+feed.met = () => {
+  feed.met = null;
+  import("./incident.js").then(({ Incidents }) => { people = new Incidents({ api, feed, toast, single, open: openAnomaly }); people.show(opened); }, (fault) => toast(fault.message));
+};
 const lanes = new Lanes(api, choose);
 const uploads = new Uploads(api, showFile, () => lanes.soon(), toast);
 const showTiles = tiles();
@@ -46,13 +58,13 @@ async function showFile(report) {
   const moment = (t) => day(t) + clock(t), pad = Math.max(30, (report.to - report.from) * 0.02);
   const range = { from: report.from - pad, to: report.to + pad, name: report.file, label: ` · ${moment(report.from)} – ${moment(report.to)}` };
   lanes.mark(null);
-  const [found] = await Promise.all([api.incidents({ from: range.from, to: range.to, limit: 1000 }).catch(() => ({ incidents: [] })), lanes.show(range), feed.filter({ only: range, level: "" })]);
+  const [found] = await Promise.all([api.incidents({ from: range.from, to: range.to, limit: 1000 }).catch(() => ({ incidents: [] })), lanes.show(range), feed.filter({ only: range, level: "", state: "" })]);
   // Other series may have spoken at that time: what came from this file goes first.
   const peaks = found.incidents.map((i) => i.peak), mine = peaks.filter((a) => a.source?.startsWith(`upload:${report.upload}/`));
   const worst = (mine.length ? mine : peaks).reduce((a, b) => (a ? worse(a, b) : b), null);
   const info = worst ?? (await api.series({ limit: 1000 }).catch(() => ({ series: [] }))).series.find((s) => s.last.timestamp >= report.from && s.last.timestamp <= report.to);
   if (!info) return;
-  if (worst) openAnomaly(worst, false); else { showTitle(info); explain(null); feed.select(null); address(info.series); }
+  if (worst) openAnomaly(worst, false); else { showTitle(info); why(null); feed.select(null); address(info.series); }
   Object.assign(chart, { info, marked: worst?.timestamp ?? null });
   showDetail();
   chart.zoom(range.from, range.to);
@@ -64,29 +76,29 @@ const address = (s, a) => history.replaceState(null, "", `#series=${encodeURICom
 
 function openSeries(s, quietly = false) {
   showTitle(s);
-  if (!quietly) { explain(null); feed.select(null); address(s.series); showDetail(); }
+  if (!quietly) { why(null); feed.select(null); address(s.series); showDetail(); }
   return chart.open(s);
 }
 async function openAnomaly(a, move) {
   showTitle(a);
   feed.select(a);
-  explain(a, toast);
+  why(a);
   address(a.series, a.id);
   if (move) { showDetail(); await chart.open(a, a.timestamp); }
 }
 /** The newest anomaly, followed live; or any series while there is none. */
 async function openNewest() {
   const a = feed.all.groups[0]?.peak;
-  if (a) { showTitle(a); feed.select(a); explain(a, toast); await chart.open(a); chart.marked = a.timestamp; return chart.plot?.redraw(false); }
+  if (a) { showTitle(a); feed.select(a); why(a); await chart.open(a); chart.marked = a.timestamp; return chart.plot?.redraw(false); }
   const { series } = await api.series({ limit: 1 }).catch(() => ({ series: [] }));
   if (series.length && !chart.info) await openSeries(series[0], true);
 }
 /** What the address names, as a copied link does. False where it names nothing that is known. */
 async function openAddress() {
-  const wanted = new URLSearchParams(location.hash.slice(1)), id = wanted.get("anomaly"), name = wanted.get("series");
-  if (id) {
-    try { await openAnomaly((await api.anomaly(id)).anomaly, true); return true; }
-    catch (fault) { toast(fault.status === 404 ? "This anomaly is no longer kept." : fault.message); }
+  const wanted = new URLSearchParams(location.hash.slice(1)), id = wanted.get("anomaly"), name = wanted.get("series"), incident = wanted.get("incident");
+  if (id || incident) {
+    try { await openAnomaly(id ? (await api.anomaly(id)).anomaly : (await api.incident(incident)).incident.peak, true); return true; }
+    catch (fault) { toast(fault.status === 404 ? `This ${id ? "anomaly" : "incident"} is no longer kept.` : fault.message); }
   }
   if (!name) return false;
   const brace = name.indexOf("{");
@@ -145,7 +157,7 @@ api.live.addEventListener("gap", async ({ detail: { other } }) => {
 function forget() {
   $("chart-h").replaceChildren();
   chart.clear();
-  explain(null);
+  why(null);
   feed.select(null);
   history.replaceState(null, "", location.pathname + location.search);
   document.body.classList.remove("detail-open");
@@ -169,13 +181,13 @@ $("pick").onclick = $("pick2").onclick = () => uploads.choose();
 $("keys").onclick = () => $("help").showModal();
 $("back").onclick = closeDetail;
 $("chip").lastElementChild.onclick = () => choose(null);
-function clearFilter() { lanes.mark(null); feed.filter({ only: null, level: "" }); }
+function clearFilter() { lanes.mark(null); feed.filter({ only: null, level: "", state: "" }); }
 
 const single = { "/": () => $("q").focus(), j: () => feed.move(1), k: () => feed.move(-1), l: () => chart.live(), p: () => feed.freeze(!feed.held()), u: () => uploads.choose(), t: nextTheme, "?": () => $("help").showModal() };
 $("keys-on").checked = kept.get("keys") !== "off";
 $("keys-on").onchange = () => kept.set("keys", $("keys-on").checked ? null : "off");
 addEventListener("keydown", (e) => {
-  if (e.ctrlKey || e.metaKey || e.altKey || $("help").open || e.target.matches("input, textarea")) return;
+  if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]") || e.target.matches("input, textarea, select")) return;
   if (e.key === "Escape") document.body.classList.contains("detail-open") ? closeDetail() : choose(null);
   else if (single[e.key] && $("keys-on").checked) { e.preventDefault(); single[e.key](); }
 });
@@ -218,7 +230,7 @@ async function patiently(ask) {
 let started = false;
 async function start() {
   theme(root.dataset.theme ?? "auto");
-  explain(null);
+  why(null);
   const asked = location.hash;
   const cursor = await patiently(() => feed.load());
   api.connect(cursor);
@@ -233,6 +245,6 @@ async function start() {
   let asking = false;
   every(1000, async () => { if (asking) return; asking = true; await api.stats().then(showTiles, () => {}); asking = false; });
   every(2000, () => chart.tick());
-  every(60_000, async () => { lanes.refresh(); const list = feed.shown, page = await api.incidents({ ...feed.query(), limit: 60 }).catch(() => null); if (page && list === feed.shown) feed.snapshot(page, list); });
+  every(60_000, () => { lanes.refresh(); feed.renew(); });
 }
 start();

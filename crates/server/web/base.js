@@ -57,6 +57,8 @@ export const zWords = (z) => (Math.abs(z) >= ANY_CHANGE ? "any change" : `z ${ze
 const grouped = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 export const count = (n) => grouped.format(n);
 export const some = (n, one, many = one + "s") => `${count(n)} ${n === 1 ? one : many}`;
+/** "acknowledged" as a label. */
+export const label = (word) => word[0].toUpperCase() + word.slice(1);
 export const bytes = (n) => (n < 1e3 ? `${n} B` : n < 1e6 ? `${Math.round(n / 1e3)} kB` : `${(n / 1e6).toFixed(1)} MB`);
 
 /** How far the server's clock is ahead of this one, in seconds: times are the server's, so "7 min ago" needs its clock. */

@@ -2,14 +2,14 @@
 //
 // Rows come from pages of GET /incidents and grow by anomalies of the socket. Each page says up to which anomaly it counts,
 // so whatever order the two arrive in, no anomaly counts twice.
-import { $, h, icon, num, ago, put, nowSeconds, clockFull, seriesName, spread, measure, strength, worse, some, count } from "./base.js";
+import { $, h, icon, num, ago, put, label, nowSeconds, clockFull, seriesName, spread, measure, strength, worse, some, count } from "./base.js";
 
 const KEEP = 10_000 /* incidents */, PAGE = 60, LOAD = 120, ROW = 80, FULL = 4 /* thresholds, at which the bar is full */, CHECK_MS = 5000;
 const LEVELS = [["", "All"], ["critical", "Critical"], ["warning", "Warning"]];
 
 export class Feed {
   constructor(api, open) {
-    Object.assign(this, { api, open, rows: $("rows"), byKey: new Map(), els: new Map(), limit: PAGE, level: "", only: null, frozen: false, reading: false, unread: 0, waiting: 0, selected: null, offline: false, asked: 0 });
+    Object.assign(this, { api, open, rows: $("rows"), byKey: new Map(), els: new Map(), limit: PAGE, level: "", state: "", only: null, frozen: false, reading: false, unread: 0, waiting: 0, selected: null, offline: false, asked: 0, acted: 0 });
     this.reset();
     this.levels = LEVELS.map(([level, label]) => h("button", { "aria-pressed": level === "", onclick: () => this.filter({ level }) }, level ? icon(level) : null, label));
     $("levels").append(...this.levels);
@@ -35,10 +35,16 @@ export class Feed {
 
   /** Loads the newest incidents; resolves to the cursor behind which the socket goes on. */
   async load() {
-    const page = await this.api.incidents({ limit: LOAD });
+    const page = await this.ask({ limit: LOAD });
     this.all = this.shown = this.list(page);
     this.filter({});
     return page.cursor;
+  }
+
+  /** A page. One that was asked for before somebody acted here knows no better what came of it. */
+  async ask(query) {
+    const { acted } = this;
+    return Object.assign(await this.api.incidents(query), { acted });
   }
 
   list(page) {
@@ -49,38 +55,59 @@ export class Feed {
 
   append(list, page) {
     for (const incident of page.incidents) {
-      const group = this.absorb(incident, Number(page.cursor));
+      const group = this.absorb(incident, page);
       if (!list.has.has(group.key)) { list.has.add(group.key); list.groups.push(group); }
     }
     list.next = page.next;
   }
 
-  /** An incident as the server counted it up to the anomaly `seq`. */
-  absorb({ id: key, start: first, end: last, count: n, severity, peak }, seq) {
+  /** An incident as a page counts it. */
+  absorb(incident, { cursor, acted }) {
+    const { id: key, start: first, end: last, count: n, severity, peak } = incident, seq = Number(cursor);
     let group = this.byKey.get(key);
     if (!group) this.byKey.set(key, (group = { key, seq: -1 }));
+    if (n !== group.n || severity !== group.severity || peak.id !== group.peak.id) this.dirty.add(key);
     if (seq >= group.seq) Object.assign(group, { peak, first, last, n, severity, seq });
     else if (!group.sure) Object.assign(group, { first: Math.min(first, group.first), n: Math.max(n, group.n), severity: severity === "critical" ? severity : group.severity, peak: worse(peak, group.peak) });
     group.sure = true;
+    if (!(acted < this.acted)) this.fold(group, incident);
     return group;
+  }
+
+  /** What people or time made of an incident: its row says so where it stands, whether the list is paused or not. */
+  fold(group, { state, by, comment, feedback }) {
+    const said = [state, by, comment, feedback].join("\n");
+    if (!state || group.said === said) return;
+    Object.assign(group, { state, by, comment, feedback, said });
+    const el = this.els.get(group.key);
+    if (el) this.fill(el, group);
+    if (this.told) this.told(group);
+    else this.met?.();
   }
 
   /** The head of the list as it is now: while polling, and now and then so that nothing drifts. */
   snapshot(page, list = this.all) {
-    const seq = Number(page.cursor);
+    const seq = Number(page.cursor), at = page.incidents.findIndex(({ id }) => list.has.has(id));
+    // What meets the filter only now has its place among the others.
+    if (this.state && at >= 0 && page.incidents.slice(at).some(({ id }) => !list.has.has(id))) return this.held() ? null : this.filter({});
     if (seq > list.seq && page.totals.anomalies > list.totals?.anomalies) this.count(page.totals.anomalies - list.totals.anomalies);
     Object.assign(list, { totals: page.totals, seq });
-    const fresh = page.incidents.map((incident) => this.absorb(incident, seq)).filter((group) => !list.has.has(group.key));
-    this.prepend(list, fresh);
-    for (const incident of page.incidents) this.dirty.add(incident.id);
+    this.prepend(list, page.incidents.map((incident) => this.absorb(incident, page)).filter((group) => !list.has.has(group.key)));
     this.sum();
+  }
+
+  /** Asks for the head of the list anew. */
+  async renew() {
+    const list = this.shown, page = await this.ask({ ...this.query(), limit: Math.min(300, this.limit) }).catch(() => null);
+    if (page && list === this.shown) this.snapshot(page, list);
   }
 
   prepend(list, groups) {
     if (!groups.length) return;
     for (const group of groups) list.has.add(group.key);
     list.groups.unshift(...groups);
-    if (list === this.shown) this.news = [...groups, ...this.news].slice(0, KEEP);
+    if (list === this.all) this.began?.(groups);
+    if (list === this.shown) { this.news = [...groups, ...this.news].slice(0, KEEP); this.dirty.add(groups[0].key); }
     for (; list.groups.length > KEEP; list.whole = false) { const old = list.groups.pop(); list.has.delete(old.key); list.next = null; this.forget(old); }
   }
 
@@ -103,19 +130,22 @@ export class Feed {
     let group = this.byKey.get(key);
     if (group && seq <= group.seq) return; // counted by a page already
     if (!group) {
-      this.byKey.set(key, (group = { key, peak: a, first: a.timestamp, last: a.timestamp, n: 0, severity: a.severity, sure: this.all.whole }));
+      this.byKey.set(key, (group = { key, peak: a, first: a.timestamp, last: a.timestamp, n: 0, severity: a.severity, sure: this.all.whole, state: this.told && "open" }));
       // Pages that are not loaded may know it: it is asked for.
       if (!group.sure) this.unsure.add(group);
     }
     Object.assign(group, { seq, n: group.n + 1, peak: worse(group.peak, a), first: Math.min(group.first, a.timestamp), last: Math.max(group.last, a.timestamp) });
     if (a.severity === "critical") group.severity = a.severity;
+    if (group.state === "resolved") this.fold(group, { state: "open" });
     for (const list of new Set([this.all, this.shown])) {
-      if (list !== this.all && !this.meets(a)) continue;
+      if (list !== this.all && !this.meets(a, group)) continue;
       const fresh = !list.has.has(key);
       if (list.totals && seq > list.seq) { list.totals.anomalies++; if (fresh) list.totals.incidents++; }
       if (fresh) this.prepend(list, [group]);
     }
     this.dirty.add(key);
+    // The first incident of all: a page of them tells whether they have states.
+    if (this.met) this.looking ??= setTimeout(() => this.renew(), 500);
     this.count(1);
     if (this.unsure.size) this.checking ??= setTimeout(() => this.check(), CHECK_MS);
   }
@@ -132,8 +162,8 @@ export class Feed {
     if (document.hidden || this.offline) return;
     const unsure = [...this.unsure], times = unsure.map((group) => group.last);
     this.unsure.clear();
-    const page = await this.api.incidents({ from: Math.min(...times) - 1e-3, to: Math.max(...times) + 1e-3, limit: 300 }).catch(() => null);
-    for (const incident of page?.incidents ?? []) if (this.byKey.has(incident.id)) { this.absorb(incident, Number(page.cursor)); this.dirty.add(incident.id); }
+    const page = await this.ask({ from: Math.min(...times) - 1e-3, to: Math.max(...times) + 1e-3, limit: 300 }).catch(() => null);
+    for (const incident of page?.incidents ?? []) if (this.byKey.has(incident.id)) this.absorb(incident, page);
     for (const group of unsure) group.sure = true;
   }
 
@@ -165,43 +195,45 @@ export class Feed {
     return this.fill(el, group);
   }
 
-  fill(el, { key, peak: a, first, n, severity }) {
+  fill(el, { key, peak: a, first, n, severity, state, by }) {
     const bar = h("i", { className: "zbar" }, h("i"));
     bar.firstChild.style.width = `${Math.min(1, strength(a) / FULL) * 100}%`;
     el.firstChild.className = `row ${severity}`;
+    el.firstChild.dataset.state = state ?? "";
     el.firstChild.replaceChildren(
-      icon(severity, severity),
+      icon(severity, state === "open" ? `${severity}, open` : severity),
       h("span", { className: "name", title: a.series }, ...seriesName(a.metric, a.labels)),
       h("span", { className: "when" }, n > 1 ? h("em", { title: some(n, "anomaly", "anomalies") + " in this incident" }, `×${count(n)}`) : null,
         h("time", { dateTime: new Date(first * 1000).toISOString(), title: new Date(first * 1000).toLocaleString(), textContent: ago(first) })),
       h("span", { className: "vals" }, h("b", {}, num(a.value)), ` ${a.direction === "high" ? "↑" : "↓"} expected ${num(a.expected)} ± ${spread(a)}`),
       h("span", { className: "z" }, bar, measure(a)),
-      h("span", { className: "why", title: a.explanation }, a.summary));
+      h("span", { className: "why", title: a.explanation }, ...(state && state !== "open" ? [h("b", {}, label(state)), ...(by && state !== "resolved" ? [" by ", h("bdi", {}, by)] : []), " · "] : []), a.summary));
     if (key === this.selected) el.firstChild.setAttribute("aria-current", "true");
     return el;
   }
 
   /** What the page asks for when this filter is set; times are inclusive there, a bar ends before the next begins. */
   query() {
-    const { only, level } = this;
-    return { series: only?.lane?.series, from: only?.from, to: only?.to && only.to - 1e-3, severity: level };
+    const { only, level, state } = this;
+    return { state, series: only?.lane?.series, from: only?.from, to: only?.to && only.to - 1e-3, severity: level };
   }
 
   async filter(change) {
     Object.assign(this, change);
     this.limit = PAGE;
-    const mine = ++this.asked, query = this.query(), { level, only } = this;
+    const mine = ++this.asked, query = this.query(), { level, only, state } = this;
     this.levels.forEach((b, i) => b.setAttribute("aria-pressed", LEVELS[i][0] === level));
     $("chip").hidden = !only;
     if (only) $("chip").firstChild.replaceChildren(h("bdi", {}, only.name), only.label ?? "");
     $("scroll").scrollTop = 0;
-    if (!level && !only) this.show(this.all);
+    if (this.states) this.states.value = state;
+    if (!level && !only && !state) this.show(this.all);
     else {
       // What is known is shown at once, the rest when it has come: a critical incident may hold warnings too.
-      const known = this.all.groups.filter((g) => (!level || g.severity === level) && (!only || ((!only.lane || g.peak.series === only.lane.series) && (only.from === undefined || (g.last >= only.from && g.first < only.to)))));
+      const known = this.all.groups.filter((g) => (!level || g.severity === level) && (!state || g.state === state) && (!only || ((!only.lane || g.peak.series === only.lane.series) && (only.from === undefined || (g.last >= only.from && g.first < only.to)))));
       this.show({ ...this.all, groups: known, has: new Set(known.map((g) => g.key)), next: null, totals: null });
       this.draw();
-      const page = await this.api.incidents({ ...query, limit: LOAD }).catch(() => null);
+      const page = await this.ask({ ...query, limit: LOAD }).catch(() => null);
       if (mine !== this.asked || !page) return;
       this.show(this.list(page));
     }
@@ -209,16 +241,16 @@ export class Feed {
   }
 
   /** Whether an anomaly meets the filter; an incident does when any of its anomalies does. */
-  meets(a) {
-    const { only, level } = this;
-    return (!level || a.severity === level) && (!only || ((!only.lane || a.series === only.lane.series) && (only.from === undefined || (a.timestamp >= only.from && a.timestamp < only.to))));
+  meets(a, group) {
+    const { only, level, state } = this;
+    return (!level || a.severity === level) && (!state || group.state === state) && (!only || ((!only.lane || a.series === only.lane.series) && (only.from === undefined || (a.timestamp >= only.from && a.timestamp < only.to))));
   }
 
   async older() {
     const list = this.shown, query = this.query();
     this.limit += PAGE;
     for (let n = 0; n < 5 && list.next && list.groups.length < this.limit; n++) {
-      const page = await this.api.incidents({ ...query, cursor: list.next, limit: LOAD }).catch(() => null);
+      const page = await this.ask({ ...query, cursor: list.next, limit: LOAD }).catch(() => null);
       if (!page || list !== this.shown) break;
       this.append(list, page);
       if (list === this.all) list.whole = list.next === null;
@@ -234,7 +266,7 @@ export class Feed {
     this.rows.replaceChildren(...groups.slice(0, this.limit).map((g) => this.row(g)));
     if (focused) this.els.get(focused)?.firstChild.focus({ preventScroll: true });
     $("more").hidden = groups.length <= this.limit && !next;
-    put($("none"), this.only || this.level ? "Nothing matches this filter." : "No anomalies yet. A series is judged once it has 5 samples.");
+    put($("none"), this.only || this.level || this.state ? "Nothing matches this filter." : "No anomalies yet. A series is judged once it has 5 samples.");
     this.status();
     this.sum();
   }

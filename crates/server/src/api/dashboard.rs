@@ -88,11 +88,19 @@ mod tests {
         }
     }
 
-    /// The budget of the page's design.
+    /// The budget of the page's design. What alerting adds comes when it is first used: docs/decisions/page-weight.md.
     #[test]
-    fn all_files_together_have_at_most_150_kb() {
-        let bytes: usize = files::FILES.iter().map(|file| file.plain.len()).sum();
-        assert!(bytes <= 150_000, "{bytes} bytes");
+    fn what_loads_at_first_has_at_most_150_kb_and_all_files_175_kb() {
+        let later = |name: &str| name.starts_with("incident.");
+        let weight =
+            |counts: &dyn Fn(&str) -> bool| files::FILES.iter().filter(|file| counts(file.name)).map(|file| file.plain.len()).sum();
+        let (first, all): (usize, usize) = (weight(&|name| !later(name)), weight(&|_| true));
+        assert!(first <= 150_000, "{first} bytes at first");
+        assert!(all <= 175_000, "{all} bytes in all");
+        for file in files::FILES.iter().filter(|file| !later(file.name)) {
+            let text = String::from_utf8_lossy(file.plain);
+            assert!(!text.contains("from \"./incident.") && !text.contains("/incident.css"), "{} loads it at once", file.name);
+        }
     }
 
     /// What the page promises of itself: it loads nothing from elsewhere, and neither script nor style stands in it.
@@ -117,7 +125,8 @@ mod tests {
         }
         let modules = files::FILES.iter().filter(|file| file.name.ends_with(".js") && !file.name.starts_with("uPlot"));
         for module in modules {
-            for import in text(module.name).split(" from \"./").skip(1) {
+            let source = text(module.name);
+            for import in [" from \"./", "import(\"./", "new URL(\"./"].into_iter().flat_map(|before| source.split(before).skip(1)) {
                 text(import.split('"').next().unwrap());
             }
         }

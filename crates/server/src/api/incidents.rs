@@ -16,7 +16,7 @@ use super::{Api, body, json, notifications, now, schema};
 use crate::capsule;
 use crate::problem::Problem;
 use crate::store::handling::{Act, Acted, Entry, What, Word};
-use crate::store::incidents::Whole;
+use crate::store::incidents::{LISTED, Whole};
 use crate::store::{Incident, IncidentPage};
 
 /// The most bytes of what people say.
@@ -46,14 +46,16 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
 
 /// Tells one incident: its anomalies, its history, what was sent about it, and what began together with it.
 #[utoipa::path(get, path = "/incidents/{id}", operation_id = "get_incident", tag = "incidents",
-    params(("id" = String, Path, description = "The incident's `id`", example = "5b1f0c2d9a8e7f60")),
+    params(("id" = String, Path, description = "The incident's `id`", example = "5b1f0c2d9a8e7f60"),
+        ("limit" = Option<u16>, Query, description = "The most anomalies that are told with it, the latest; 1–10,000, all of these by default", minimum = 1, maximum = 10_000, example = 100)),
     responses((status = 200, description = "The incident, its anomalies in the order of detection, and its history, oldest first", body = schema::IncidentWhole,
         example = json!({"incident": super::openapi::incident_example(), "anomalies": [super::openapi::anomaly_example()],
             "history": [{"at": 1_234_567_891.2, "what": "opened", "by": null, "comment": null, "verdict": null}],
             "notifications": [super::openapi::notification_example()], "together": []}))))]
-pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>, params: Params) -> Result<Response, Problem> {
     let asked = id.clone();
-    let found = api.store(move |store| store.incident(&asked, now())).await?;
+    let limit = params.count("limit", LISTED, LISTED)?;
+    let found = api.store(move |store| store.incident(&asked, limit, now())).await?;
     let Whole { incident: one, anomalies, history, notifications, together } = found.ok_or_else(|| unknown(&id))?;
     let anomalies = json::array(anomalies.iter().map(|stored| &stored.body));
     let history = json::array(history.iter().map(entry));
@@ -73,7 +75,8 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> 
             "config": {"window_seconds": 300.0}, "anomalies": [super::openapi::anomaly_example()], "samples": [[1_234_567_890.5, 95.0]]}))))]
 pub(super) async fn capsule(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let asked = id.clone();
-    let Whole { incident, anomalies, .. } = api.store(move |store| store.incident(&asked, now())).await?.ok_or_else(|| unknown(&id))?;
+    let Whole { incident, anomalies, .. } =
+        api.store(move |store| store.incident(&asked, LISTED, now())).await?.ok_or_else(|| unknown(&id))?;
     let key = SeriesKey::parse(&incident.name).ok_or_else(|| unknown(&id))?;
     let config = api.app.engine.config();
     let from = capsule::reach(&config, &key, incident.start);
@@ -137,7 +140,7 @@ pub(super) async fn feedback(State(api): State<Arc<Api>>, Path(id): Path<String>
     };
     let said = word(by, comment)?;
     let asked = id.clone();
-    let found = api.store(move |store| store.incident(&asked, now())).await?.ok_or_else(|| unknown(&id))?;
+    let found = api.store(move |store| store.incident(&asked, 1, now())).await?.ok_or_else(|| unknown(&id))?;
     let key = SeriesKey::parse(&found.incident.name).ok_or_else(|| unknown(&id))?;
     let rule = api.app.engine.config().rule_name(&key);
     act(&api, id, Act::Feedback { useful, rule }, said).await
@@ -171,7 +174,7 @@ async fn act(api: &Api, id: String, act: Act, said: Word) -> Result<Response, Pr
         }
         Acted::Done => {}
     }
-    let found = api.store(move |store| store.incident(&again, now())).await?.ok_or_else(|| unknown(&id))?;
+    let found = api.store(move |store| store.incident(&again, 1, now())).await?.ok_or_else(|| unknown(&id))?;
     Ok(json::answer(incident(&found.incident)))
 }
 

@@ -25,7 +25,7 @@ fn said(by: &str) -> Word {
 }
 
 fn state(reader: &StoreReader, incident: &str, now: i64) -> State {
-    reader.incident(incident, at(now)).unwrap().unwrap().incident.state
+    reader.incident(incident, 100, at(now)).unwrap().unwrap().incident.state
 }
 
 fn silence_of(store: &mut Store, metric: &str, from: i64, to: i64) -> String {
@@ -46,10 +46,10 @@ fn an_incident_goes_through_its_states() {
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i"), row("b", "m", 11, 1.0, "i")]);
     assert_eq!(state(&reader, "i", 12), State::Open);
     assert_eq!(store.act("i", &Act::Acknowledge, &said("ada"), at(12)).unwrap(), Acted::Done);
-    let one = reader.incident("i", at(13)).unwrap().unwrap().incident;
+    let one = reader.incident("i", 100, at(13)).unwrap().unwrap().incident;
     assert_eq!((one.state, one.by.as_deref()), (State::Acknowledged, Some("ada")));
     resolve(&mut store, 2, 20, "i");
-    let one = reader.incident("i", at(21)).unwrap().unwrap().incident;
+    let one = reader.incident("i", 100, at(21)).unwrap().unwrap().incident;
     assert_eq!((one.state, one.resolved), (State::Resolved, Some(at(20))));
     assert_eq!(store.act("i", &Act::Acknowledge, &said("ada"), at(21)).unwrap(), Acted::AlreadyResolved);
     assert_eq!(store.act("none", &Act::Close, &said("ada"), at(21)).unwrap(), Acted::Unknown);
@@ -60,7 +60,7 @@ fn an_incident_goes_through_its_states() {
     commit(&mut store, 4, 40, &[row("d", "m", 40, 1.0, "i")]);
     assert_eq!(state(&reader, "i", 41), State::Open, "an anomaly came after it was closed");
     store.act("i", &Act::Feedback { useful: false, rule: "default".into() }, &said("bob"), at(42)).unwrap();
-    let whole = reader.incident("i", at(43)).unwrap().unwrap();
+    let whole = reader.incident("i", 100, at(43)).unwrap().unwrap();
     assert_eq!(whole.incident.useful, Some(false));
     let history: Vec<_> = whole.history.iter().map(|entry| (entry.what, entry.at, entry.word.by.as_deref())).collect();
     assert_eq!(
@@ -136,7 +136,7 @@ fn what_is_forgotten_or_too_old_takes_everything_with_it() {
     while store.gather(&WAIT, at(13)).unwrap() {}
     assert_eq!(reader.gathered(at(20)).unwrap().len(), 1);
     store.retain(at(11)).unwrap();
-    assert!(reader.incident("i", at(20)).unwrap().is_none());
+    assert!(reader.incident("i", 100, at(20)).unwrap().is_none());
     assert_eq!((reader.gathered(at(20)).unwrap().len(), reader.next_due().unwrap()), (0, None));
     commit(&mut store, 2, 10, &[row("b", "n", 10, 1.0, "j")]);
     while store.gather(&WAIT, at(13)).unwrap() {}
@@ -229,7 +229,7 @@ fn a_notification_is_sent_tried_again_given_up_and_sent_again_by_hand() {
     let sent = reader.notification("n").unwrap().unwrap();
     assert_eq!((sent.status, sent.sent, sent.error), (Status::Sent, Some(at(41)), None));
     assert_eq!((reader.counted(at(0)).unwrap().len(), reader.held().unwrap()), (1, 1));
-    assert_eq!(reader.incident("i", at(50)).unwrap().unwrap().notifications.len(), 2);
+    assert_eq!(reader.incident("i", 100, at(50)).unwrap().unwrap().notifications.len(), 2);
     let back = reader.held_back("email").unwrap().unwrap();
     assert_eq!((back.digest.incidents, back.digest.old), (1, 0));
     store.decide(&Decision { digested: vec![("email".into(), back.upto)], ..Decision::default() }, at(60)).unwrap();

@@ -13,7 +13,7 @@ use super::{Filter, Incident, IncidentPage, Page, State, StoreError, Stored, Tot
 use crate::silence::{Silence, Subject, silencing};
 
 /// The most anomalies that are listed with an incident.
-const LISTED: i64 = 10_000;
+pub const LISTED: usize = 10_000;
 /// The most incidents that are told to have started together with one.
 const TOGETHER: i64 = 5;
 
@@ -29,7 +29,7 @@ const RESOLVED: &str = "(i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrive
 #[derive(Clone, Debug)]
 pub struct Whole {
     pub incident: Incident,
-    /// In the order of detection; the latest 10,000, where there are more.
+    /// In the order of detection; the latest, where there are more than were asked for.
     pub anomalies: Vec<Stored>,
     /// Oldest first.
     pub history: Vec<Entry>,
@@ -82,11 +82,11 @@ impl StoreReader {
         })
     }
 
-    /// One incident with all that is known of it.
+    /// One incident with all that is known of it, and its latest `limit` anomalies.
     ///
     /// # Errors
     /// SQLite's own.
-    pub fn incident(&self, id: &str, now: Timestamp) -> Result<Option<Whole>, StoreError> {
+    pub fn incident(&self, id: &str, limit: usize, now: Timestamp) -> Result<Option<Whole>, StoreError> {
         let all = "SELECT p.seq, s.metric, b.body FROM
                 (SELECT seq, series FROM anomalies WHERE incident = ?1 ORDER BY seq DESC LIMIT ?2) p
             JOIN series s ON s.num = p.series JOIN bodies b ON b.seq = p.seq ORDER BY p.seq";
@@ -96,7 +96,7 @@ impl StoreReader {
             let read = |row: &Row<'_>| Ok((incident(row, &silences, now)?, (row.get::<_, i64>(9)?, row.get::<_, i64>(10)?)));
             let found = connection.prepare_cached(&one)?.query_row([id], read).optional()?;
             let Some((one, (first, num))) = found else { return Ok(None) };
-            let anomalies = connection.prepare_cached(all)?.query_map(params![num, LISTED], stored)?.collect::<Result<_, _>>()?;
+            let anomalies = connection.prepare_cached(all)?.query_map(params![num, limit as i64], stored)?.collect::<Result<_, _>>()?;
             let window = window_of(&one.peak);
             let beside = format!(
                 "SELECT {COLUMNS} FROM (SELECT num FROM incidents WHERE first BETWEEN ?1 AND ?2 AND num != ?3 ORDER BY abs(first - ?4), num LIMIT ?5) p
@@ -195,8 +195,9 @@ pub(super) fn incident(row: &Row<'_>, silences: &[Silence], now: Timestamp) -> r
     let resolved: Option<i64> = row.get::<_, Option<i64>>(11)?.or(row.get(12)?);
     let mut state = state_of(resolved.is_some(), row.get::<_, Option<i64>>(13)?.is_some());
     let (mut by, mut comment): (Option<String>, Option<String>) = (row.get(14)?, row.get(15)?);
-    if state == State::Open {
-        // Of a time before it was opened again.
+    let by_hand = row.get::<_, Option<i64>>(12)?.is_some();
+    if state == State::Open || state == State::Resolved && !by_hand {
+        // Of a time before it was opened again, or resolved by itself.
         (by, comment) = (None, None);
     }
     if state == State::Open && !silences.is_empty() {

@@ -83,7 +83,7 @@ fn an_id_that_is_stored_is_left_as_it_is() {
     commit(&mut store, 1, 1, &[row("a", "m", 10, 1.0, "i")]);
     let again = commit(&mut store, 2, 2, &[row("a", "m", 10, 9.0, "i"), row("b", "m", 11, 1.0, "i"), row("b", "m", 11, 1.0, "i")]);
     assert_eq!((seqs(&again), ids(&again)), (vec![2], vec!["b"]));
-    let incidents::Whole { incident, anomalies, .. } = reader.incident("i", at(0)).unwrap().unwrap();
+    let incidents::Whole { incident, anomalies, .. } = reader.incident("i", 100, at(0)).unwrap().unwrap();
     assert_eq!((incident.count, incident.critical, ids(&anomalies)), (2, false, vec!["a", "b"]));
     assert_eq!(seqs(&reader.after(None, 10).unwrap()), [1, 2]);
 }
@@ -293,12 +293,12 @@ fn retention_counts_from_detection_in_steps_and_numbers_are_not_reused() {
     assert!(store.retain(at(20)).unwrap());
     assert!(!store.retain(at(20)).unwrap());
     assert_eq!(listed(&reader, &Filter::default()), ["z", "y"]);
-    let incidents::Whole { incident, .. } = reader.incident("stays", at(0)).unwrap().unwrap();
+    let incidents::Whole { incident, .. } = reader.incident("stays", 100, at(0)).unwrap().unwrap();
     assert_eq!(
         (incident.count, incident.start, incident.end, incident.critical, &incident.peak[..]),
         (2, at(1), at(9), false, "{\"id\":\"z\"}")
     );
-    assert!(reader.incident("gone", at(0)).unwrap().is_none());
+    assert!(reader.incident("gone", 100, at(0)).unwrap().is_none());
     assert_eq!(extent(&reader), (1502, 1503));
     assert!(!store.retain(at(30)).unwrap());
     assert_eq!(extent(&reader), (1504, 1503));
