@@ -361,7 +361,7 @@ impl Digest {
         let incidents = if self.incidents == 1 { "1 incident".to_owned() } else { format!("{} incidents", text::count(self.incidents)) };
         let anomalies = if self.anomalies == 1 { "1 anomaly".to_owned() } else { format!("{} anomalies", text::count(self.anomalies)) };
         let mut out = format!(
-            "Since {} there {be} {incidents} with {anomalies} in {} series of which no message was sent.",
+            "Since {} there {be} {incidents} with {anomalies} in {} series that you were not told of one by one.",
             instant(self.since),
             text::count(self.n_series)
         );
@@ -621,7 +621,7 @@ pub(crate) mod tests {
         let digest = message.digest.unwrap();
         assert_eq!(
             digest.account(),
-            "Since 2026-11-27 02:12:05 UTC there were 14 incidents with 1440 anomalies in 5 series of which no message was sent. \
+            "Since 2026-11-27 02:12:05 UTC there were 14 incidents with 1440 anomalies in 5 series that you were not told of one by one. \
              10 of them are of data that was old when it arrived."
         );
         assert_eq!((digest.unlisted(), digest.series[0].counts().as_str()), (3, "critical, 3 incidents, 120 anomalies"));
