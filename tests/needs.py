@@ -15,7 +15,7 @@ from server import REPO, SHARED
 # name -> the tests that it skips
 USED_BY = {
     "conformance": "test_conformance.py (the contract's own suite)",
-    "nab": "test_nab.py (real series, live = offline = recovered)",
+    "nab": "test_nab.py (real series, live = offline = recovered), test_nab_alerting.py (their incidents and messages)",
     "root": "power cuts, full disks: test_durability.py, make chaos",
     "loop": "power cuts, full disks: test_durability.py, make chaos",
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",

@@ -350,7 +350,7 @@ def test_a_notification_that_failed_can_be_sent_again(busy, dashboard):
         sent.update(status="pending")
         route.fulfill(json=sent)
 
-    shown.page.route(re.compile(r"/incidents/[^/?]+$"), add)
+    shown.page.route(re.compile(r"/incidents/[^/?]+\?limit=1$"), add)
     shown.page.route("**/notifications/n1/resend", again)
     page = opened(shown.open(), "told")
     expect(page.locator(".story")).to_contain_text(f"email failed after 5 attempts: 550 no such user {MARKUP}")

@@ -183,7 +183,7 @@ export class Incidents {
   // The story below the explanation: history, who was told, what began together.
 
   tellStory(s, found) {
-    const { incident, history, notifications, together } = found, others = together.map((i) => i.id).join(), key = JSON.stringify([history, notifications, others]);
+    const { incident, history, notifications, together, budget } = found, others = together.map((i) => i.id).join(), key = JSON.stringify([history, notifications, others, budget]);
     s.shown = found;
     if (s.key === key && !this.story.hidden) return;
     if (s.others !== others) Object.assign(s, { others, together: this.together(incident, together) });
@@ -194,7 +194,8 @@ export class Incidents {
       part("History", h("ol", {}, ...history.slice(-SHOWN).map((one) => h("li", {}, time(one.at), h("span", {}, one.what === "feedback" ? VERDICTS[one.verdict] ?? "Feedback" : DID[one.what] ?? one.what, ...said(one))))),
         h("p", { className: "acts" }, h("button", { className: "link", type: "button", "data-of": "link", onclick: async () => this.toast((await copy(link)) ? "Link copied" : "The browser does not allow copying here") }, "Copy incident link"),
           h("a", { href: `incidents/${path(s.id)}/capsule`, download: `incident-${s.id}.json`, "data-of": "capsule" }, "Download capsule"))),
-      part("Notifications", notifications.length ? h("ol", {}, ...notifications.slice(-SHOWN).map((n) => this.notification(n))) : h("p", { className: "hint" }, "Nobody was told.")),
+      part("Notifications", notifications.length ? h("ol", {}, ...notifications.slice(-SHOWN).map((n) => this.notification(n))) : h("p", { className: "hint" }, "Nobody was told."),
+        budget?.limit ? h("p", { className: "hint" }, `Budget ${budget.limit}: ${budget.sent} used, ${budget.held} held back`) : ""),
       s.together);
     this.story.hidden = false;
     if (focused !== null && !this.story.contains(document.activeElement)) ([...this.story.querySelectorAll("[data-of]")].find((e) => e.dataset.of === focused) ?? this.story.querySelector("h3")).focus({ preventScroll: true });

@@ -11,8 +11,9 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::notifications::{self, notification};
 use super::query::Params;
-use super::{Api, body, json, notifications, now, schema};
+use super::{Api, body, json, now, schema};
 use crate::capsule;
 use crate::problem::Problem;
 use crate::store::handling::{Act, Acted, Entry, What, Word};
@@ -51,7 +52,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
     responses((status = 200, description = "The incident, its anomalies in the order of detection, and its history, oldest first", body = schema::IncidentWhole,
         example = json!({"incident": super::openapi::incident_example(), "anomalies": [super::openapi::anomaly_example()],
             "history": [{"at": 1_234_567_891.2, "what": "opened", "by": null, "comment": null, "verdict": null}],
-            "notifications": [super::openapi::notification_example()], "together": []}))))]
+            "notifications": [super::openapi::notification_example()], "budget": {"limit": "2/week", "sent": 1, "held": 0}, "together": []}))))]
 pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>, params: Params) -> Result<Response, Problem> {
     let asked = id.clone();
     let limit = params.count("limit", LISTED, LISTED)?;
@@ -59,10 +60,12 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>, par
     let Whole { incident: one, anomalies, history, notifications, together } = found.ok_or_else(|| unknown(&id))?;
     let anomalies = json::array(anomalies.iter().map(|stored| &stored.body));
     let history = json::array(history.iter().map(entry));
-    let notifications = json::array(notifications.iter().map(notifications::notification));
+    let notifications = json::array(notifications.iter().map(notification));
     let together = json::array(together.iter().map(incident));
+    let budget = notifications::budget(&api).await?;
     Ok(json::answer(format!(
-        "{{\"incident\":{},\"anomalies\":{anomalies},\"history\":{history},\"notifications\":{notifications},\"together\":{together}}}",
+        "{{\"incident\":{},\"anomalies\":{anomalies},\"history\":{history},\"notifications\":{notifications},\"budget\":{budget},\
+         \"together\":{together}}}",
         incident(&one)
     )))
 }

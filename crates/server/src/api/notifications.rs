@@ -31,19 +31,18 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
         ),
     };
     let cursor = params.cursor().map(str::to_owned);
+    let page = api.store(move |store| store.notifications(status, cursor.as_deref(), limit)).await?;
+    let (items, next) = (json::array(page.items.iter().map(notification)), json::text_or_null(page.next.as_deref()));
+    Ok(json::answer(format!("{{\"notifications\":{items},\"next\":{next},\"budget\":{}}}", budget(&api).await?)))
+}
+
+/// How much of the budget is used.
+pub(super) async fn budget(api: &Api) -> Result<String, Problem> {
     let budget = api.app.config.notify.budget;
     let period = budget.map_or(WEEK, |budget| i64::try_from(budget.period.duration().as_nanos()).unwrap_or(i64::MAX));
-    let (page, sent, held) = api
-        .store(move |store| {
-            let sent = store.counted(now().plus(-period))?.len();
-            Ok((store.notifications(status, cursor.as_deref(), limit)?, sent, store.held()?))
-        })
-        .await?;
-    let (items, next) = (json::array(page.items.iter().map(notification)), json::text_or_null(page.next.as_deref()));
+    let (sent, held) = api.store(move |store| Ok((store.counted(now().plus(-period))?.len(), store.held()?))).await?;
     let limit = json::text_or_null(budget.map(|budget| budget.to_string()).as_deref());
-    Ok(json::answer(format!(
-        "{{\"notifications\":{items},\"next\":{next},\"budget\":{{\"limit\":{limit},\"sent\":{sent},\"held\":{held}}}}}"
-    )))
+    Ok(format!("{{\"limit\":{limit},\"sent\":{sent},\"held\":{held}}}"))
 }
 
 /// Sends a notification again: the same bytes under the same id.

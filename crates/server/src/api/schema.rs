@@ -273,6 +273,7 @@ pub struct IncidentWhole {
     pub history: Vec<HistoryEntry>,
     /// What was sent, or held back, about it; oldest first.
     pub notifications: Vec<Notification>,
+    pub budget: Budget,
     /// Others that began within a window of it, nearest first, at most 5.
     pub together: Vec<Incident>,
 }

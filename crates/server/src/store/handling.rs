@@ -112,7 +112,7 @@ impl Store {
     /// As for a commit.
     pub fn act(&mut self, incident: &str, act: &Act, word: &Word, at: Timestamp) -> Result<Acted, StoreError> {
         self.transact(|transaction| {
-            let sql = "SELECT i.num, i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0)
+            let sql = "SELECT i.num, i.resolved IS NOT NULL OR coalesce(h.closed_of = i.arrived, 0)
                 FROM incidents i LEFT JOIN handling h ON h.incident = i.num WHERE i.id = ?1";
             let found = transaction.prepare_cached(sql)?.query_row([incident], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
             let Some((num, resolved)): Option<(i64, bool)> = found else { return Ok(Acted::Unknown) };
@@ -120,14 +120,16 @@ impl Store {
             let what = match act {
                 Act::Acknowledge | Act::Close if resolved => return Ok(Acted::AlreadyResolved),
                 Act::Acknowledge => {
-                    let sql = "INSERT INTO handling (incident, acknowledged, by, comment) VALUES (?1, ?2, ?3, ?4)
-                        ON CONFLICT DO UPDATE SET acknowledged = excluded.acknowledged, by = excluded.by, comment = excluded.comment";
+                    let sql = "INSERT INTO handling (incident, acknowledged, acknowledged_of, by, comment)
+                            SELECT num, ?2, opened, ?3, ?4 FROM incidents WHERE num = ?1
+                        ON CONFLICT DO UPDATE SET acknowledged = excluded.acknowledged, acknowledged_of = excluded.acknowledged_of, by = excluded.by, comment = excluded.comment";
                     transaction.prepare_cached(sql)?.execute(params![num, at_nanos, by, comment])?;
                     What::Acknowledged
                 }
                 Act::Close => {
-                    let sql = "INSERT INTO handling (incident, closed, by, comment) VALUES (?1, ?2, ?3, ?4)
-                        ON CONFLICT DO UPDATE SET closed = excluded.closed, by = excluded.by, comment = excluded.comment";
+                    let sql = "INSERT INTO handling (incident, closed, closed_of, by, comment)
+                            SELECT num, ?2, arrived, ?3, ?4 FROM incidents WHERE num = ?1
+                        ON CONFLICT DO UPDATE SET closed = excluded.closed, closed_of = excluded.closed_of, by = excluded.by, comment = excluded.comment";
                     transaction.prepare_cached(sql)?.execute(params![num, at_nanos, by, comment])?;
                     What::Closed
                 }

@@ -18,12 +18,12 @@ pub const LISTED: usize = 10_000;
 const TOGETHER: i64 = 5;
 
 pub(super) const COLUMNS: &str = "i.id, s.name, s.metric, s.labels, i.start, i.end, i.count, i.critical, b.body, i.first, i.num, \
-    i.resolved, CASE WHEN h.closed >= i.arrived THEN h.closed END, \
-    CASE WHEN h.acknowledged >= i.opened THEN h.acknowledged END, h.by, h.comment, h.useful";
+    i.resolved, CASE WHEN h.closed_of = i.arrived THEN h.closed END, \
+    CASE WHEN h.acknowledged_of = i.opened THEN h.acknowledged END, h.by, h.comment, h.useful";
 pub(super) const TABLES: &str =
     "JOIN series s ON s.num = i.series JOIN bodies b ON b.seq = i.peak LEFT JOIN handling h ON h.incident = i.num";
-const ACKNOWLEDGED: &str = "coalesce(h.acknowledged >= i.opened, 0)";
-const RESOLVED: &str = "(i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0))";
+const ACKNOWLEDGED: &str = "coalesce(h.acknowledged_of = i.opened, 0)";
+const RESOLVED: &str = "(i.resolved IS NOT NULL OR coalesce(h.closed_of = i.arrived, 0))";
 
 /// An incident with all that is known of it.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::reader::{StoreReader, parse_cursor};
 use super::sqlite::Store;
 use super::{Incident, Page, State, StoreError};
 use crate::notify::message::{Digest, Kind, Worst};
-use crate::silence::Subject;
+use crate::silence::{Silence, Subject, silencing};
 
 /// Anomalies and transitions that one step of gathering takes, so that no commit waits for long.
 const GATHER_STEP: i64 = 2000;
@@ -335,8 +335,9 @@ fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'
     if n == 0 {
         return Ok(false);
     }
+    let silences = silences(transaction, now)?;
     for (incident, has_new) in touched {
-        look_at(transaction, incident, has_new, gathering, now)?;
+        look_at(transaction, incident, has_new, gathering, &silences, now)?;
     }
     transaction.prepare_cached("UPDATE notifier SET anomaly = ?1, transition = ?2")?.execute([anomaly, transition])?;
     transaction.prepare_cached("DELETE FROM transitions WHERE num <= ?1")?.execute([transition])?;
@@ -367,10 +368,11 @@ fn look_at(
     num: i64,
     has_new: bool,
     gathering: &Gathering<impl Fn(Subject<'_>) -> String>,
+    silences: &[Silence],
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let sql =
-        "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed >= i.arrived, 0), coalesce(h.acknowledged >= i.opened, 0), i.count,
+        "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed_of = i.arrived, 0), coalesce(h.acknowledged_of = i.opened, 0), i.count,
             t.phase, t.critical, t.resolved, t.acknowledged, i.age
         FROM incidents i LEFT JOIN handling h ON h.incident = i.num LEFT JOIN told t ON t.incident = i.num WHERE i.num = ?1";
     let read = |row: &Row<'_>| {
@@ -391,10 +393,18 @@ fn look_at(
             return Ok(());
         }
         let old = gathering.max_age.is_some_and(|max| age > max);
-        let phase = if old { Phase::Old } else { Phase::Waiting };
-        let channels =
-            if phase == Phase::Old { (gathering.route)(subject_of(transaction, num, critical)?.as_subject()) } else { String::new() };
-        let phase = if phase == Phase::Old && channels.is_empty() { Phase::Quiet } else { phase };
+        let channels = if old {
+            let subject = subject_of(transaction, num, critical)?;
+            let silent = silencing(silences, subject.as_subject(), now).is_some();
+            if silent { String::new() } else { (gathering.route)(subject.as_subject()) }
+        } else {
+            String::new()
+        };
+        let phase = match (old, channels.is_empty()) {
+            (false, _) => Phase::Waiting,
+            (true, false) => Phase::Old,
+            (true, true) => Phase::Quiet,
+        };
         // Each anomaly moves the time of an old one: the digest waits until no more come.
         let sql = "INSERT INTO told VALUES (?1, ?2, ?3, NULL, ?1, 0, ?4, ?5, 0, ?6, 0, 0, ?7)
             ON CONFLICT DO UPDATE SET phase = excluded.phase, at = excluded.at, times = 0, critical = excluded.critical,

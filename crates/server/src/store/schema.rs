@@ -6,7 +6,8 @@
 //! - `incidents.resolved` is when the engine resolved it, NULL while it is open; `opened` when it was opened last, before which an
 //!   acknowledgement counts no more; `arrived` when its newest anomaly was detected, `age` how old that was when its event came.
 //! - `transitions` numbers what happened to incidents besides anomalies: resolved, acknowledged, closed by hand.
-//! - `handling` is what people said of an incident as it stands, `audit` every change that they or the engine made, in order.
+//! - `handling` is what people said of an incident as it stands. An acknowledgement is of one `opened`, a closing of one `arrived`: they
+//!   count no more when that has changed, whatever the clock says. `audit` is every change that they or the engine made, in order.
 //! - `notifier` is how far the notifier has read, and whether there is one: what was found without is not told later.
 //! - `told` is what the notifier knows of an incident, `waiting` what it gathers for a message, `notifications` what it decided;
 //!   `message` is the same in the notifications of one message on several channels.
@@ -62,7 +63,7 @@ CREATE INDEX incidents_open ON incidents (first, num) WHERE resolved IS NULL;
 CREATE TABLE transitions (num INTEGER PRIMARY KEY AUTOINCREMENT, incident INTEGER NOT NULL);
 
 CREATE TABLE handling (
-    incident INTEGER PRIMARY KEY, acknowledged INTEGER, closed INTEGER, by TEXT, comment TEXT, useful INTEGER, rule TEXT
+    incident INTEGER PRIMARY KEY, acknowledged INTEGER, acknowledged_of INTEGER, closed INTEGER, closed_of INTEGER, by TEXT, comment TEXT, useful INTEGER, rule TEXT
 );
 CREATE TABLE silences (
     id TEXT PRIMARY KEY, matchers TEXT NOT NULL, start INTEGER NOT NULL, end INTEGER NOT NULL, by TEXT, comment TEXT, made INTEGER NOT NULL

@@ -227,7 +227,7 @@ fn resolve(transaction: &Transaction<'_>, incident: &str, at: Timestamp) -> rusq
 /// Whether an incident is there, and resolved by the engine or by hand.
 fn is_over(transaction: &Transaction<'_>, incident: &str) -> rusqlite::Result<bool> {
     let sql = "SELECT 1 FROM incidents i LEFT JOIN handling h ON h.incident = i.num
-        WHERE i.id = ?1 AND (i.resolved IS NOT NULL OR h.closed >= i.arrived)";
+        WHERE i.id = ?1 AND (i.resolved IS NOT NULL OR h.closed_of = i.arrived)";
     transaction.prepare_cached(sql)?.exists([incident])
 }
 
