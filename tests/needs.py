@@ -19,6 +19,7 @@ USED_BY = {
     "root": "power cuts, full disks: test_durability.py, make chaos",
     "loop": "power cuts, full disks: test_durability.py, make chaos",
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
+    "ptrace": "kills at every system call on the way of an alert: test_alert_kills.py, make chaos",
     "browser": "the dashboard and plots in a browser: tests/browser, test_plot.py",
     "compose": "test_packaging.py: whether docker-compose takes docker-compose.yml",
     "alertmanager": "test_channels.py: whether the real Alertmanager takes what it is sent",
@@ -29,7 +30,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "ptrace": _ptrace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "readme": _readme}[name]()
 
 
 def need(*names: str) -> None:
@@ -77,6 +78,19 @@ def _strace() -> str | None:
         return "strace is not installed"
     done = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "inject=fsync:error=EIO:when=1", "true"], capture_output=True, text=True)
     return None if done.returncode == 0 else f"strace cannot inject faults here: {done.stderr.strip()[-200:]}"
+
+
+def _ptrace() -> str | None:
+    """Whether this process may trace one that it has started."""
+    from chaos.steps import Steps
+    with subprocess.Popen(["sleep", "60"]) as traced, Steps() as steps:
+        try:
+            steps.attach(traced.pid, 0)
+        except AssertionError as fault:
+            return f"a running process cannot be traced here: {fault}"
+        finally:
+            traced.kill()
+    return None
 
 
 def _browser() -> str | None:

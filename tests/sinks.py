@@ -2,8 +2,10 @@
 import email
 import email.policy
 import json
+import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,8 +13,6 @@ from pathlib import Path
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
-
-from server import free_port
 
 
 class Received:
@@ -44,7 +44,9 @@ class HttpSink:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self):
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = self.rfile.read(n := int(self.headers["content-length"]))
+                if len(body) < n:
+                    return  # who sent it is gone
                 received.add({"path": self.path, "headers": dict(self.headers), "body": body, "at": time.time()})
                 status, headers, text = answers.pop(0) if len(answers) > 1 else answers[0]
                 self.send_response(status)
@@ -56,7 +58,12 @@ class HttpSink:
             def log_message(self, *_):
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request, client_address):
+                if not isinstance(sys.exc_info()[1], ConnectionError):  # who asked is gone
+                    super().handle_error(request, client_address)
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -85,12 +92,16 @@ class SmtpSink:
 
     def __init__(self, cert: tuple[Path, Path] | None = None, account: tuple[str, str] | None = None, tls: bool = False, refuse=lambda address: None):
         self.received, self.account, self.refuse, self.tls = Received(), account, refuse, tls
-        self.port, sink, context = free_port(), self, None
+        sink, listener, context = self, socket.create_server(("127.0.0.1", 0)), None
+        self.port = listener.getsockname()[1]
         if cert:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             context.load_cert_chain(*cert)
 
         class Server(Controller):
+            def _create_server(self):
+                return self.loop.create_server(self._factory_invoker, sock=listener, ssl=self.ssl_context)
+
             def factory(self):
                 starttls = bool(context) and not tls
                 return SMTP(self.handler, hostname="sink", tls_context=context if starttls else None, require_starttls=starttls,

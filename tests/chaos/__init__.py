@@ -1,4 +1,4 @@
-"""Long failure runs: power cuts, kill -9, full disks, failing disks, slow clients, huge files.
+"""Long failure runs: power cuts, kill -9 (of alerts too), full disks, failing disks, slow clients, huge files.
 
 `python -m chaos` runs all of them and writes docs/reliability.md (that is `make chaos`); test_durability.py runs a slice.
 """

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos import Result, big_upload, disk_full, fsync_errors, kills, power_cuts, slow_clients
+from chaos import Result, alert_kills, big_upload, disk_full, fsync_errors, kills, power_cuts, slow_clients
 from loopfs import close_all
 from needs import missing
 from server import run as run_anomaly
@@ -23,6 +23,7 @@ from server import run as run_anomaly
 RUNS = {
     "power_cuts": (["root", "loop"], lambda f, say: power_cuts.run(f, cuts=25, say=say), lambda f, say: power_cuts.run(f, cuts=3, control_cuts=1, say=say)),
     "kills": ([], lambda f, say: kills.run(f, kills=60, say=say), lambda f, say: kills.run(f, kills=5, say=say)),
+    "alert_kills": (["ptrace"], lambda f, say: alert_kills.run(f, batch=100, twice=150, outages=40, say=say), lambda f, say: alert_kills.run(f, 10, 2, 2, 4, say=say)),
     "fsync_errors": (["strace"], lambda f, say: fsync_errors.run(f, range(1, 201, 4), say=say), lambda f, say: fsync_errors.run(f, (1, 2, 5, 20), fsync_errors.NAMED[::2], say=say)),
     "disk_full": (["root", "loop"], lambda f, say: disk_full.run(f, say=say), lambda f, say: disk_full.run(f, say=say)),
     "slow_clients": ([], lambda f, say: slow_clients.run(f, say=say), lambda f, say: slow_clients.run(f, 50, 30, say=say)),
