@@ -1,7 +1,7 @@
 //! The committer: one thread that turns the engine's outputs into store transactions, then tells the world.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -99,6 +99,8 @@ pub struct Committer {
     pub idle: Vec<(u64, SeriesHash)>,
     /// The last frame of the log at start: what it holds is counted in the totals that the engine restores.
     pub counted: u64,
+    /// Anomalies that were detected before are being deleted.
+    pub retaining: Option<Timestamp>,
     /// Told when incidents may have changed.
     pub news: Arc<Notify>,
     /// Where the end of the process is called for.
@@ -132,7 +134,8 @@ struct Batch {
 impl Committer {
     fn run(mut self, receiver: &Receiver<ToCommit>) {
         let _guard = self.fatal.guard("committer");
-        while let Ok(first) = receiver.recv() {
+        // While something is to be deleted, a step is made whenever nobody waits, and behind each commit.
+        while let Some(first) = self.next(receiver) {
             let at = clock::now();
             let mut batch = Batch::default();
             let mut next = Some(first);
@@ -143,6 +146,7 @@ impl Committer {
             if !self.commit(batch, at) {
                 return;
             }
+            self.retain();
         }
         let frame = *self.reached.borrow();
         if self.store.position().frame < frame {
@@ -260,9 +264,7 @@ impl Committer {
             // Whoever asked may have given up.
             let _ = reply.send(());
         }
-        if let Some(before) = batch.retain {
-            self.retain(before);
-        }
+        self.retaining = batch.retain.or(self.retaining);
         for Job(job) in batch.jobs {
             if let Some(why) = job(&mut self.store) {
                 error!("the store failed, so the process stops; the log has everything, and the next start goes on from it: {why}");
@@ -273,15 +275,27 @@ impl Committer {
         true
     }
 
-    /// Deletes what was detected before, in bounded steps.
-    fn retain(&mut self, before: Timestamp) {
-        loop {
-            match self.store.retain(before) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(fault) => return warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}"),
+    /// The next message; until there is one, old anomalies are deleted.
+    fn next(&mut self, receiver: &Receiver<ToCommit>) -> Option<ToCommit> {
+        while self.retaining.is_some() {
+            match receiver.try_recv() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Empty) => self.retain(),
+                Err(TryRecvError::Disconnected) => return None,
             }
         }
+        receiver.recv().ok()
+    }
+
+    /// Deletes some of what was detected too long ago, if there is more.
+    fn retain(&mut self) {
+        let Some(before) = self.retaining else { return };
+        match self.store.retain(before) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(fault) => warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}"),
+        }
+        self.retaining = None;
     }
 
     /// One transaction; on a full disk the reserve is freed and the commit waits until it fits: nothing is given up.

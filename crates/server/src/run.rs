@@ -209,6 +209,7 @@ impl Stages {
             log: log_handle.hints(),
             idle: Vec::new(),
             counted: end,
+            retaining: None,
             news: Arc::clone(&news),
             fatal: fatal.clone(),
         };
@@ -247,8 +248,18 @@ impl Stages {
         stats.set_series(known.len() as u64);
 
         let admission = Admission::new(known, last, config.max_series, memory);
-        let writer =
-            Writer { log, admission, feed, backlog, disk, stats: Arc::clone(&stats), rejected, fatal, truncate_to: None, grown: (0, 0) };
+        let writer = Writer {
+            log,
+            admission,
+            feed,
+            backlog,
+            disk,
+            stats: Arc::clone(&stats),
+            rejected,
+            fatal: fatal.clone(),
+            truncate_to: None,
+            grown: (0, 0),
+        };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || last == 0 {
             let at = log_handle.configure(config.engine.to_text()).await?;
@@ -265,6 +276,7 @@ impl Stages {
             points: points.clone(),
             news,
             decided: Arc::clone(&decided),
+            fatal,
             stats: Arc::clone(&stats),
         };
         let alerting = notify::start(&config, alerts).await?;

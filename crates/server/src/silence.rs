@@ -1,6 +1,9 @@
 //! Silences: for a while, nobody hears of the incidents that match.
 
+use std::sync::{LazyLock, Mutex, PoisonError};
+
 use anomaly_engine::Timestamp;
+use hashbrown::HashMap;
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +12,11 @@ const MAX_MATCHERS: usize = 32;
 /// The longest value of a matcher, in bytes.
 const MAX_VALUE: usize = 1024;
 /// The most memory that a compiled pattern may take, in bytes.
-const PATTERN_BYTES: usize = 1 << 20;
+const PATTERN_BYTES: usize = 256 << 10;
+/// The most silences that may be known and not over.
+pub const MOST_SILENCES: usize = 1000;
+/// Lists of matchers that stay compiled: those of all silences.
+const COMPILED: usize = 2 * MOST_SILENCES;
 
 /// For whom and how long nothing is sent. Half open: `from` ≤ now < `to`.
 #[derive(Clone, Debug)]
@@ -107,6 +114,23 @@ pub fn compile(specs: Vec<MatcherSpec>) -> Result<Vec<Matcher>, SilenceError> {
     Ok(matchers)
 }
 
+/// Matchers from the text in which they are stored; `None` where this version does not take them. Compiling costs more than all else
+/// that a silence does, and is asked for with each message and page: so what was compiled is remembered.
+pub fn stored(text: &str) -> Option<Vec<Matcher>> {
+    static KNOWN: LazyLock<Mutex<HashMap<String, Option<Vec<Matcher>>>>> = LazyLock::new(Mutex::default);
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(matchers) = known().get(text) {
+        return matchers.clone();
+    }
+    let matchers = serde_json::from_str(text).ok().and_then(|specs| compile(specs).ok());
+    let mut known = known();
+    if known.len() >= COMPILED {
+        known.clear();
+    }
+    known.insert(text.to_owned(), matchers.clone());
+    matchers
+}
+
 impl Matcher {
     fn new(i: usize, spec: MatcherSpec) -> Result<Self, SilenceError> {
         if spec.name.is_empty() {
@@ -120,9 +144,10 @@ impl Matcher {
             Op::Matches | Op::NotMatches => {
                 let bad = |error: regex::Error| SilenceError::BadPattern(i, spec.value.clone(), error.to_string().replace('\n', " "));
                 // Alone first, so that the text cannot get out of the group around it.
-                Regex::new(&spec.value).map_err(bad)?;
+                let build = |pattern: &str| RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build();
+                build(&spec.value).map_err(bad)?;
                 let whole = format!("^(?:{})$", spec.value);
-                Some(RegexBuilder::new(&whole).size_limit(PATTERN_BYTES).build().map_err(bad)?)
+                Some(build(&whole).map_err(bad)?)
             }
         };
         Ok(Self { spec, pattern })

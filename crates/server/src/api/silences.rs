@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::incidents::{word, words};
 use super::{Api, json, now, schema};
 use crate::problem::Problem;
-use crate::silence::{MatcherSpec, Silence, compile};
+use crate::silence::{MOST_SILENCES, MatcherSpec, Silence, compile};
 use crate::store::handling::Word;
 
 /// Lists the silences that hold, those that will, and those that ended within a week.
@@ -55,7 +55,11 @@ pub(super) async fn make(State(api): State<Arc<Api>>, request: Request<Body>) ->
     }
     let mut made = Silence { id: String::new(), matchers, from, to, by, comment };
     let asked = made.clone();
-    made.id = api.app.desk.say(move |store| store.silence(&asked, at)).await?;
+    let id = api.app.desk.say(move |store| store.silence(&asked, at)).await?;
+    made.id = id.ok_or_else(|| {
+        let detail = format_args!("there are {MOST_SILENCES} that are not over; end some, or match more with one").to_string();
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_silences", detail)
+    })?;
     Ok((StatusCode::CREATED, json::answer(silence(&made))).into_response())
 }
 

@@ -118,6 +118,10 @@ impl NotifyConfig {
         for channel in unset {
             warnings.push(format!("a route names the channel {channel}, which is not configured: nothing is sent there"));
         }
+        if self.budget.is_some() && self.pagerduty_routing_key.is_some() {
+            let words = "NOTIFY_BUDGET also holds back PagerDuty, which takes no digest: what is beyond it is seen only in GET /notifications?status=held";
+            warnings.push(words.into());
+        }
         if self.webhook_secret.is_some() && self.webhook_url.is_none() {
             warnings.push("WEBHOOK_SECRET is set, but WEBHOOK_URL is not: no webhook is sent".into());
         }

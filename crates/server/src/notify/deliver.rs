@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::channel::{Channel, Channels, alertmanager};
+use super::message::Kind;
 use super::{fact, nanos};
 use crate::clock;
 use crate::desk::{Desk, DeskError};
@@ -26,6 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// What could not be sent for so long is given up.
 const GIVE_UP: Duration = Duration::from_secs(24 * 3600);
+/// How long a decision is taken for what is so.
+const FRESH: Duration = Duration::from_secs(5);
 /// How long to wait after a fault of the store.
 const FAULT_PAUSE: Duration = Duration::from_secs(5);
 /// The longest sleep while something is due: the wall clock may be set.
@@ -80,8 +83,16 @@ impl Courier {
     }
 
     async fn send(&self, to_send: ToSend) -> Result<(), DeskError> {
-        let ToSend { num, id, attempts, made, body } = to_send;
         let channel = self.channel.name();
+        // What had to wait may have been silenced, acknowledged or over meanwhile.
+        let asked = to_send.clone();
+        let outdated = self.ask(move |store| store.outdated(&asked, channel, clock::now())).await.unwrap_or_default();
+        let ToSend { num, id, attempts, made, kind, body } = to_send;
+        let waited = attempts > 0 || clock::now().since(made) > nanos(FRESH) || matches!(kind, Some(Kind::Resolved | Kind::Acknowledged));
+        if let Some((why, silent_until)) = outdated.filter(|_| waited) {
+            info!(channel, id, "alert not sent: {why}");
+            return self.desk.say(move |store| store.withhold(num, why, silent_until)).await;
+        }
         let outcome = self.channels.send(self.channel, &id, &body).await;
         let now = clock::now();
         let noted = match outcome {
@@ -117,16 +128,17 @@ impl Courier {
         loop {
             let decided = self.decided.notified();
             let (now, channel) = (clock::now(), self.channel.name());
-            let active = self.ask(move |store| store.active_on(channel, now)).await.unwrap_or_default();
+            let Ok(active) = self.ask(move |store| store.active_on(channel, now)).await else {
+                tokio::time::sleep(FAULT_PAUSE).await;
+                continue;
+            };
             if active.is_empty() {
                 decided.await;
                 continue;
             }
             tokio::time::sleep(Duration::from_nanos(alertmanager::RESEND.unsigned_abs())).await;
             let now = clock::now();
-            let Ok(mut active) = self.ask(move |store| store.active_on(channel, now)).await else { continue };
-            // Silenced ones are left out, and so resolve there.
-            active.retain(|one| one.incident.state != crate::store::State::Silenced);
+            let Ok(active) = self.ask(move |store| store.active_on(channel, now)).await else { continue };
             if active.is_empty() {
                 continue;
             }

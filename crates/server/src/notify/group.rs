@@ -22,7 +22,7 @@ pub(super) struct Group {
 
 impl Group {
     /// Whether it follows up the message that a lead's incident was told in.
-    pub(super) fn is_about(&self, kind: Kind, lead: i64) -> bool {
+    pub(super) fn is_about(&self, kind: Kind, lead: &str) -> bool {
         self.kind == kind && kind != Kind::Opened && self.members[0].lead == lead
     }
 }
@@ -58,14 +58,18 @@ pub(super) fn gathered_anew(
 
 /// The message that says that a known incident has changed, with all that were told together with it; `None` where it is not
 /// yet, or no longer, to be said.
-pub(super) fn follow_up(one: &Candidate, members: Vec<Candidate>) -> Option<Group> {
+pub(super) fn follow_up(notify: &NotifyConfig, one: &Candidate, mut members: Vec<Candidate>) -> Option<Group> {
     let is_over = |one: &Candidate| one.incident.state == State::Resolved;
     let goes = match one.kind {
         Kind::Resolved => members.iter().all(is_over),
         Kind::Acknowledged => members.iter().all(|one| is_over(one) || one.incident.state == State::Acknowledged),
-        _ => one.incident.state == State::Open,
+        kind => {
+            // Only what it is news of.
+            members.retain(|one| one.incident.state == State::Open && (kind != Kind::Escalated || one.incident.critical));
+            one.incident.state == State::Open
+        }
     };
-    if goes { of_lead(one.kind, members) } else { None }
+    if goes { of_lead(notify, one.kind, members) } else { None }
 }
 
 /// Whether an incident is open, and more anomalies have come since it was told.
@@ -79,10 +83,17 @@ pub(super) fn channels_of(notify: &NotifyConfig, subject: Subject<'_>) -> Vec<Ch
     notify.channels_of(subject.metric, |name| subject.label(name), severity)
 }
 
-/// A message to whoever was told of any of them.
-pub(super) fn of_lead(kind: Kind, members: Vec<Candidate>) -> Option<Group> {
-    let channels: Vec<_> = Channel::ALL.into_iter().filter(|channel| members.iter().any(|one| has(one, *channel))).collect();
-    (channels.iter().any(|channel| channel.takes(kind))).then_some(Group { kind, channels, members })
+/// A message to whoever was told of any of them, and, while they go on, to whoever is to be told as they are now: what has become
+/// critical may have another route than the warning.
+pub(super) fn of_lead(notify: &NotifyConfig, kind: Kind, members: Vec<Candidate>) -> Option<Group> {
+    let goes_on = !matches!(kind, Kind::Resolved | Kind::Acknowledged);
+    let subject = |one: &Candidate| {
+        channels_of(notify, Subject { metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical })
+    };
+    let now: Vec<_> = if goes_on { members.iter().flat_map(subject).collect() } else { Vec::new() };
+    let channels: Vec<_> =
+        Channel::ALL.into_iter().filter(|channel| now.contains(channel) || members.iter().any(|one| has(one, *channel))).collect();
+    (!members.is_empty() && channels.iter().any(|channel| channel.takes(kind))).then_some(Group { kind, channels, members })
 }
 
 /// Whether an incident was told on a channel.

@@ -54,11 +54,12 @@ impl Limits {
                 let period = nanos(period.duration());
                 // The newest first: while as many as are allowed lie within the period, the last of these must leave it.
                 let made = store.counted(now.plus(-period))?;
-                made.get((limit as usize).saturating_sub(1)).map(|at| at.plus(period))
+                made.get((limit as usize).saturating_sub(1)).map(|at| (*at).min(now).plus(period))
             }
         };
         let last = if rate.is_zero() { None } else { store.last_made(Channel::Email.name())? };
-        let email_from = last.map(|at| at.plus(nanos(rate)));
+        // The clock may have been set back since.
+        let email_from = last.map(|at| at.min(now).plus(nanos(rate)));
         Ok(Self { now, budget, budget_from, rate, email_from })
     }
 

@@ -26,6 +26,8 @@ pub struct Message {
     pub at: Timestamp,
     /// Of what, first mover first; at least one, but none in a digest.
     pub incidents: Vec<Fact>,
+    /// The same in all messages that follow up one: the id of the incident that moved first in it. Empty in a digest.
+    pub key: String,
     /// The account of a digest.
     pub digest: Option<Digest>,
     /// Where people reach the dashboard, without a slash at the end.
@@ -220,7 +222,8 @@ impl Message {
     /// An example, for whoever tries whether a channel works.
     pub fn example(at: Timestamp, base_url: &str) -> Self {
         let at = Timestamp::from_seconds(at.nanos() / NANOS);
-        Self { kind: Kind::Test, at, incidents: vec![Fact::example(at)], digest: None, base_url: base_url.to_owned() }
+        let incidents = vec![Fact::example(at)];
+        Self { kind: Kind::Test, at, incidents, key: String::new(), digest: None, base_url: base_url.to_owned() }
     }
 }
 
@@ -498,7 +501,8 @@ pub(crate) mod tests {
 
     /// A message of such incidents.
     pub(crate) fn message(kind: Kind, incidents: Vec<Fact>) -> Message {
-        Message { kind, at: AT, incidents, digest: None, base_url: "https://anomaly.example.org".into() }
+        let key = incidents.first().map_or_else(String::new, |fact| fact.id.clone());
+        Message { kind, at: AT, incidents, key, digest: None, base_url: "https://anomaly.example.org".into() }
     }
 
     /// A digest.
@@ -506,7 +510,14 @@ pub(crate) mod tests {
         let worst = |series: &str, incidents, critical| Worst { series: series.into(), incidents, anomalies: 40 * incidents, critical };
         let series = vec![worst("api_latency_ms{dc=\"eu\"}", 3, true), worst("cpu", 1, false)];
         let digest = Digest { since: AT.plus(-3600 * NANOS), incidents: 14, anomalies: 1440, old: 10, series, n_series: 5 };
-        Message { kind: Kind::Digest, at: AT, incidents: vec![], digest: Some(digest), base_url: "https://anomaly.example.org".into() }
+        Message {
+            kind: Kind::Digest,
+            at: AT,
+            incidents: vec![],
+            key: String::new(),
+            digest: Some(digest),
+            base_url: "https://anomaly.example.org".into(),
+        }
     }
 
     /// Names with which somebody wants something else than to name.

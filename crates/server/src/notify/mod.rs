@@ -17,8 +17,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::clock;
 use crate::config::Config;
 use crate::desk::{Desk, DeskError};
+use crate::fatal::Fatal;
 use crate::points::PointsHandle;
 use crate::stats::{Component, Stats};
 use crate::store::notices::Candidate;
@@ -43,6 +45,8 @@ pub struct Alerts {
     pub decided: Arc<Notify>,
     /// Counts everything.
     pub stats: Arc<Stats>,
+    /// Where the end of the process is called for.
+    pub fatal: Fatal,
 }
 
 /// Why alerting does not start.
@@ -69,7 +73,7 @@ pub async fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandl
     if configured.is_empty() {
         return Ok(tasks);
     }
-    let Alerts { store, desk, points, news, decided, stats } = alerts;
+    let Alerts { store, desk, points, news, decided, stats, fatal } = alerts;
     let base_url = config.public_url();
     for channel in configured {
         let courier = || Courier {
@@ -82,13 +86,20 @@ pub async fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandl
             stats: Arc::clone(&stats),
         };
         stats.component(channel.name(), Component::Ok);
-        tasks.push(tokio::spawn(courier().run()));
+        tasks.push(tokio::spawn(guarded(fatal.clone(), channel.name(), courier().run())));
         if channel == Channel::Alertmanager {
-            tasks.push(tokio::spawn(courier().keep_active()));
+            tasks.push(tokio::spawn(guarded(fatal.clone(), channel.name(), courier().keep_active())));
         }
     }
-    tasks.push(tokio::spawn(Notifier { config: Arc::clone(config), base_url, channels, store, desk, points, news, decided }.run()));
+    let notifier = Notifier { config: Arc::clone(config), base_url, channels, store, desk, points, news, decided, last: clock::now() };
+    tasks.push(tokio::spawn(guarded(fatal, "notifier", notifier.run())));
     Ok(tasks)
+}
+
+/// A task that panics must not leave its channel mute without a word.
+async fn guarded(fatal: Fatal, name: &'static str, task: impl Future<Output = ()>) {
+    let _guard = fatal.guard(name);
+    task.await;
 }
 
 /// An incident as channels write it.

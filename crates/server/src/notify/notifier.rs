@@ -37,6 +37,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 const OLD_QUIET: Duration = Duration::from_secs(60);
 /// but not longer than this.
 const OLD_LONGEST: Duration = Duration::from_secs(3600);
+/// The wall clock has been set back where it is so far behind what it was.
+const SET_BACK: Duration = Duration::from_secs(10);
 /// An incident that has so many more anomalies than when it was told is a storm, which a digest accounts for.
 const STORM: u64 = 10;
 /// How long to wait after something has happened before it is looked at: more may come, and looking writes.
@@ -63,6 +65,8 @@ pub struct Notifier {
     pub news: Arc<Notify>,
     /// Tells those who send that there is something to send.
     pub decided: Arc<Notify>,
+    /// When it looked last.
+    pub last: Timestamp,
 }
 
 /// Why a step was not made; it is made again.
@@ -78,7 +82,7 @@ enum Fault {
 
 impl Notifier {
     /// Decides until it is dropped.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         loop {
             let next = match self.turn().await {
                 Ok(next) => next,
@@ -97,7 +101,14 @@ impl Notifier {
     }
 
     /// Does what can be done now; returns when to look again, if nothing happens.
-    async fn turn(&self) -> Result<Option<Timestamp>, Fault> {
+    async fn turn(&mut self) -> Result<Option<Timestamp>, Fault> {
+        let now = clock::now();
+        let back = self.last.since(now);
+        if back > nanos(SET_BACK) {
+            // What waits until a time that is an hour further away now would be told an hour late.
+            self.desk.write(move |store| store.set_back(back)).await?;
+        }
+        self.last = now;
         while self.ask(StoreReader::has_news).await? {
             let config = Arc::clone(&self.config);
             let gather = move |store: &mut Store| {
@@ -140,9 +151,9 @@ impl Notifier {
                 rest.later.push((one.num, one.kind, silence.to));
                 continue;
             }
-            if !groups.iter().any(|group| group.is_about(one.kind, one.lead)) {
+            if !groups.iter().any(|group| group.is_about(one.kind, &one.lead)) {
                 let members = self.led_by(&one, one.kind, now).await?;
-                groups.extend(follow_up(&one, members));
+                groups.extend(follow_up(&self.config.notify, &one, members));
             }
         }
         for (_, one) in known {
@@ -153,10 +164,10 @@ impl Notifier {
                 // Looked at again where it may go on by then.
                 let again = repeat.filter(|_| one.incident.state != State::Resolved);
                 rest.known.push(Known { due: again.map(|repeat| now.plus(nanos(repeat))), ..Known::as_it_was(&one) });
-            } else if !groups.iter().any(|group| group.is_about(Kind::Repeated, one.lead)) {
+            } else if !groups.iter().any(|group| group.is_about(Kind::Repeated, &one.lead)) {
                 let mut members = self.led_by(&one, Kind::Repeated, now).await?;
                 members.retain(goes_on);
-                match of_lead(Kind::Repeated, members) {
+                match of_lead(&self.config.notify, Kind::Repeated, members) {
                     Some(group) => groups.push(group),
                     None => rest.known.push(Known { due: None, ..Known::as_it_was(&one) }),
                 }
@@ -179,13 +190,14 @@ impl Notifier {
         let mut decision = Decision::about(&members);
         let mut told = Vec::new();
         let mut message = None;
-        for channel in channels.into_iter().filter(|channel| channel.takes(kind)) {
+        for channel in channels.into_iter().filter(|&channel| channel.takes(kind) && self.channels.is_configured(channel)) {
             let counts = limits.counts(kind, channel);
             if let Some(why) = limits.exceeded(channel).filter(|_| counts) {
                 // A rate only delays: the digest goes to the same people.
                 if why.is_rate() {
                     told.push(channel);
                 }
+                warn!(channel = channel.name(), series = first.incident.name, "alert held back: {why}");
                 decision.rows.push(held(first, "held", kind, channel, why.to_string()));
                 continue;
             }
@@ -212,7 +224,8 @@ impl Notifier {
             decision.known.push(Known {
                 at: now,
                 due: pause.map(|pause| now.plus(nanos(pause))),
-                lead: if kind == Kind::Opened { first.num } else { member.lead },
+                lead: if kind == Kind::Opened { first.incident.id.clone() } else { member.lead.clone() },
+                said: (kind == Kind::Opened).then_some(member.incident.critical),
                 count: member.incident.count,
                 looks: if looks { Looks::First } else { Looks::Done },
                 seen: member.incident.count,
@@ -220,17 +233,7 @@ impl Notifier {
                 ..known
             });
         }
-        self.store(decision).await?;
-        // A short one was over before its message was due: whoever was told hears that too.
-        let over = kind == Kind::Opened && members.iter().all(|one| one.incident.state == State::Resolved);
-        if over {
-            let lead = members[0].num;
-            let members = self.ask(move |store| store.led_by(lead, Kind::Resolved, now)).await?;
-            if let Some(group) = of_lead(Kind::Resolved, members) {
-                Box::pin(self.send(group, now)).await?;
-            }
-        }
-        Ok(())
+        self.store(decision).await
     }
 
     /// An incident that became a storm after it was told is accounted for in a digest: when the next email may be sent, and once
@@ -289,7 +292,8 @@ impl Notifier {
             decision.digested.push((channel.name().into(), held.upto));
             decision.old_until = decision.old_until.max(held.old_until);
             let base_url = self.base_url.clone();
-            let message = Message { kind: Kind::Digest, at: now, incidents: Vec::new(), digest: Some(held.digest), base_url };
+            let message =
+                Message { kind: Kind::Digest, at: now, incidents: Vec::new(), key: String::new(), digest: Some(held.digest), base_url };
             let body = self.channels.render(channel, &message, &id);
             let message = message_id(&now.nanos().to_string(), Kind::Digest.as_str(), 0);
             let counts = limits.counts(Kind::Digest, channel);
@@ -316,12 +320,14 @@ impl Notifier {
         {
             first.points = self.points.around(key.hash(), first.end, CHART.0, CHART.1).await;
         }
-        Message { kind, at: now, incidents, digest: None, base_url: self.base_url.clone() }
+        // What was told first has the key of all that follow it up.
+        let key = if kind == Kind::Opened { members[0].incident.id.clone() } else { members[0].lead.clone() };
+        Message { kind, at: now, incidents, key, digest: None, base_url: self.base_url.clone() }
     }
 
     async fn led_by(&self, one: &Candidate, kind: Kind, now: Timestamp) -> Result<Vec<Candidate>, Fault> {
-        let lead = one.lead;
-        self.ask(move |store| store.led_by(lead, kind, now)).await
+        let lead = one.lead.clone();
+        self.ask(move |store| store.led_by(&lead, kind, now)).await
     }
 
     async fn store(&self, decision: Decision) -> Result<(), Fault> {

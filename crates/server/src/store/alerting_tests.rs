@@ -31,7 +31,7 @@ fn state(reader: &StoreReader, incident: &str, now: i64) -> State {
 fn silence_of(store: &mut Store, metric: &str, from: i64, to: i64) -> String {
     let matchers = compile(vec![MatcherSpec { name: "metric".into(), op: Op::Equal, value: metric.into() }]).unwrap();
     let silence = Silence { id: String::new(), matchers, from: at(from), to: at(to), by: Some("ada".into()), comment: None };
-    store.silence(&silence, at(from)).unwrap()
+    store.silence(&silence, at(from)).unwrap().unwrap()
 }
 
 fn in_states(reader: &StoreReader, states: &[State], now: i64) -> (Vec<String>, Totals) {
@@ -153,7 +153,8 @@ fn tell(store: &mut Store, reader: &StoreReader, now: i64) -> Vec<(Kind, String)
     let mut decision = Decision::about(&gathered);
     for one in &gathered {
         decision.done.push((one.num, one.kind));
-        decision.known.push(Known { channels: "email".into(), times: one.times + 1, at: at(now), ..Known::as_it_was(one) });
+        let said = (one.kind == Kind::Opened).then_some(one.incident.critical);
+        decision.known.push(Known { channels: "email".into(), times: one.times + 1, at: at(now), said, ..Known::as_it_was(one) });
     }
     store.decide(&decision, at(now + 1)).unwrap();
     told
@@ -254,4 +255,73 @@ fn what_was_found_while_nobody_was_to_be_told_is_not_told_later() {
     assert_eq!(tell(&mut store, &reader, 22), []);
     commit(&mut store, 3, 30, &[row("c", "o", 30, 1.0, "k")]);
     assert_eq!(tell(&mut store, &reader, 32), [(Kind::Opened, "k".to_owned())]);
+}
+
+#[test]
+fn what_changes_while_it_is_decided_is_told_next() {
+    let (mut store, reader) = memory();
+    commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
+    while store.gather(&WAIT, at(11)).unwrap() {}
+    let gathered = reader.gathered(at(12)).unwrap();
+    // Over, and worse, before the message that tells it first is stored.
+    commit(&mut store, 2, 12, &[row("b", "m", 12, 3.0, "i")]);
+    resolve(&mut store, 3, 12, "i");
+    while store.gather(&WAIT, at(12)).unwrap() {}
+    let mut decision = Decision::about(&gathered);
+    decision.done.push((gathered[0].num, Kind::Opened));
+    decision.known.push(Known { channels: "email".into(), said: Some(false), ..Known::as_it_was(&gathered[0]) });
+    store.decide(&decision, at(13)).unwrap();
+    assert_eq!(tell(&mut store, &reader, 14), [(Kind::Resolved, "i".to_owned())]);
+}
+
+#[test]
+fn resolved_does_not_overtake_opened() {
+    let (mut store, reader) = memory();
+    commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i"), row("b", "n", 10, 1.0, "j")]);
+    while store.gather(&WAIT, at(11)).unwrap() {}
+    let gathered = reader.gathered(at(12)).unwrap();
+    let about = |one: &str| gathered.iter().filter(|candidate| candidate.incident.id == one).cloned().collect::<Vec<_>>();
+    let mut told = |id: &str, kind, one: &str| {
+        let rows = vec![NewNotification { kind, ..notification(id, None) }];
+        store.decide(&Decision { rows, ..Decision::about(&about(one)) }, at(12)).unwrap();
+    };
+    told("opened", Kind::Opened, "i");
+    told("resolved", Kind::Resolved, "i");
+    told("other", Kind::Opened, "j");
+    let first = reader.to_send("email", at(13)).unwrap().unwrap();
+    assert_eq!(first.id, "opened");
+    store.notification_failed(first.num, "no answer", Some(at(100))).unwrap();
+    let next = reader.to_send("email", at(14)).unwrap().unwrap();
+    assert_eq!(next.id, "other", "what is about another incident goes on");
+    store.notification_sent(next.num, at(14)).unwrap();
+    assert_eq!(reader.to_send("email", at(15)).unwrap().unwrap_err(), Some(at(100)));
+    store.notification_sent(first.num, at(100)).unwrap();
+    let last = reader.to_send("email", at(101)).unwrap().unwrap();
+    assert_eq!((last.id.as_str(), reader.outdated(&last, "email", at(101)).unwrap()), ("resolved", None));
+}
+
+#[test]
+fn what_waited_is_looked_at_again_before_it_is_sent() {
+    let (mut store, reader) = memory();
+    commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
+    while store.gather(&WAIT, at(11)).unwrap() {}
+    let gathered = reader.gathered(at(12)).unwrap();
+    store.decide(&Decision { rows: vec![notification("opened", None)], ..Decision::about(&gathered) }, at(12)).unwrap();
+    let waiting = reader.to_send("email", at(13)).unwrap().unwrap();
+    let outdated = |now| reader.outdated(&waiting, "email", at(now)).unwrap();
+    assert_eq!(outdated(13), None);
+    silence_of(&mut store, "m", 20, 50);
+    assert_eq!(outdated(21), Some(("silenced before it could be told", Some(at(50)))));
+    assert_eq!(outdated(51), None);
+    store.act("i", &Act::Acknowledge, &Word::default(), at(52)).unwrap();
+    assert_eq!(outdated(53), Some(("acknowledged before it could be told", None)));
+    resolve(&mut store, 2, 54, "i");
+    assert_eq!(outdated(55), Some(("over before it could be told", None)));
+    let mut after = waiting.clone();
+    after.kind = Some(Kind::Resolved);
+    assert_eq!(reader.outdated(&after, "email", at(56)).unwrap(), Some(("nothing was told of it here", None)));
+    store.withhold(waiting.num, "silenced before it could be told", Some(at(70))).unwrap();
+    let held = reader.notification("opened").unwrap().unwrap();
+    assert_eq!((held.status, reader.held().unwrap()), (Status::Held, 0), "it is in no digest");
+    assert_eq!(reader.next_due().unwrap(), Some(at(12)));
 }

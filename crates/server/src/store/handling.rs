@@ -9,7 +9,7 @@ use super::notices::Phase;
 use super::reader::StoreReader;
 use super::sqlite::Store;
 use super::{State, StoreError};
-use crate::silence::{MatcherSpec, Silence, compile};
+use crate::silence::{MOST_SILENCES, Silence, stored};
 
 /// How long a silence that has ended is still listed.
 const ENDED_KEPT: i64 = 7 * 86_400 * anomaly_engine::NANOS;
@@ -146,20 +146,25 @@ impl Store {
         })
     }
 
-    /// Makes a silence, and returns its id. It holds at once, also for what waits to be sent.
+    /// Makes a silence, and returns its id; `None` where there are too many. It holds at once, also for what waits to be sent.
     ///
     /// # Errors
     /// As for a commit.
-    pub fn silence(&mut self, silence: &Silence, at: Timestamp) -> Result<String, StoreError> {
+    pub fn silence(&mut self, silence: &Silence, at: Timestamp) -> Result<Option<String>, StoreError> {
         let specs: Vec<_> = silence.matchers.iter().map(|matcher| &matcher.spec).collect();
         let matchers = serde_json::to_string(&specs).unwrap_or_default();
         self.transact(|transaction| {
+            let sql = "SELECT count(*) FROM silences WHERE end > ?1";
+            let n: i64 = transaction.prepare_cached(sql)?.query_row([at.nanos()], |row| row.get(0))?;
+            if n >= MOST_SILENCES as i64 {
+                return Ok(None);
+            }
             let Silence { from, to, by, comment, .. } = silence;
             let sql = "INSERT INTO silences VALUES (lower(hex(randomblob(8))), ?1, ?2, ?3, ?4, ?5, ?6) RETURNING id";
             let values = params![matchers, from.nanos(), to.nanos(), by, comment, at.nanos()];
             let id: String = transaction.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
             about(transaction, at, What::SilenceMade, &id, &Word { by: by.clone(), comment: comment.clone() })?;
-            Ok(id)
+            Ok(Some(id))
         })
     }
 
@@ -213,9 +218,8 @@ pub(super) fn silences(connection: &Connection, after: Timestamp) -> rusqlite::R
     let mut rows = statement.query([after.nanos()])?;
     let mut silences = Vec::new();
     while let Some(row) = rows.next()? {
-        let specs: Vec<MatcherSpec> = serde_json::from_str(&row.get::<_, String>(1)?).unwrap_or_default();
         // What an older version took and this one does not silences nothing.
-        let Ok(matchers) = compile(specs) else { continue };
+        let Some(matchers) = stored(&row.get::<_, String>(1)?) else { continue };
         let (from, to) = (Timestamp::from_nanos(row.get(2)?), Timestamp::from_nanos(row.get(3)?));
         silences.push(Silence { id: row.get(0)?, matchers, from, to, by: row.get(4)?, comment: row.get(5)? });
     }
@@ -268,8 +272,9 @@ pub(super) fn about(transaction: &Transaction<'_>, at: Timestamp, what: What, su
     Ok(())
 }
 
-/// Lets the notifier know that an incident has changed.
+/// Lets the notifier know that an incident has changed, where there is one.
 pub(super) fn pass(transaction: &Transaction<'_>, incident: i64) -> rusqlite::Result<()> {
-    transaction.prepare_cached("INSERT INTO transitions (incident) VALUES (?1)")?.execute([incident])?;
+    let sql = "INSERT INTO transitions (incident) SELECT ?1 FROM notifier WHERE active";
+    transaction.prepare_cached(sql)?.execute([incident])?;
     Ok(())
 }

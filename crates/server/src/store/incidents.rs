@@ -14,6 +14,8 @@ use crate::silence::{Silence, Subject, silencing};
 
 /// The most anomalies that are listed with an incident.
 pub const LISTED: usize = 10_000;
+/// Incidents that are read at a time where a silence decides whether they are asked for.
+const TURN: usize = 1000;
 /// The most incidents that are told to have started together with one.
 const TOGETHER: i64 = 5;
 
@@ -54,11 +56,12 @@ impl StoreReader {
             };
             let states = States::new(&filter.states, silences(connection, now)?, now);
             let mut items: Vec<(Incident, (i64, i64))> = Vec::new();
+            let turn = if states.needs_silences() { limit.max(TURN) } else { limit };
             // What a silence holds for is seen only when it has been read, so a page may take several turns.
             loop {
                 let mut conditions = resolved.on_incidents();
                 states.on_incidents(&mut conditions);
-                conditions.and("(i.first, i.num) < (?, ?)", [before.0.into(), before.1.into(), Value::from(limit as i64 + 1)]);
+                conditions.and("(i.first, i.num) < (?, ?)", [before.0.into(), before.1.into(), Value::from(turn as i64 + 1)]);
                 let sql = format!(
                     "SELECT {COLUMNS} FROM (SELECT num FROM incidents i LEFT JOIN handling h ON h.incident = i.num {} \
                     ORDER BY i.first DESC, i.num DESC LIMIT ?) p JOIN incidents i ON i.num = p.num {TABLES} ORDER BY i.first DESC, i.num DESC",
@@ -67,7 +70,7 @@ impl StoreReader {
                 let read = |row: &Row<'_>| Ok((incident(row, &states.silences, now)?, (row.get::<_, i64>(9)?, row.get::<_, i64>(10)?)));
                 let read: Vec<(Incident, (i64, i64))> =
                     connection.prepare_cached(&sql)?.query_map(params_from_iter(conditions.values), read)?.collect::<Result<_, _>>()?;
-                let last = read.last().filter(|_| read.len() > limit).map(|(_, place)| *place);
+                let last = read.last().filter(|_| read.len() > turn).map(|(_, place)| *place);
                 items.extend(read.into_iter().filter(|(incident, _)| states.holds(incident.state)));
                 match last {
                     Some(place) if items.len() <= limit => before = place,

@@ -117,8 +117,8 @@ pub struct Candidate {
     pub kind: Kind,
     pub incident: Incident,
     pub labels: Vec<(String, String)>,
-    /// The first incident of the message in which it was told first; its own number before.
-    pub lead: i64,
+    /// The id of the first incident of the message in which it was told first; its own before.
+    pub lead: String,
     /// Messages about it so far.
     pub times: u64,
     /// When it was told first, and how many anomalies it had then.
@@ -154,11 +154,12 @@ pub struct Known {
     pub phase: Phase,
     pub at: Timestamp,
     pub due: Option<Timestamp>,
-    pub lead: i64,
+    pub lead: String,
     pub times: u64,
     pub count: u64,
-    pub critical: bool,
-    pub resolved: bool,
+    /// Of one that is told first: whether the message says that it is critical. From then on what is known of its state comes from
+    /// looking at it alone.
+    pub said: Option<bool>,
     pub looks: Looks,
     pub seen: u64,
     pub channels: String,
@@ -179,11 +180,10 @@ impl Known {
             phase: Phase::Told,
             at: one.told.0,
             due: None,
-            lead: one.lead,
+            lead: one.lead.clone(),
             times: one.times,
             count: one.told.1,
-            critical: one.incident.critical,
-            resolved: one.incident.state == State::Resolved,
+            said: None,
             looks: one.looks,
             seen: one.seen,
             channels: one.channels.clone(),
@@ -213,6 +213,7 @@ pub struct ToSend {
     pub id: String,
     pub attempts: u64,
     pub made: Timestamp,
+    pub kind: Option<Kind>,
     pub body: Vec<u8>,
 }
 
@@ -247,8 +248,31 @@ impl Store {
             let sql = "UPDATE notifier SET active = ?1, anomaly = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0),
                 transition = coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'transitions'), 0)";
             transaction.prepare_cached(sql)?.execute([notifying])?;
-            // What was to be told when the notifier ended is told by nobody now.
-            transaction.prepare_cached("DELETE FROM waiting")?.execute([])?;
+            for sql in [
+                // What was to be told when the notifier ended is told by nobody now, and found anew where it goes on.
+                "DELETE FROM waiting",
+                "DELETE FROM told WHERE phase = 0",
+                "UPDATE told SET resolved = 1 WHERE resolved = 0 AND incident IN (SELECT num FROM incidents WHERE resolved IS NOT NULL)",
+            ] {
+                transaction.prepare_cached(sql)?.execute([])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The wall clock was set back by so many nanoseconds: what waits for a time waits as long as before.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn set_back(&mut self, nanos: i64) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            for sql in [
+                "UPDATE waiting SET due = due - ?1",
+                "UPDATE told SET due = due - ?1 WHERE due IS NOT NULL",
+                "UPDATE notifications SET due = due - ?1 WHERE status = 0",
+            ] {
+                transaction.prepare_cached(sql)?.execute([nanos])?;
+            }
             Ok(())
         })
     }
@@ -288,6 +312,22 @@ impl Store {
         let sql = "UPDATE notifications SET status = ?2, error = ?3, due = coalesce(?4, due), attempts = attempts + 1 WHERE num = ?1";
         self.transact(|transaction| {
             transaction.prepare_cached(sql)?.execute(params![num, status as i64, error, again.map(Timestamp::nanos)]).map(drop)
+        })
+    }
+
+    /// A notification is not sent after all: what it says is no longer so. Where a silence holds until `silent_until`, what is still
+    /// open then is told.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn withhold(&mut self, num: i64, why: &str, silent_until: Option<Timestamp>) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            let sql = "UPDATE notifications SET status = ?2, error = ?3, counts = 0, digest = 0 WHERE num = ?1";
+            transaction.prepare_cached(sql)?.execute(params![num, Status::Held as i64, why])?;
+            let Some(until) = silent_until else { return Ok(()) };
+            let sql = "UPDATE told SET phase = ?2, due = ?3 WHERE incident IN (SELECT i.num FROM incidents i JOIN notified d
+                ON d.incident = i.id WHERE d.notification = ?1)";
+            transaction.prepare_cached(sql)?.execute(params![num, Phase::Silent as i64, until.nanos()]).map(drop)
         })
     }
 
@@ -349,7 +389,6 @@ struct Is {
     critical: bool,
     resolved: bool,
     acknowledged: bool,
-    count: i64,
     age: i64,
 }
 
@@ -372,18 +411,18 @@ fn look_at(
     now: Timestamp,
 ) -> rusqlite::Result<()> {
     let sql =
-        "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed_of = i.arrived, 0), coalesce(h.acknowledged_of = i.opened, 0), i.count,
+        "SELECT i.critical, i.resolved IS NOT NULL OR coalesce(h.closed_of = i.arrived, 0), coalesce(h.acknowledged_of = i.opened, 0),
             t.phase, t.critical, t.resolved, t.acknowledged, i.age
         FROM incidents i LEFT JOIN handling h ON h.incident = i.num LEFT JOIN told t ON t.incident = i.num WHERE i.num = ?1";
     let read = |row: &Row<'_>| {
-        let was = match row.get::<_, Option<i64>>(4)? {
-            Some(phase) => Some(Was { phase, critical: row.get(5)?, resolved: row.get(6)?, acknowledged: row.get(7)? }),
+        let was = match row.get::<_, Option<i64>>(3)? {
+            Some(phase) => Some(Was { phase, critical: row.get(4)?, resolved: row.get(5)?, acknowledged: row.get(6)? }),
             None => None,
         };
-        Ok((Is { critical: row.get(0)?, resolved: row.get(1)?, acknowledged: row.get(2)?, count: row.get(3)?, age: row.get(8)? }, was))
+        Ok((Is { critical: row.get(0)?, resolved: row.get(1)?, acknowledged: row.get(2)?, age: row.get(7)? }, was))
     };
     let Some((is, was)) = transaction.prepare_cached(sql)?.query_row([num], read).optional()? else { return Ok(()) };
-    let Is { critical, resolved, acknowledged, count, age } = is;
+    let Is { critical, resolved, acknowledged, age } = is;
     let wait = |kind: Kind| {
         let sql = "INSERT INTO waiting VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
         transaction.prepare_cached(sql)?.execute(params![num, kind.as_str(), now.plus(gathering.wait).nanos()]).map(drop)
@@ -406,10 +445,10 @@ fn look_at(
             (true, true) => Phase::Quiet,
         };
         // Each anomaly moves the time of an old one: the digest waits until no more come.
-        let sql = "INSERT INTO told VALUES (?1, ?2, ?3, NULL, ?1, 0, ?4, ?5, 0, ?6, 0, 0, ?7)
+        let sql = "INSERT INTO told SELECT ?1, ?2, ?3, NULL, id, 0, 0, ?4, 0, ?5, 0, 0, ?6 FROM incidents WHERE num = ?1
             ON CONFLICT DO UPDATE SET phase = excluded.phase, at = excluded.at, times = 0, critical = excluded.critical,
                 resolved = excluded.resolved, channels = excluded.channels";
-        transaction.prepare_cached(sql)?.execute(params![num, phase as i64, now.nanos(), count, critical, resolved, channels])?;
+        transaction.prepare_cached(sql)?.execute(params![num, phase as i64, now.nanos(), critical, resolved, channels])?;
         return if phase == Phase::Waiting { wait(Kind::Opened) } else { Ok(()) };
     };
     let changed = if was.phase == Phase::Told as i64 {
@@ -426,9 +465,17 @@ fn look_at(
             wait(Kind::Escalated)?;
         }
         true
-    } else if was.phase == Phase::Quiet as i64 && has_new && !resolved && (was.resolved || critical && !was.critical) {
+    } else if was.phase == Phase::Quiet as i64 {
         // It is open again, or another route may take it now.
-        wait(Kind::Opened)?;
+        if has_new && !resolved && !acknowledged && (was.resolved || was.acknowledged || critical && !was.critical) {
+            wait(Kind::Opened)?;
+        }
+        true
+    } else if was.phase == Phase::Silent as i64 {
+        if critical && !was.critical {
+            // The silence may be for warnings alone.
+            transaction.prepare_cached("UPDATE told SET due = ?2 WHERE incident = ?1")?.execute([num, now.nanos()])?;
+        }
         true
     } else {
         false
@@ -482,30 +529,27 @@ fn decide(transaction: &Transaction<'_>, decision: &Decision, now: Timestamp) ->
         transaction.prepare_cached(sql)?.execute(params![num, kind.as_str(), due.nanos()])?;
     }
     for known in &decision.known {
-        let Known { num, phase, at, due, lead, times, count, critical, resolved, looks, seen, channels } = known;
-        let sql = "UPDATE told SET phase = ?2, at = ?3, due = ?4, lead = ?5, times = ?6, count = ?7, critical = ?8, resolved = ?9,
-            looks = ?10, seen = ?11, channels = ?12 WHERE incident = ?1";
-        transaction.prepare_cached(sql)?.execute(params![
-            num,
-            *phase as i64,
-            at.nanos(),
-            due.map(Timestamp::nanos),
-            lead,
-            *times as i64,
-            *count as i64,
-            critical,
-            resolved,
-            *looks as i64,
-            *seen as i64,
-            channels
-        ])?;
+        let Known { num, phase, at, due, lead, times, count, said, looks, seen, channels } = known;
+        let sql = "UPDATE told SET phase = ?2, at = ?3, due = ?4, lead = ?5, times = ?6, count = ?7, looks = ?8, seen = ?9, channels = ?10
+            WHERE incident = ?1";
+        let due = due.map(Timestamp::nanos);
+        let (phase, times, count, looks, seen) = (*phase as i64, *times as i64, *count as i64, *looks as i64, *seen as i64);
+        transaction.prepare_cached(sql)?.execute(params![num, phase, at.nanos(), due, lead, times, count, looks, seen, channels])?;
+        if let Some(critical) = said {
+            let sql = "UPDATE told SET critical = ?2, resolved = 0, acknowledged = 0 WHERE incident = ?1";
+            transaction.prepare_cached(sql)?.execute(params![num, critical])?;
+        }
+        // What has changed since it was read, or was so already, is told next: it is over, say, before anybody heard of it.
+        let at_once = Gathering { wait: 0, max_age: None, route: |_: Subject<'_>| String::new() };
+        look_at(transaction, *num, false, &at_once, &[], now)?;
     }
     for (channel, upto) in &decision.digested {
         let sql = "UPDATE notifications SET digest = ?3 WHERE channel = ?1 AND status = ?4 AND digest IS NULL AND num <= ?2";
         transaction.prepare_cached(sql)?.execute(params![channel, upto, first.unwrap_or(0), Status::Held as i64])?;
     }
     if let Some(until) = decision.old_until {
-        let sql = "UPDATE told SET times = 1 WHERE phase = ?1 AND times = 0 AND at <= ?2";
+        let sql = "UPDATE told SET times = 1, count = (SELECT count FROM incidents WHERE num = told.incident)
+            WHERE phase = ?1 AND times = 0 AND at <= ?2";
         transaction.prepare_cached(sql)?.execute(params![Phase::Old as i64, until.nanos()])?;
     }
     Ok(())
@@ -561,11 +605,11 @@ impl StoreReader {
     ///
     /// # Errors
     /// SQLite's own.
-    pub fn led_by(&self, lead: i64, kind: Kind, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
+    pub fn led_by(&self, lead: &str, kind: Kind, now: Timestamp) -> Result<Vec<Candidate>, StoreError> {
         self.read(|connection| {
             let from =
-                format!("(SELECT incident FROM told WHERE lead = {lead} AND phase = {} LIMIT {MESSAGE_INCIDENTS}) w", Phase::Told as i64);
-            candidates(connection, &from, &format!("'{}'", kind.as_str()), "i.num != t.lead, i.start, i.num", now)
+                format!("(SELECT incident FROM told WHERE lead = '{lead}' AND phase = {} LIMIT {MESSAGE_INCIDENTS}) w", Phase::Told as i64);
+            candidates(connection, &from, &format!("'{}'", kind.as_str()), "i.id != t.lead, i.start, i.num", now)
         })
     }
 
@@ -577,7 +621,8 @@ impl StoreReader {
         self.read(|connection| {
             let from = format!("(SELECT incident FROM told WHERE phase = {} AND resolved = 0) w", Phase::Told as i64);
             let mut active = candidates(connection, &from, &format!("'{}'", Kind::Repeated.as_str()), "i.start, i.num", now)?;
-            active.retain(|candidate| candidate.channels.split(',').any(|name| name == channel));
+            let is_active = |one: &Candidate| matches!(one.incident.state, State::Open | State::Acknowledged);
+            active.retain(|one| is_active(one) && one.channels.split(',').any(|name| name == channel));
             Ok(active)
         })
     }
@@ -639,18 +684,68 @@ impl StoreReader {
     /// # Errors
     /// SQLite's own.
     pub fn to_send(&self, channel: &str, now: Timestamp) -> Result<Result<ToSend, Option<Timestamp>>, StoreError> {
-        let sql =
-            "SELECT num, id, attempts, made, body, due FROM notifications WHERE status = ?1 AND channel = ?2 ORDER BY due, num LIMIT 1";
+        // Not before an earlier one about the same incident: "resolved" must not overtake "opened".
+        let sql = "SELECT num, id, attempts, made, body, due, kind FROM notifications n WHERE status = ?1 AND channel = ?2 AND NOT EXISTS (
+                SELECT 1 FROM notified mine JOIN notified other ON other.incident = mine.incident JOIN notifications e ON e.num = other.notification
+                WHERE mine.notification = n.num AND e.num < n.num AND e.channel = n.channel AND e.status = ?1)
+            ORDER BY due, num LIMIT 1";
         self.read(|connection| {
             let read = |row: &Row<'_>| {
                 let (attempts, made) = (row.get::<_, i64>(2)? as u64, Timestamp::from_nanos(row.get(3)?));
-                Ok((ToSend { num: row.get(0)?, id: row.get(1)?, attempts, made, body: row.get(4)? }, Timestamp::from_nanos(row.get(5)?)))
+                let kind = Kind::named(&row.get::<_, String>(6)?);
+                Ok((
+                    ToSend { num: row.get(0)?, id: row.get(1)?, attempts, made, kind, body: row.get(4)? },
+                    Timestamp::from_nanos(row.get(5)?),
+                ))
             };
             let found = connection.prepare_cached(sql)?.query_row(params![Status::Pending as i64, channel], read).optional()?;
             Ok(match found {
                 Some((to_send, due)) if due <= now => Ok(to_send),
                 other => Err(other.map(|(_, due)| due)),
             })
+        })
+    }
+
+    /// Why a notification that has waited should not be sent any more: everybody looks after what it tells of, a silence holds for it
+    /// (until then), it is over, or it follows up what was never told.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn outdated(
+        &self,
+        to_send: &ToSend,
+        channel: &str,
+        now: Timestamp,
+    ) -> Result<Option<(&'static str, Option<Timestamp>)>, StoreError> {
+        let (num, Some(kind)) = (to_send.num, to_send.kind) else { return Ok(None) };
+        self.read(|connection| {
+            if matches!(kind, Kind::Resolved | Kind::Acknowledged) {
+                let sql = "SELECT EXISTS (SELECT 1 FROM notified mine JOIN notified other ON other.incident = mine.incident
+                    JOIN notifications e ON e.num = other.notification WHERE mine.notification = ?1 AND e.channel = ?2 AND e.status = ?3)";
+                let told: bool = connection.prepare_cached(sql)?.query_row(params![num, channel, Status::Sent as i64], |row| row.get(0))?;
+                return Ok((!told).then_some(("nothing was told of it here", None)));
+            }
+            if matches!(kind, Kind::Digest | Kind::Test) {
+                return Ok(None);
+            }
+            let silences = silences(connection, now)?;
+            let sql = format!("SELECT {COLUMNS} FROM notified d JOIN incidents i ON i.id = d.incident {TABLES} WHERE d.notification = ?1");
+            let about: Vec<Incident> =
+                connection.prepare_cached(&sql)?.query_map([num], |row| incident(row, &silences, now))?.collect::<Result<_, _>>()?;
+            if about.is_empty() || about.iter().any(|one| one.state == State::Open) {
+                return Ok(None);
+            }
+            let silent = about.iter().filter(|one| one.state == State::Silenced);
+            let until = silent.filter_map(|one| {
+                let labels = labels_of(&one.labels);
+                silencing(&silences, Subject { metric: &one.metric, labels: &labels, critical: one.critical }, now)
+                    .map(|silence| silence.to)
+            });
+            Ok(Some(match (until.min(), about.iter().any(|one| one.state == State::Acknowledged)) {
+                (Some(until), _) => ("silenced before it could be told", Some(until)),
+                (None, true) => ("acknowledged before it could be told", None),
+                (None, false) => ("over before it could be told", None),
+            }))
         })
     }
 
@@ -748,12 +843,15 @@ fn held_back(connection: &Connection, channel: &str) -> Result<Option<HeldBack>,
     let sql = "SELECT max(at), min(at) FROM told WHERE phase = ?1 AND times = 0 AND instr(channels, ?2) > 0";
     let (old_until, old_since): (Option<i64>, Option<i64>) = connection.prepare_cached(sql)?.query_row(params![old, channel], read)?;
     let Some(since) = made.into_iter().chain(old_since).min() else { return Ok(None) };
+    // Of old data only what no digest has counted; of all else the incident as it stands.
+    let news = format!("CASE WHEN t.phase = {old} THEN i.count - t.count ELSE i.count END");
     let counted = "SELECT num FROM incidents WHERE id IN (SELECT d.incident FROM notified d JOIN notifications n ON n.num = d.notification
             WHERE n.channel = ?1 AND n.status = ?2 AND n.digest IS NULL)
         UNION SELECT incident FROM told WHERE phase = ?3 AND times = 0 AND instr(channels, ?1) > 0";
     let sql = format!(
-        "SELECT s.name, count(*) AS n, sum(i.count), max(i.critical) FROM incidents i JOIN series s ON s.num = i.series
-        WHERE i.num IN ({counted}) GROUP BY i.series ORDER BY max(i.critical) DESC, max(i.strength) DESC, sum(i.count) DESC LIMIT ?4"
+        "SELECT s.name, count(*) AS n, sum({news}), max(i.critical) FROM incidents i JOIN series s ON s.num = i.series
+        LEFT JOIN told t ON t.incident = i.num
+        WHERE i.num IN ({counted}) GROUP BY i.series ORDER BY max(i.critical) DESC, max(i.strength) DESC, sum({news}) DESC LIMIT ?4"
     );
     let read = |row: &Row<'_>| {
         let (incidents, anomalies) = (row.get::<_, i64>(1)? as u64, row.get::<_, i64>(2)? as u64);
@@ -761,8 +859,8 @@ fn held_back(connection: &Connection, channel: &str) -> Result<Option<HeldBack>,
     };
     let series = connection.prepare_cached(&sql)?.query_map(params![channel, held, old, WORST], read)?.collect::<Result<_, _>>()?;
     let sql = format!(
-        "SELECT count(*), coalesce(sum(i.count), 0), count(DISTINCT i.series), coalesce(sum(i.num IN (SELECT incident FROM told
-            WHERE phase = ?3 AND times = 0 AND instr(channels, ?1) > 0)), 0) FROM incidents i WHERE i.num IN ({counted})"
+        "SELECT count(*), coalesce(sum({news}), 0), count(DISTINCT i.series), coalesce(sum(i.num IN (SELECT incident FROM told
+            WHERE phase = ?3 AND times = 0 AND instr(channels, ?1) > 0)), 0) FROM incidents i LEFT JOIN told t ON t.incident = i.num WHERE i.num IN ({counted})"
     );
     let read = |row: &Row<'_>| Ok([0, 1, 2, 3].map(|i| row.get::<_, i64>(i).unwrap_or(0) as u64));
     let [incidents, anomalies, n_series, old] = connection.prepare_cached(&sql)?.query_row(params![channel, held, old], read)?;

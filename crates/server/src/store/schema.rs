@@ -61,6 +61,7 @@ UPDATE incidents SET resolved = arrived;
 CREATE INDEX incidents_open ON incidents (first, num) WHERE resolved IS NULL;
 
 CREATE TABLE transitions (num INTEGER PRIMARY KEY AUTOINCREMENT, incident INTEGER NOT NULL);
+CREATE INDEX transitions_incident ON transitions (incident);
 
 CREATE TABLE handling (
     incident INTEGER PRIMARY KEY, acknowledged INTEGER, acknowledged_of INTEGER, closed INTEGER, closed_of INTEGER, by TEXT, comment TEXT, useful INTEGER, rule TEXT
@@ -72,13 +73,14 @@ CREATE TABLE audit (
     num INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, what TEXT NOT NULL, incident INTEGER, subject TEXT, by TEXT, comment TEXT
 );
 CREATE INDEX audit_incident ON audit (incident) WHERE incident IS NOT NULL;
+CREATE INDEX audit_at ON audit (at) WHERE incident IS NULL;
 
 CREATE TABLE notifier (
     one INTEGER PRIMARY KEY CHECK (one = 1), anomaly INTEGER NOT NULL, transition INTEGER NOT NULL, active INTEGER NOT NULL
 );
 INSERT INTO notifier SELECT 1, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), 0, 1;
 CREATE TABLE told (
-    incident INTEGER PRIMARY KEY, phase INTEGER NOT NULL, at INTEGER NOT NULL, due INTEGER, lead INTEGER NOT NULL, times INTEGER NOT NULL,
+    incident INTEGER PRIMARY KEY, phase INTEGER NOT NULL, at INTEGER NOT NULL, due INTEGER, lead TEXT NOT NULL, times INTEGER NOT NULL,
     count INTEGER NOT NULL, critical INTEGER NOT NULL, acknowledged INTEGER NOT NULL, resolved INTEGER NOT NULL,
     looks INTEGER NOT NULL, seen INTEGER NOT NULL, channels TEXT NOT NULL
 );
@@ -93,7 +95,8 @@ CREATE TABLE notifications (
     digest INTEGER, error TEXT, body BLOB NOT NULL
 );
 CREATE INDEX notifications_status ON notifications (status, channel, due);
-CREATE INDEX notifications_made ON notifications (counts, made);
+CREATE INDEX notifications_counted ON notifications (counts, made);
+CREATE INDEX notifications_made ON notifications (made);
 CREATE TABLE notified (notification INTEGER NOT NULL, incident TEXT NOT NULL, PRIMARY KEY (notification, incident)) WITHOUT ROWID;
 CREATE INDEX notified_incident ON notified (incident);
 ",

@@ -190,7 +190,7 @@ fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rus
             ON CONFLICT (id) DO UPDATE SET start = min(start, excluded.start), end = max(end, excluded.end), count = count + 1,
                 critical = max(critical, excluded.critical), strength = max(strength, excluded.strength),
                 peak = CASE WHEN excluded.strength > strength THEN excluded.peak ELSE peak END, arrived = excluded.arrived,
-                age = excluded.age
+                age = CASE WHEN excluded.end >= end THEN excluded.age ELSE age END
             RETURNING num",
         )?
         .query_row(

@@ -29,7 +29,9 @@ pub(super) fn render(message: &Message) -> Vec<u8> {
     let mut alerts: Vec<Value> =
         message.incidents.iter().map(|fact| alert(fact, base_url, fact.critical, end, *kind == Kind::Test)).collect();
     if *kind == Kind::Escalated {
-        alerts.extend(message.incidents.iter().map(|fact| alert(fact, base_url, false, *at, false)));
+        // What is still a warning goes on as one.
+        let critical = message.incidents.iter().filter(|fact| fact.critical);
+        alerts.extend(critical.map(|fact| alert(fact, base_url, false, *at, false)));
     }
     Value::Array(alerts).to_string().into_bytes()
 }

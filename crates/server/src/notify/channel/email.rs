@@ -88,8 +88,8 @@ impl Email {
             mail = mail.to(mailbox.clone());
         }
         // Mail programs put what is about one incident below each other.
-        if let Some(first) = message.incidents.first().filter(|_| message.kind != Kind::Test) {
-            mail = mail.references(format!("<incident.{}@anomaly>", plain_id(&first.id)));
+        if !message.key.is_empty() && message.kind != Kind::Test {
+            mail = mail.references(format!("<incident.{}@anomaly>", plain_id(&message.key)));
         }
         let page = SinglePart::builder().content_type(ContentType::TEXT_HTML).body(html);
         // Boundaries are lettre's, which draws them at random: ours make the same bytes of the same message.

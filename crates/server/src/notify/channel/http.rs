@@ -16,6 +16,10 @@ pub(super) const CONNECT: Duration = Duration::from_secs(10);
 pub(super) const WHOLE: Duration = Duration::from_secs(30);
 /// The most that is read of an answer.
 const ANSWER_BYTES: usize = 4096;
+/// What stands for a secret.
+pub(super) const HIDDEN: &str = "(hidden)";
+/// Shorter parts of an address are words that anybody may say.
+const SECRET_FROM: usize = 6;
 /// The most that is told of it.
 const ANSWER_CHARS: usize = 200;
 /// The longest that another side may ask to be left alone.
@@ -48,13 +52,14 @@ impl Http {
 
     /// Posts JSON and returns what was answered, on one line.
     pub(super) async fn post(&self, url: Url, headers: &[(&'static str, String)], body: Vec<u8>) -> Result<String, SendError> {
+        let secrets = secrets_of(&url);
         let mut request = self.client.post(url).header(CONTENT_TYPE, "application/json").body(body);
         for (name, value) in headers {
             request = request.header(*name, value);
         }
         let response = request.send().await.map_err(|error| SendError::temporary(chain(&error.without_url())))?;
         let (status, retry_after) = (response.status(), retry_after(&response));
-        let answer = text_of(response).await;
+        let answer = text_of(response, &secrets).await;
         let said = if answer.is_empty() { status.to_string() } else { format!("{status}: {answer}") };
         judge(status, retry_after, said)
     }
@@ -72,8 +77,19 @@ fn judge(status: StatusCode, retry_after: Option<Duration>, said: String) -> Res
     }
 }
 
-/// The beginning of a body, on one line.
-async fn text_of(mut response: Response) -> String {
+/// What of an address whoever answers may repeat, and nobody else is to read: a path may be a password, as Slack's is.
+fn secrets_of(url: &Url) -> Vec<String> {
+    let segments = url.path_segments().into_iter().flatten().map(str::to_owned);
+    let values = url.query_pairs().flat_map(|(name, value)| [name.into_owned(), value.into_owned()]);
+    let user = [url.username().to_owned(), url.password().unwrap_or_default().to_owned()];
+    let mut secrets: Vec<_> = segments.chain(values).chain(user).filter(|text| text.len() >= SECRET_FROM).collect();
+    // The longest first: one may hold another.
+    secrets.sort_by_key(|text| std::cmp::Reverse(text.len()));
+    secrets
+}
+
+/// The beginning of a body, on one line, without secrets.
+async fn text_of(mut response: Response, secrets: &[String]) -> String {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         let room = ANSWER_BYTES - body.len();
@@ -82,7 +98,8 @@ async fn text_of(mut response: Response) -> String {
             break;
         }
     }
-    one_line(&String::from_utf8_lossy(&body))
+    let text = String::from_utf8_lossy(&body);
+    one_line(&secrets.iter().fold(text.into_owned(), |text, secret| text.replace(secret, HIDDEN)))
 }
 
 /// An answer as it is told.
@@ -130,6 +147,12 @@ pub(super) mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+
+    #[test]
+    fn what_an_address_keeps_secret_is_hidden_wherever_it_is_repeated() {
+        let secrets = secrets_of(&"https://hooks.example.org/services/T0001/B000123/hunter2hunter2?token=s3cr3t-s3cr3t".parse().unwrap());
+        assert_eq!(secrets, ["hunter2hunter2", "s3cr3t-s3cr3t", "services", "B000123"]);
+    }
 
     /// A server that takes one request and answers with what it is given; gives the request.
     pub(in super::super) async fn answering(answer: &'static str) -> (Url, JoinHandle<String>) {

@@ -53,14 +53,14 @@ impl Channel {
         Self::ALL.into_iter().find(|channel| channel.name().eq_ignore_ascii_case(name))
     }
 
-    /// Whether it is told such things. Email and Slack would say "back again" beside "still going on"; PagerDuty and
-    /// Alertmanager have a life of an incident of their own, and no place for a digest.
+    /// Whether it is told such things. PagerDuty and Alertmanager have a life of an incident of their own, and no place for a digest.
     pub const fn takes(self, kind: Kind) -> bool {
         match self {
-            Self::Email => matches!(kind, Kind::Opened | Kind::Escalated | Kind::Repeated | Kind::Digest | Kind::Test),
-            Self::Slack => {
-                matches!(kind, Kind::Opened | Kind::Escalated | Kind::Repeated | Kind::Resolved | Kind::Digest | Kind::Test)
-            }
+            Self::Email => matches!(kind, Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Repeated | Kind::Digest | Kind::Test),
+            Self::Slack => matches!(
+                kind,
+                Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Repeated | Kind::Resolved | Kind::Digest | Kind::Test
+            ),
             Self::Webhook => true,
             Self::Pagerduty => {
                 matches!(kind, Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Acknowledged | Kind::Resolved | Kind::Test)
@@ -211,9 +211,9 @@ mod tests {
     fn each_channel_takes_what_it_can_show() {
         use Kind::{Acknowledged, Digest, Escalated, Opened, Reopened, Repeated, Resolved, Test};
         let table: [(Channel, &[Kind]); 5] = [
-            (Channel::Email, &[Opened, Escalated, Repeated, Digest, Test]),
+            (Channel::Email, &[Opened, Escalated, Reopened, Repeated, Digest, Test]),
             (Channel::Webhook, &Kind::ALL),
-            (Channel::Slack, &[Opened, Escalated, Repeated, Resolved, Digest, Test]),
+            (Channel::Slack, &[Opened, Escalated, Reopened, Repeated, Resolved, Digest, Test]),
             (Channel::Pagerduty, &[Opened, Escalated, Reopened, Acknowledged, Resolved, Test]),
             (Channel::Alertmanager, &[Opened, Escalated, Reopened, Repeated, Resolved, Test]),
         ];

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::SendError;
-use super::http::Http;
+use super::http::{HIDDEN, Http};
 use crate::config::notify::Secret;
 use crate::notify::guard::HttpUrl;
 use crate::notify::message::{Fact, Kind, Message, plain_id, rfc3339, shortened};
@@ -28,7 +28,11 @@ impl Pagerduty {
 
     /// Posts an event. The key is put in only now, as what is rendered is stored.
     pub(super) async fn send(&self, http: &Http, body: &[u8]) -> Result<String, SendError> {
-        http.post(self.url.clone(), &[], with_key(body, self.key.reveal())).await
+        let key = self.key.reveal();
+        // Whoever answers may repeat it.
+        let hide = |text: String| if key.is_empty() { text } else { text.replace(key, HIDDEN) };
+        let sent = http.post(self.url.clone(), &[], with_key(body, key)).await;
+        sent.map(hide).map_err(|error| SendError { message: hide(error.message), ..error })
     }
 }
 
@@ -39,12 +43,8 @@ fn with_key(body: &[u8], key: &str) -> Vec<u8> {
 
 /// The event without its key.
 pub(super) fn render(message: &Message, id: &str) -> Vec<u8> {
-    let first = message.incidents.first();
-    let key = match (message.kind, first) {
-        // A trial must not meet an incident.
-        (Kind::Test, _) | (_, None) => format!("anomaly-test-{}", plain_id(id)),
-        (_, Some(first)) => plain_id(&first.id),
-    };
+    // A trial must not meet an incident.
+    let key = if message.kind == Kind::Test { format!("anomaly-test-{}", plain_id(id)) } else { plain_id(&message.key) };
     let action = match message.kind {
         Kind::Acknowledged => "acknowledge",
         Kind::Resolved => "resolve",
