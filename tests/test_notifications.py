@@ -95,8 +95,8 @@ def test_escalation_acknowledgement_and_the_end_reach_whoever_was_told(tmp_path,
             until(lambda: told.kinds("grows")[4:] == ["reopened", "resolved"], "resolved by hand is told")
             until(lambda: actions()[5:] == ["resolve"], "PagerDuty hears that it was resolved by hand")
             time.sleep(QUIET)
-            assert [re.sub(r" grows:.*", "", s) for s in channels.subjects()] == ["[warning]", "[critical] now critical:"], channels.subjects()
-            assert len({n["id"] for n in notifications(server)}) == len(notifications(server)) == 6 + 6 + 2
+            assert [re.sub(r" grows:.*", "", s) for s in channels.subjects()] == ["[warning]", "[critical] now critical:", "[critical] back again:"], channels.subjects()
+            assert len({n["id"] for n in notifications(server)}) == len(notifications(server)) == 6 + 6 + 3
             assert len({r["id"] for r in told.all}) == 6
 
 
