@@ -28,6 +28,7 @@ pub use chart::chart;
 use figure::Figure;
 pub use figure::Heading;
 use font::Font;
+pub(crate) use svg::escaped;
 use trace::{Band, Dot, Mark, Trace};
 
 /// Buckets of one series: several for each column of a picture, so that a page can be zoomed into.

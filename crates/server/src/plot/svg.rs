@@ -121,8 +121,8 @@ fn push_line(line: &[Place], out: &mut String) {
     }
 }
 
-/// A text inside of an element or an attribute. What XML cannot hold is shown as a box.
-fn escaped(text: &str) -> String {
+/// A text inside of an element or an attribute of XML or HTML. What XML cannot hold is shown as a box.
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -130,6 +130,7 @@ fn escaped(text: &str) -> String {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
             c => out.push(c),
         }

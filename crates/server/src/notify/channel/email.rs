@@ -17,7 +17,7 @@ use super::http::{CONNECT, WHOLE, chain, one_line};
 use super::{ChannelsError, SendError};
 use crate::config::notify::{EmailConfig, SmtpTls};
 use crate::notify::message::{Fact, Kind, Message, plain_id};
-use crate::plot;
+use crate::plot::{self, escaped};
 
 /// Incidents that are told one by one.
 const LISTED: usize = 20;
@@ -279,22 +279,6 @@ fn incident(out: &mut String, fact: &Fact, base_url: &str) {
         escaped(&fact.when()),
         escaped(&fact.course())
     );
-}
-
-/// A text in HTML, between tags and in quotes.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
