@@ -129,14 +129,14 @@ def test_a_series_is_silenced_with_two_clicks_and_spoken_for_again(busy, dashboa
     expect(page.locator(".case .state")).to_have_text("Silenced")
     expect(row(shown, "silenced")).to_contain_text("Silenced · ")
     silence = next(s for s in busy.get("/silences")["silences"] if s["state"] == "active")
-    assert sorted((m["name"], m["op"], m["value"]) for m in silence["matchers"]) == [("host", "=", "a"), ("metric", "=", "silenced"), ("zone", "=", "b=\"c\"")]
+    assert [(m["name"], m["op"], m["value"]) for m in silence["matchers"]] == [("series", "=", r'silenced{host="a",zone="b=\"c\""}')]
     assert silence["to"] == pytest.approx(time.time() + 4 * 3600, abs=60) and silence["by"] is None
 
     page.reload()
     expect(row(shown, "silenced")).to_contain_text("Silenced · ")
     page.get_by_role("button", name="1 silence").click()
     dialog = page.get_by_role("dialog", name="Silences")
-    expect(dialog).to_contain_text('metric="silenced"')
+    expect(dialog).to_contain_text('silenced{host="a"')
     dialog.get_by_role("button", name="End now").click()
     expect(dialog).to_contain_text("No silence is active.")
     expect(dialog.get_by_role("button", name="Close")).to_be_focused()

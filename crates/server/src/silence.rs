@@ -43,7 +43,7 @@ pub struct Matcher {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MatcherSpec {
-    /// A label's name, or `metric`, or `severity`.
+    /// A label's name, or `series` (its whole name), `metric`, or `severity`.
     pub name: String,
     pub op: Op,
     pub value: String,
@@ -65,6 +65,8 @@ pub enum Op {
 /// What is matched.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
+    /// The series' name.
+    pub series: &'a str,
     pub metric: &'a str,
     pub labels: &'a [(String, String)],
     pub critical: bool,
@@ -84,7 +86,7 @@ pub enum SilenceError {
     NoMatcher,
     #[error("matchers: at most {MAX_MATCHERS} are taken, got {0}")]
     TooMany(usize),
-    #[error("matchers[{0}].name: must be a label's name, metric or severity, got \"\"")]
+    #[error("matchers[{0}].name: must be a label's name, series, metric or severity, got \"\"")]
     NoName(usize),
     #[error("matchers[{0}].value: at most {MAX_VALUE} bytes are taken, got {1}")]
     TooLong(usize, usize),
@@ -107,7 +109,7 @@ pub fn compile(specs: Vec<MatcherSpec>) -> Result<Vec<Matcher>, SilenceError> {
     }
     let matchers = specs.into_iter().enumerate().map(|(i, spec)| Matcher::new(i, spec)).collect::<Result<Vec<_>, _>>()?;
     // A series of which nobody has heard must not be silent, whatever its severity.
-    let stranger = Subject { metric: "\u{1}", labels: &[], critical: false };
+    let stranger = Subject { series: "\u{1}", metric: "\u{1}", labels: &[], critical: false };
     if [false, true].iter().all(|&critical| matchers.iter().all(|matcher| matcher.matches(Subject { critical, ..stranger }))) {
         return Err(SilenceError::MatchesAll);
     }
@@ -154,8 +156,10 @@ impl Matcher {
     }
 
     fn matches(&self, subject: Subject<'_>) -> bool {
-        // A label of that name wins: it is what the series shows.
-        let value = subject.label(&self.spec.name).unwrap_or(match self.spec.name.as_str() {
+        // A label of that name wins, since it is what the series shows; but `series` is the whole of it.
+        let label = if self.spec.name == "series" { None } else { subject.label(&self.spec.name) };
+        let value = label.unwrap_or(match self.spec.name.as_str() {
+            "series" => subject.series,
             "metric" => subject.metric,
             "severity" => crate::store::severity(subject.critical),
             _ => "",
@@ -201,9 +205,12 @@ mod tests {
     #[test]
     fn all_matchers_must_hold_and_patterns_match_the_whole_value() {
         let labels = [("dc".to_owned(), "eu-west".to_owned()), ("host".to_owned(), "a".to_owned())];
-        let subject = Subject { metric: "cpu_user", labels: &labels, critical: true };
+        let series = r#"cpu_user{dc="eu-west",host="a"}"#;
+        let subject = Subject { series, metric: "cpu_user", labels: &labels, critical: true };
         for (specs, holds) in [
             (vec![spec("metric", Op::Equal, "cpu_user")], true),
+            (vec![spec("series", Op::Equal, series)], true),
+            (vec![spec("series", Op::Equal, "cpu_user")], false),
             (vec![spec("metric", Op::Equal, "cpu")], false),
             (vec![spec("metric", Op::Matches, "cpu_.*"), spec("dc", Op::NotMatches, "us|eu")], true),
             (vec![spec("metric", Op::Matches, "cpu")], false),
@@ -247,7 +254,7 @@ mod tests {
         let silence = silence(vec![spec("metric", Op::Equal, "m")]);
         let active = |s| silence.is_active(Timestamp::from_seconds(s));
         assert_eq!([9, 10, 19, 20].map(active), [false, true, true, false]);
-        let subject = Subject { metric: "m", labels: &[], critical: false };
+        let subject = Subject { series: "m", metric: "m", labels: &[], critical: false };
         let longer = Silence { id: "l".into(), to: Timestamp::from_seconds(30), ..silence.clone() };
         let both = [silence, longer];
         assert_eq!(silencing(&both, subject, Timestamp::from_seconds(15)).map(|s| s.id.as_str()), Some("l"));

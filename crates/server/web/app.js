@@ -187,7 +187,7 @@ const single = { "/": () => $("q").focus(), j: () => feed.move(1), k: () => feed
 $("keys-on").checked = kept.get("keys") !== "off";
 $("keys-on").onchange = () => kept.set("keys", $("keys-on").checked ? null : "off");
 addEventListener("keydown", (e) => {
-  if (e.ctrlKey || e.metaKey || e.altKey || document.querySelector("dialog[open]") || e.target.matches("input, textarea, select")) return;
+  if (e.ctrlKey || e.metaKey || e.altKey || (e.repeat && /[as]/.test(e.key)) || document.querySelector("dialog[open]") || e.target.matches("input, textarea, select")) return;
   if (e.key === "Escape") document.body.classList.contains("detail-open") ? closeDetail() : choose(null);
   else if (single[e.key] && $("keys-on").checked) { e.preventDefault(); single[e.key](); }
 });

@@ -88,6 +88,7 @@ export class Feed {
   /** The head of the list as it is now: while polling, and now and then so that nothing drifts. */
   snapshot(page, list = this.all) {
     const seq = Number(page.cursor), at = page.incidents.findIndex(({ id }) => list.has.has(id));
+    for (const one of page.incidents) if (this.byKey.has(one.id)) this.absorb(one, page);
     // What meets the filter only now has its place among the others.
     if (this.state && at >= 0 && page.incidents.slice(at).some(({ id }) => !list.has.has(id))) return this.held() ? null : this.filter({});
     if (seq > list.seq && page.totals.anomalies > list.totals?.anomalies) this.count(page.totals.anomalies - list.totals.anomalies);
@@ -100,6 +101,9 @@ export class Feed {
   async renew() {
     const list = this.shown, page = await this.ask({ ...this.query(), limit: Math.min(300, this.limit) }).catch(() => null);
     if (page && list === this.shown) this.snapshot(page, list);
+    // What has left the filter is in none of its pages.
+    const all = this.state && (await this.ask({ ...this.query(), state: "", limit: 300 }).catch(() => null));
+    for (const one of all?.incidents ?? []) if (this.byKey.has(one.id)) this.absorb(one, all);
   }
 
   prepend(list, groups) {

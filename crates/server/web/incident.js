@@ -43,8 +43,7 @@ export class Incidents {
     if (!s || s.gone) return;
     if (!s.shown) return this.load();
     const last = s.shown.history.at(-1)?.at ?? 0, young = nowSeconds() - last < YOUNG || s.shown.notifications.some((n) => n.status === "pending");
-    // A storm's answer is long: the longer, the rarer.
-    if (Date.now() - s.asked > (young ? Math.min(60_000, 15 * s.shown.incident.count) : this.feed.byKey.has(s.id) ? Infinity : ASIDE_MS)) this.load();
+    if (young || Date.now() - s.asked > ASIDE_MS) this.load();
   }
 
   // The bar above the explanation: the state, and what to do about it.
@@ -55,6 +54,7 @@ export class Incidents {
     this.whileOpen = [button("Acknowledge", () => this.say("acknowledge"), { title: "Acknowledge (a)" }), button("Resolve", () => this.say("resolve"))];
     this.verdicts = Object.entries(VERDICTS).map(([verdict, text]) => h("button", { type: "button", "aria-pressed": false, onclick: () => this.say("feedback", { verdict }), "data-verdict": verdict }, text));
     this.name = h("input", { maxLength: 100, placeholder: "Your name", "aria-label": "Your name, kept in this browser", autocomplete: "nickname", onchange: () => kept.set("by", this.name.value.trim()), onkeydown: (e) => { if (e.key === "Enter") { e.preventDefault(); this.keepName(); } } });
+    this.drafts = new Map();
     this.comment = h("input", { className: "comment", maxLength: 1000, placeholder: "Comment", "aria-label": "Comment, optional", autocomplete: "off" });
     this.as = button("", () => { this.as.hidden = true; this.name.hidden = false; this.name.focus(); }, { className: "link" });
     this.fault = h("p", { className: "fault", role: "alert" });
@@ -87,6 +87,9 @@ export class Incidents {
   show(a) {
     const id = a?.incident_id;
     if (id && this.subject?.id === id) return;
+    // What was typed for one is not sent with another.
+    if (this.subject) this.drafts.set(this.subject.id, this.comment.value);
+    this.comment.value = this.drafts.get(id) ?? "";
     this.subject = id ? { id, series: a.series, metric: a.metric, labels: a.labels } : null;
     const inside = this.story.contains(document.activeElement);
     this.host.hidden = this.story.hidden = true;
@@ -144,23 +147,28 @@ export class Incidents {
   /** Does one thing at a time; what goes wrong is said beside the button, or where there is none in a toast. */
   async does(work) {
     const target = this.target(), here = target === this.subject;
-    if (!target || this.busy) return;
+    if (!target) return;
+    if (this.busy) return this.toast(`Not done: ${this.busy} is still under way`);
     const by = this.name.value.trim() || null, comment = (here && this.comment.value.trim()) || null;
     if (by || this.host.contains(document.activeElement)) kept.set("by", by ?? "");
-    this.busy = true;
+    this.busy = target.metric;
     put(this.fault, "");
     try {
       const incident = await work(target, { by, comment });
       this.feed.acted++;
       const group = this.feed.byKey.get(target.id);
-      if (group) this.feed.fold(group, incident);
-      put($("say"), `${target.metric}: ${incident.state}`);
-      if (here) this.comment.value = "";
-      if (target === this.subject) { this.tell(incident); this.load(); }
+      if (group && incident) this.feed.fold(group, incident);
+      put($("say"), `${target.metric}: ${incident?.state ?? "silenced"}`);
+      this.drafts.delete(target.id);
+      if (target === this.subject) {
+        if (here && this.comment.value.trim() === (comment ?? "")) this.comment.value = "";
+        if (incident) this.tell(incident);
+        this.load();
+      }
     } catch (fault) {
-      if (here && !this.host.hidden) put(this.fault, fault.message); else this.toast(fault.message);
+      if (target === this.subject && !this.host.hidden) put(this.fault, fault.message); else this.toast(`${target.metric}: ${fault.message}`);
     }
-    this.busy = false;
+    this.busy = null;
     const named = document.activeElement === this.name;
     this.showName();
     if (named && this.name.hidden) this.as.focus();
@@ -170,13 +178,15 @@ export class Incidents {
     return this.does(({ id }, words) => this.api.act("POST", `incidents/${path(id)}/${what}`, { ...words, ...more }));
   }
 
-  /** Silences exactly this series: its metric and all its labels. */
+  /** Silences exactly this series. */
   silence(hours) {
     return this.does(async (target, words) => {
-      const matchers = Object.entries({ metric: target.metric, ...target.labels }).map(([name, value]) => ({ name, op: "=", value })), now = nowSeconds();
-      await this.api.act("POST", "silences", { matchers, to: now + hours * 3600, ...words });
+      const matchers = [{ name: "series", op: "=", value: target.series }];
+      const { to } = await this.api.act("POST", "silences", { matchers, to: nowSeconds() + hours * 3600, ...words });
+      this.toast(`Silenced until ${day(to)}${clock(to)}`);
       this.askSilences();
-      return (await this.api.incident(target.id)).incident;
+      // It is made, whether or not we hear how the incident stands.
+      return (await this.api.incident(target.id).catch(() => null))?.incident;
     });
   }
 
@@ -194,7 +204,7 @@ export class Incidents {
       part("History", h("ol", {}, ...history.slice(-SHOWN).map((one) => h("li", {}, time(one.at), h("span", {}, one.what === "feedback" ? VERDICTS[one.verdict] ?? "Feedback" : DID[one.what] ?? one.what, ...said(one))))),
         h("p", { className: "acts" }, h("button", { className: "link", type: "button", "data-of": "link", onclick: async () => this.toast((await copy(link)) ? "Link copied" : "The browser does not allow copying here") }, "Copy incident link"),
           h("a", { href: `incidents/${path(s.id)}/capsule`, download: `incident-${s.id}.json`, "data-of": "capsule" }, "Download capsule"))),
-      part("Notifications", notifications.length ? h("ol", {}, ...notifications.slice(-SHOWN).map((n) => this.notification(n))) : h("p", { className: "hint" }, "Nobody was told."),
+      part("Notifications", notifications.length ? h("ol", {}, ...notifications.slice(-SHOWN).map((n) => this.notification(n))) : h("p", { className: "hint" }, "No message was sent about it alone."),
         budget?.limit ? h("p", { className: "hint" }, `Budget ${budget.limit}: ${budget.sent} used, ${budget.held} held back`) : ""),
       s.together);
     this.story.hidden = false;

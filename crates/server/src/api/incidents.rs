@@ -198,7 +198,10 @@ pub(super) async fn words<T: DeserializeOwned>(request: Request<Body>) -> Result
 /// Checks what somebody says: control characters have no place in it, and an empty text says nothing.
 pub(super) fn word(by: Option<String>, comment: Option<String>) -> Result<Word, Problem> {
     let check = |name: &str, text: Option<String>, most: usize| {
-        let Some(text) = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()) else { return Ok(None) };
+        // A tab comes with what is pasted from a terminal.
+        let Some(text) = text.map(|text| text.replace('\t', " ").trim().to_owned()).filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
         let n = text.chars().count();
         if n > most {
             return Err(Problem::parameter(name, format_args!("at most {most} characters are taken, got {n}")));

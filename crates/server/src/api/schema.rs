@@ -274,7 +274,7 @@ pub struct IncidentWhole {
     /// What was sent, or held back, about it; oldest first.
     pub notifications: Vec<Notification>,
     pub budget: Budget,
-    /// Others that began within a window of it, nearest first, at most 5.
+    /// Others that began within a window of it, nearest first: the first mover of them all, and the four nearest.
     pub together: Vec<Incident>,
 }
 
@@ -328,7 +328,7 @@ pub struct RuleFeedback {
 /// What a label, the metric or the severity must be.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Matcher {
-    /// A label's name, `metric` or `severity`.
+    /// A label's name, `series` (the whole name), `metric` or `severity`.
     pub name: String,
     /// `=`, `!=`, `=~` or `!~`.
     pub op: String,

@@ -117,7 +117,7 @@ Examples:
   anomaly silence list
   anomaly silence end 0f9e8d7c6b5a4938
 
-A matcher is NAME=VALUE, NAME!=VALUE, NAME=~PATTERN or NAME!~PATTERN; all must hold. metric and severity are names too.";
+A matcher is NAME=VALUE, NAME!=VALUE, NAME=~PATTERN or NAME!~PATTERN; all must hold. series, metric and severity are names too.";
 
 /// What can be done with silences.
 #[derive(Debug, Subcommand)]

@@ -23,7 +23,8 @@ impl Server {
     /// The server that was named, else the one that the configuration of this place would start.
     pub(super) fn new(at: &AtServer) -> anyhow::Result<Self> {
         let url = match &at.server {
-            Some(url) => url.trim_end_matches('/').to_owned(),
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => url.trim_end_matches('/').to_owned(),
+            Some(other) => bail!("--server must be an address such as http://127.0.0.1:8000, got {other:?}"),
             None => Sources::of_process(Vec::new(), at.config.as_deref(), false)?.load()?.config.own_url(),
         };
         let http = Client::builder().timeout(TIMEOUT).no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;

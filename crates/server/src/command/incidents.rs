@@ -32,11 +32,18 @@ pub struct Shown {
 /// No server answers, or it refuses; nobody reads.
 pub fn list(at: &AtServer, states: &str, as_json: bool, shown: Shown, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let path = format!("/incidents?limit={LISTED}&state={}", escaped(states));
-    let answer = super::runtime()?.block_on(async { Server::new(at)?.get(&path).await })?;
+    let runtime = super::runtime()?;
+    let server = Server::new(at)?;
+    let mut answer = runtime.block_on(server.get(&path))?;
     let incidents = answer["incidents"].as_array().cloned().unwrap_or_default();
     if as_json {
-        incidents.iter().try_for_each(|incident| writeln!(out, "{incident}"))?;
-        return Ok(ExitCode::SUCCESS);
+        let mut page = incidents;
+        loop {
+            page.iter().try_for_each(|incident| writeln!(out, "{incident}"))?;
+            let Some(next) = answer["next"].as_str() else { return Ok(ExitCode::SUCCESS) };
+            answer = runtime.block_on(server.get(&format!("{path}&cursor={}", escaped(next))))?;
+            page = answer["incidents"].as_array().cloned().unwrap_or_default();
+        }
     }
     if incidents.is_empty() {
         writeln!(out, "no incident is {}", states.replace(',', " or "))?;
@@ -106,6 +113,7 @@ async fn whole_id(server: &Server, given: &str) -> anyhow::Result<String> {
         given.bytes().all(|b| b.is_ascii_hexdigit()) && !given.is_empty(),
         "{given:?} is no id of an incident: `anomaly incidents` lists them"
     );
+    let given = &given.to_ascii_lowercase()[..];
     if given.len() >= 32 {
         return Ok(given.to_owned());
     }

@@ -41,8 +41,10 @@ pub fn list(at: &AtServer, out: &mut impl Write) -> anyhow::Result<ExitCode> {
         let (id, state) = (silence["id"].as_str().unwrap_or_default(), silence["state"].as_str().unwrap_or_default());
         let left = silence["to"].as_f64().unwrap_or_default() - clock::now().nanos() as f64 * 1e-9;
         let left = if left > 0.0 { format!("{} left", text::span(left.round())) } else { "over".to_owned() };
-        let by = harmless(silence["by"].as_str().unwrap_or_default());
-        writeln!(out, "{id}  {state:<8}  {left:<12}  {}  {by}", shown(silence))?;
+        let said = |name: &str| harmless(silence[name].as_str().unwrap_or_default()).replace('\n', " ");
+        let (by, comment) = (said("by"), said("comment"));
+        let colon = if by.is_empty() || comment.is_empty() { "" } else { ": " };
+        writeln!(out, "{id}  {state:<8}  {left:<12}  {}  {by}{colon}{comment}", shown(silence))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -65,7 +67,13 @@ fn matcher(written: &str) -> anyhow::Result<Value> {
     let (name, rest) = written.split_at(at);
     let op = ["!=", "!~", "=~", "="].into_iter().find(|op| rest.starts_with(op));
     let Some(op) = op else { bail!("{written:?} is no matcher: behind {name} comes =, !=, =~ or !~") };
-    Ok(json!({"name": name.trim(), "op": op, "value": rest[op.len()..].trim_matches('"')}))
+    let value = &rest[op.len()..];
+    if value.starts_with('=') {
+        bail!("{written:?} is no matcher: it is {name}=VALUE, with one =");
+    }
+    // Quotes of a shell's or of PromQL's, but not one that is part of the value.
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    Ok(json!({"name": name.trim(), "op": op, "value": bare}))
 }
 
 fn shown(silence: &Value) -> String {
@@ -91,7 +99,8 @@ mod tests {
         ] {
             assert_eq!(matcher(written).unwrap(), json!({"name": name, "op": op, "value": value}), "{written}");
         }
-        for written in ["metric", "=cpu", "metric!cpu", ""] {
+        assert_eq!(matcher("q=x\"").unwrap()["value"], "x\"");
+        for written in ["metric", "=cpu", "metric!cpu", "host==\"a\"", ""] {
             assert!(matcher(written).is_err(), "{written}");
         }
     }

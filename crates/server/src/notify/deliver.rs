@@ -87,7 +87,7 @@ impl Courier {
         // What had to wait may have been silenced, acknowledged or over meanwhile.
         let asked = to_send.clone();
         let outdated = self.ask(move |store| store.outdated(&asked, channel, clock::now())).await.unwrap_or_default();
-        let ToSend { num, id, attempts, made, kind, body } = to_send;
+        let ToSend { num, id, attempts, made, kind, body, by_hand: _ } = to_send;
         let waited = attempts > 0 || clock::now().since(made) > nanos(FRESH) || matches!(kind, Some(Kind::Resolved | Kind::Acknowledged));
         if let Some((why, silent_until)) = outdated.filter(|_| waited) {
             info!(channel, id, "alert not sent: {why}");

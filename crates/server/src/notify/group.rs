@@ -38,7 +38,8 @@ pub(super) fn gathered_anew(
 ) -> Vec<Group> {
     let mut groups: BTreeMap<(Vec<String>, String), Group> = BTreeMap::new();
     for (one, was_silent) in opened {
-        let subject = Subject { metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
+        let subject =
+            Subject { series: &one.incident.name, metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
         let channels = channels_of(notify, subject);
         let silence = silencing(silences, subject, now);
         // What was over when its silence ended is no news.
@@ -88,7 +89,10 @@ pub(super) fn channels_of(notify: &NotifyConfig, subject: Subject<'_>) -> Vec<Ch
 pub(super) fn of_lead(notify: &NotifyConfig, kind: Kind, members: Vec<Candidate>) -> Option<Group> {
     let goes_on = !matches!(kind, Kind::Resolved | Kind::Acknowledged);
     let subject = |one: &Candidate| {
-        channels_of(notify, Subject { metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical })
+        channels_of(
+            notify,
+            Subject { series: &one.incident.name, metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical },
+        )
     };
     let now: Vec<_> = if goes_on { members.iter().flat_map(subject).collect() } else { Vec::new() };
     let channels: Vec<_> =

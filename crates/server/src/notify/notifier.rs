@@ -142,7 +142,8 @@ impl Notifier {
         let opened = opened.into_iter().map(|one| (one, false)).chain(silent).collect();
         groups.extend(gathered_anew(&self.config.notify, opened, &silences, &mut rest, now));
         for one in changed {
-            let subject = Subject { metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
+            let subject =
+                Subject { series: &one.incident.name, metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
             if let Some(silence) =
                 silencing(&silences, subject, now).filter(|_| one.incident.state == State::Silenced && one.kind != Kind::Resolved)
             {

@@ -122,7 +122,10 @@ impl Store {
                 Act::Acknowledge => {
                     let sql = "INSERT INTO handling (incident, acknowledged, acknowledged_of, by, comment)
                             SELECT num, ?2, opened, ?3, ?4 FROM incidents WHERE num = ?1
-                        ON CONFLICT DO UPDATE SET acknowledged = excluded.acknowledged, acknowledged_of = excluded.acknowledged_of, by = excluded.by, comment = excluded.comment";
+                        ON CONFLICT DO UPDATE SET acknowledged = excluded.acknowledged, acknowledged_of = excluded.acknowledged_of,
+                            by = CASE WHEN acknowledged_of = excluded.acknowledged_of THEN coalesce(excluded.by, by) ELSE excluded.by END,
+                            comment = CASE WHEN acknowledged_of = excluded.acknowledged_of AND excluded.by IS NULL
+                                THEN coalesce(excluded.comment, comment) ELSE excluded.comment END";
                     transaction.prepare_cached(sql)?.execute(params![num, at_nanos, by, comment])?;
                     What::Acknowledged
                 }

@@ -16,8 +16,8 @@ use crate::silence::{Silence, Subject, silencing};
 pub const LISTED: usize = 10_000;
 /// Incidents that are read at a time where a silence decides whether they are asked for.
 const TURN: usize = 1000;
-/// The most incidents that are told to have started together with one.
-const TOGETHER: i64 = 5;
+/// The most incidents that are told to have started together with one, besides the first mover.
+const TOGETHER: i64 = 4;
 
 pub(super) const COLUMNS: &str = "i.id, s.name, s.metric, s.labels, i.start, i.end, i.count, i.critical, b.body, i.first, i.num, \
     i.resolved, CASE WHEN h.closed_of = i.arrived THEN h.closed END, \
@@ -37,7 +37,7 @@ pub struct Whole {
     pub history: Vec<Entry>,
     /// Oldest first.
     pub notifications: Vec<Notification>,
-    /// Others that began within a window of it, nearest first.
+    /// Others that began within a window of it, nearest first: the first mover of them all, and the four nearest.
     pub together: Vec<Incident>,
 }
 
@@ -101,15 +101,17 @@ impl StoreReader {
             let Some((one, (first, num))) = found else { return Ok(None) };
             let anomalies = connection.prepare_cached(all)?.query_map(params![num, limit as i64], stored)?.collect::<Result<_, _>>()?;
             let window = window_of(&one.peak);
+            // The nearest, and the first mover of them all.
             let beside = format!(
-                "SELECT {COLUMNS} FROM (SELECT num FROM incidents WHERE first BETWEEN ?1 AND ?2 AND num != ?3 ORDER BY abs(first - ?4), num LIMIT ?5) p
+                "SELECT {COLUMNS} FROM (
+                    SELECT num FROM (SELECT num FROM incidents WHERE first BETWEEN ?1 AND ?2 AND num != ?3 ORDER BY first, num LIMIT 1)
+                    UNION SELECT num FROM (SELECT num FROM incidents WHERE first BETWEEN ?1 AND ?2 AND num != ?3
+                        ORDER BY abs(first - ?4), num LIMIT ?5)) p
                 JOIN incidents i ON i.num = p.num {TABLES} ORDER BY abs(i.first - ?4), i.num"
             );
             let place = params![first.saturating_sub(window), first.saturating_add(window), num, first, TOGETHER];
-            let together = connection
-                .prepare_cached(&beside)?
-                .query_map(place, |row| incident(row, &silences, now))?
-                .collect::<Result<_, _>>()?;
+            let together =
+                connection.prepare_cached(&beside)?.query_map(place, |row| incident(row, &silences, now))?.collect::<Result<_, _>>()?;
             let (history, notifications) = (history(connection, num)?, of_incident(connection, id)?);
             Ok(Some(Whole { incident: one, anomalies, history, notifications, together }))
         })
@@ -174,7 +176,7 @@ fn totals(connection: &Connection, filter: &Resolved, states: &States) -> rusqli
         return connection.prepare_cached(&sql)?.query_row(params_from_iter(conditions.values), read);
     }
     let sql = format!(
-        "SELECT s.metric, s.labels, i.critical, {RESOLVED}, {ACKNOWLEDGED}, a.n {from} JOIN series s ON s.num = i.series {}",
+        "SELECT s.metric, s.labels, i.critical, {RESOLVED}, {ACKNOWLEDGED}, a.n, s.name {from} JOIN series s ON s.num = i.series {}",
         on_states.sql
     );
     let mut statement = connection.prepare_cached(&sql)?;
@@ -183,7 +185,9 @@ fn totals(connection: &Connection, filter: &Resolved, states: &States) -> rusqli
     while let Some(row) = rows.next()? {
         let state = state_of(row.get(3)?, row.get(4)?);
         let (metric, labels, critical) = (row.get::<_, String>(0)?, labels_of(&row.get::<_, String>(1)?), row.get(2)?);
-        let silenced = silencing(&states.silences, Subject { metric: &metric, labels: &labels, critical }, states.now).is_some();
+        let name: String = row.get(6)?;
+        let subject = Subject { series: &name, metric: &metric, labels: &labels, critical };
+        let silenced = silencing(&states.silences, subject, states.now).is_some();
         if states.holds(if state == State::Open && silenced { State::Silenced } else { state }) {
             totals.incidents += 1;
             totals.anomalies += row.get::<_, i64>(5)? as u64;
@@ -194,7 +198,8 @@ fn totals(connection: &Connection, filter: &Resolved, states: &States) -> rusqli
 
 /// Reads [`COLUMNS`].
 pub(super) fn incident(row: &Row<'_>, silences: &[Silence], now: Timestamp) -> rusqlite::Result<Incident> {
-    let (metric, labels, critical): (String, String, bool) = (row.get(2)?, row.get(3)?, row.get(7)?);
+    let (name, metric, labels): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let critical = row.get(7)?;
     let resolved: Option<i64> = row.get::<_, Option<i64>>(11)?.or(row.get(12)?);
     let mut state = state_of(resolved.is_some(), row.get::<_, Option<i64>>(13)?.is_some());
     let (mut by, mut comment): (Option<String>, Option<String>) = (row.get(14)?, row.get(15)?);
@@ -205,14 +210,14 @@ pub(super) fn incident(row: &Row<'_>, silences: &[Silence], now: Timestamp) -> r
     }
     if state == State::Open && !silences.is_empty() {
         let pairs = labels_of(&labels);
-        if let Some(silence) = silencing(silences, Subject { metric: &metric, labels: &pairs, critical }, now) {
+        if let Some(silence) = silencing(silences, Subject { series: &name, metric: &metric, labels: &pairs, critical }, now) {
             state = State::Silenced;
             (by, comment) = (silence.by.clone(), silence.comment.clone());
         }
     }
     Ok(Incident {
         id: row.get(0)?,
-        name: row.get(1)?,
+        name,
         metric,
         labels,
         start: Timestamp::from_nanos(row.get(4)?),

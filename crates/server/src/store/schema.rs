@@ -92,7 +92,7 @@ CREATE TABLE waiting (incident INTEGER NOT NULL, kind TEXT NOT NULL, due INTEGER
 CREATE TABLE notifications (
     num INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, message TEXT NOT NULL, channel TEXT NOT NULL, kind TEXT NOT NULL,
     status INTEGER NOT NULL, attempts INTEGER NOT NULL, due INTEGER NOT NULL, made INTEGER NOT NULL, sent INTEGER, counts INTEGER NOT NULL,
-    digest INTEGER, error TEXT, body BLOB NOT NULL
+    digest INTEGER, by_hand INTEGER NOT NULL DEFAULT 0, error TEXT, body BLOB NOT NULL
 );
 CREATE INDEX notifications_status ON notifications (status, channel, due);
 CREATE INDEX notifications_counted ON notifications (counts, made);

@@ -214,6 +214,7 @@ pub(super) fn look_at(
 
 /// What routes and silences ask of an incident.
 struct OwnedSubject {
+    series: String,
     metric: String,
     labels: Vec<(String, String)>,
     critical: bool,
@@ -221,13 +222,13 @@ struct OwnedSubject {
 
 impl OwnedSubject {
     fn as_subject(&self) -> Subject<'_> {
-        Subject { metric: &self.metric, labels: &self.labels, critical: self.critical }
+        Subject { series: &self.series, metric: &self.metric, labels: &self.labels, critical: self.critical }
     }
 }
 
 fn subject_of(transaction: &Transaction<'_>, num: i64, critical: bool) -> rusqlite::Result<OwnedSubject> {
-    let sql = "SELECT s.metric, s.labels FROM incidents i JOIN series s ON s.num = i.series WHERE i.num = ?1";
-    transaction
-        .prepare_cached(sql)?
-        .query_row([num], |row| Ok(OwnedSubject { metric: row.get(0)?, labels: labels_of(&row.get::<_, String>(1)?), critical }))
+    let sql = "SELECT s.metric, s.labels, s.name FROM incidents i JOIN series s ON s.num = i.series WHERE i.num = ?1";
+    transaction.prepare_cached(sql)?.query_row([num], |row| {
+        Ok(OwnedSubject { series: row.get(2)?, metric: row.get(0)?, labels: labels_of(&row.get::<_, String>(1)?), critical })
+    })
 }

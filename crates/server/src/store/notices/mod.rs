@@ -211,6 +211,8 @@ pub struct ToSend {
     pub attempts: u64,
     pub made: Timestamp,
     pub kind: Option<Kind>,
+    /// Somebody asked for it.
+    pub by_hand: bool,
     pub body: Vec<u8>,
 }
 

@@ -55,7 +55,7 @@ impl Store {
     /// # Errors
     /// As for a commit.
     pub fn resend(&mut self, id: &str, now: Timestamp) -> Result<bool, StoreError> {
-        let sql = "UPDATE notifications SET status = ?2, due = ?3, made = ?3 WHERE id = ?1 AND status != ?4 RETURNING num";
+        let sql = "UPDATE notifications SET status = ?2, due = ?3, made = ?3, by_hand = 1 WHERE id = ?1 AND status != ?4 RETURNING num";
         self.transact(|transaction| {
             let held = Status::Held as i64;
             let sent = transaction.prepare_cached(sql)?.exists(params![id, Status::Pending as i64, now.nanos(), held])?;
@@ -74,7 +74,7 @@ impl StoreReader {
     /// SQLite's own.
     pub fn to_send(&self, channel: &str, now: Timestamp) -> Result<Result<ToSend, Option<Timestamp>>, StoreError> {
         // Not before an earlier one about the same incident: "resolved" must not overtake "opened".
-        let sql = "SELECT num, id, attempts, made, body, due, kind FROM notifications n WHERE status = ?1 AND channel = ?2 AND NOT EXISTS (
+        let sql = "SELECT num, id, attempts, made, body, due, kind, by_hand FROM notifications n WHERE status = ?1 AND channel = ?2 AND NOT EXISTS (
                 SELECT 1 FROM notified mine JOIN notified other ON other.incident = mine.incident JOIN notifications e ON e.num = other.notification
                 WHERE mine.notification = n.num AND e.num < n.num AND e.channel = n.channel AND e.status = ?1)
             ORDER BY due, num LIMIT 1";
@@ -83,7 +83,7 @@ impl StoreReader {
                 let (attempts, made) = (row.get::<_, i64>(2)? as u64, Timestamp::from_nanos(row.get(3)?));
                 let kind = Kind::named(&row.get::<_, String>(6)?);
                 Ok((
-                    ToSend { num: row.get(0)?, id: row.get(1)?, attempts, made, kind, body: row.get(4)? },
+                    ToSend { num: row.get(0)?, id: row.get(1)?, attempts, made, kind, by_hand: row.get(7)?, body: row.get(4)? },
                     Timestamp::from_nanos(row.get(5)?),
                 ))
             };
@@ -96,7 +96,7 @@ impl StoreReader {
     }
 
     /// Why a notification that has waited should not be sent any more: everybody looks after what it tells of, a silence holds for it
-    /// (until then), it is over, or it follows up what was never told.
+    /// (until then), it is over, or it follows up what was never told. What somebody asked to send is sent.
     ///
     /// # Errors
     /// SQLite's own.
@@ -106,7 +106,7 @@ impl StoreReader {
         channel: &str,
         now: Timestamp,
     ) -> Result<Option<(&'static str, Option<Timestamp>)>, StoreError> {
-        let (num, Some(kind)) = (to_send.num, to_send.kind) else { return Ok(None) };
+        let (num, Some(kind), false) = (to_send.num, to_send.kind, to_send.by_hand) else { return Ok(None) };
         self.read(|connection| {
             if matches!(kind, Kind::Resolved | Kind::Acknowledged) {
                 let sql = "SELECT EXISTS (SELECT 1 FROM notified mine JOIN notified other ON other.incident = mine.incident
@@ -127,7 +127,7 @@ impl StoreReader {
             let silent = about.iter().filter(|one| one.state == State::Silenced);
             let until = silent.filter_map(|one| {
                 let labels = labels_of(&one.labels);
-                silencing(&silences, Subject { metric: &one.metric, labels: &labels, critical: one.critical }, now)
+                silencing(&silences, Subject { series: &one.name, metric: &one.metric, labels: &labels, critical: one.critical }, now)
                     .map(|silence| silence.to)
             });
             Ok(Some(match (until.min(), about.iter().any(|one| one.state == State::Acknowledged)) {
