@@ -88,6 +88,7 @@ export class Incidents {
     const id = a?.incident_id;
     if (id && this.subject?.id === id) return;
     // What was typed for one is not sent with another.
+    this.focused = document.activeElement;
     if (this.subject) this.drafts.set(this.subject.id, this.comment.value);
     this.comment.value = this.drafts.get(id) ?? "";
     this.subject = id ? { id, series: a.series, metric: a.metric, labels: a.labels } : null;
@@ -138,9 +139,9 @@ export class Incidents {
 
   // What people do.
 
-  /** What a key acts on: the row that has the focus, else what is open. */
+  /** What a key acts on: the row that the focus has gone to since something was opened, else that. */
   target() {
-    const group = this.feed.byKey.get(document.activeElement?.dataset.key);
+    const now = document.activeElement, group = now !== this.focused && this.feed.byKey.get(now?.dataset.key);
     return group && group.key !== this.subject?.id ? { id: group.key, series: group.peak.series, metric: group.peak.metric, labels: group.peak.labels, group } : this.subject;
   }
 
@@ -149,8 +150,9 @@ export class Incidents {
     const target = this.target(), here = target === this.subject;
     if (!target) return;
     if (this.busy) return this.toast(`Not done: ${this.busy} is still under way`);
-    const by = this.name.value.trim() || null, comment = (here && this.comment.value.trim()) || null;
-    if (by || this.host.contains(document.activeElement)) kept.set("by", by ?? "");
+    // Where the field is hidden the name is known, maybe from another tab.
+    const typed = this.name.hidden ? null : this.name.value.trim(), by = (typed ?? kept.get("by")) || null, comment = (here && this.comment.value.trim()) || null;
+    if (typed || (typed === "" && this.host.contains(document.activeElement))) kept.set("by", typed);
     this.busy = target.metric;
     put(this.fault, "");
     try {
@@ -160,6 +162,7 @@ export class Incidents {
       if (group && incident) this.feed.fold(group, incident);
       put($("say"), `${target.metric}: ${incident?.state ?? "silenced"}`);
       this.drafts.delete(target.id);
+      if (!here) this.toast(`${target.metric}: ${incident?.state ?? "silenced"}`);
       if (target === this.subject) {
         if (here && this.comment.value.trim() === (comment ?? "")) this.comment.value = "";
         if (incident) this.tell(incident);
