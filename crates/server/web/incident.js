@@ -281,7 +281,7 @@ export class Incidents {
   drawSilences() {
     const inside = this.lines.contains(document.activeElement) ? [...this.lines.querySelectorAll("button")].indexOf(document.activeElement) : -1;
     this.lines.replaceChildren(...this.silences.map((s) => {
-      const what = s.matchers.map((m) => `${m.name}${m.op}${JSON.stringify(m.value)}`).join(", ");
+      const what = s.matchers.map((m) => (m.name === "series" && m.op === "=" ? m.value : `${m.name}${m.op}${JSON.stringify(m.value)}`)).join(", ");
       return h("li", {}, h("div", {}, h("b", { title: what }, h("bdi", {}, what)), h("button", { className: "link", type: "button", "aria-label": `End now: ${what}`, onclick: () => this.end(s) }, "End now")),
         h("p", { className: "hint" }, `until ${day(s.to)}${clock(s.to)}`, ...said(s)));
     }));
