@@ -88,9 +88,8 @@ export class Feed {
   /** The head of the list as it is now: while polling, and now and then so that nothing drifts. */
   snapshot(page, list = this.all) {
     const seq = Number(page.cursor), at = page.incidents.findIndex(({ id }) => list.has.has(id));
-    for (const one of page.incidents) if (this.byKey.has(one.id)) this.absorb(one, page);
     // What meets the filter only now has its place among the others.
-    if (this.state && at >= 0 && page.incidents.slice(at).some(({ id }) => !list.has.has(id))) return this.held() ? null : this.filter({});
+    if (this.state && at >= 0 && page.incidents.slice(at).some(({ id }) => !list.has.has(id))) return this.held() ? this.learn(page) : this.filter({});
     if (seq > list.seq && page.totals.anomalies > list.totals?.anomalies) this.count(page.totals.anomalies - list.totals.anomalies);
     Object.assign(list, { totals: page.totals, seq });
     this.prepend(list, page.incidents.map((incident) => this.absorb(incident, page)).filter((group) => !list.has.has(group.key)));
@@ -102,8 +101,12 @@ export class Feed {
     const list = this.shown, page = await this.ask({ ...this.query(), limit: Math.min(300, this.limit) }).catch(() => null);
     if (page && list === this.shown) this.snapshot(page, list);
     // What has left the filter is in none of its pages.
-    const all = this.state && (await this.ask({ ...this.query(), state: "", limit: 300 }).catch(() => null));
-    for (const one of all?.incidents ?? []) if (this.byKey.has(one.id)) this.absorb(one, all);
+    if (this.state) this.learn(await this.ask({ ...this.query(), state: "", limit: 300 }).catch(() => null));
+  }
+
+  /** What a page says of incidents that are known. */
+  learn(page) {
+    for (const one of page?.incidents ?? []) if (this.byKey.has(one.id)) this.absorb(one, page);
   }
 
   prepend(list, groups) {
@@ -167,7 +170,7 @@ export class Feed {
     const unsure = [...this.unsure], times = unsure.map((group) => group.last);
     this.unsure.clear();
     const page = await this.ask({ from: Math.min(...times) - 1e-3, to: Math.max(...times) + 1e-3, limit: 300 }).catch(() => null);
-    for (const incident of page?.incidents ?? []) if (this.byKey.has(incident.id)) this.absorb(incident, page);
+    this.learn(page);
     for (const group of unsure) group.sure = true;
   }
 

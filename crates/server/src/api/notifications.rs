@@ -8,6 +8,7 @@ use axum::response::Response;
 
 use super::query::Params;
 use super::{Api, json, now, schema};
+use crate::notify::nanos;
 use crate::problem::Problem;
 use crate::store::notices::{Notification, Status};
 
@@ -39,7 +40,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
 /// How much of the budget is used.
 pub(super) async fn budget(api: &Api) -> Result<String, Problem> {
     let budget = api.app.config.notify.budget;
-    let period = budget.map_or(WEEK, |budget| i64::try_from(budget.period.duration().as_nanos()).unwrap_or(i64::MAX));
+    let period = budget.map_or(WEEK, |budget| nanos(budget.period.duration()));
     let (sent, held) = api.store(move |store| Ok((store.counted(now().plus(-period))?.len(), store.held()?))).await?;
     let limit = json::text_or_null(budget.map(|budget| budget.to_string()).as_deref());
     Ok(format!("{{\"limit\":{limit},\"sent\":{sent},\"held\":{held}}}"))

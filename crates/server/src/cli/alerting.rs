@@ -69,14 +69,28 @@ pub struct OfIncident {
     /// Its id
     #[arg(value_name = "ID")]
     pub id: String,
+    #[command(flatten)]
+    pub words: Words,
+    #[command(flatten)]
+    pub at: AtServer,
+}
+
+/// Who says something, and what is to be remembered.
+#[derive(Debug, Args)]
+pub struct Words {
     /// Who says so [default: the user's name]
     #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
+    by: Option<String>,
     /// What is to be remembered
     #[arg(long, value_name = "TEXT")]
     pub comment: Option<String>,
-    #[command(flatten)]
-    pub at: AtServer,
+}
+
+impl Words {
+    /// Who says so.
+    pub fn by(&self) -> Option<String> {
+        self.by.clone().or_else(|| std::env::var("USER").ok())
+    }
 }
 
 /// What is said of an incident.
@@ -148,12 +162,8 @@ pub struct NewSilence {
     /// How long: 30m, 2h, 1d
     #[arg(long = "for", value_name = "TIME", value_parser = interval)]
     pub lasts: i64,
-    /// Who says so [default: the user's name]
-    #[arg(long, value_name = "NAME")]
-    pub by: Option<String>,
-    /// Why
-    #[arg(long, value_name = "TEXT")]
-    pub comment: Option<String>,
+    #[command(flatten)]
+    pub words: Words,
     #[command(flatten)]
     pub at: AtServer,
 }

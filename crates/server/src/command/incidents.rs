@@ -78,8 +78,8 @@ pub fn say(of: &OfIncident, what: Saying, out: &mut impl Write) -> anyhow::Resul
         Saying::Feedback(Finding::Useful) => ("feedback", json!({"verdict": "useful"})),
         Saying::Feedback(Finding::FalseAlarm) => ("feedback", json!({"verdict": "false_alarm"})),
     };
-    body["by"] = of.by.clone().or_else(|| std::env::var("USER").ok()).into();
-    body["comment"] = of.comment.clone().into();
+    body["by"] = of.words.by().into();
+    body["comment"] = of.words.comment.clone().into();
     let incident = super::runtime()?.block_on(async {
         let server = Server::new(&of.at)?;
         let id = whole_id(&server, &of.id).await?;

@@ -20,8 +20,7 @@ use crate::clock;
 pub fn add(new: &NewSilence, out: &mut impl Write) -> anyhow::Result<ExitCode> {
     let matchers = new.matchers.iter().map(|written| matcher(written)).collect::<anyhow::Result<Vec<_>>>()?;
     let to = clock::now().plus(new.lasts);
-    let by = new.by.clone().or_else(|| std::env::var("USER").ok());
-    let body = json!({"matchers": matchers, "to": to.to_string(), "by": by, "comment": new.comment});
+    let body = json!({"matchers": matchers, "to": to.to_string(), "by": new.words.by(), "comment": new.words.comment});
     let made = super::runtime()?.block_on(async { Server::new(&new.at)?.post("/silences", &body).await })?;
     writeln!(out, "{}: {}, for {}", made["id"].as_str().unwrap_or_default(), shown(&made), text::span(new.lasts as f64 * 1e-9))?;
     Ok(ExitCode::SUCCESS)

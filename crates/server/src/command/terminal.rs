@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use crate::notify::words::harmful;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// A way to stand out.
@@ -38,8 +39,7 @@ pub(crate) fn width(text: &str) -> usize {
 
 /// A text without what would move the cursor, change colours or turn the direction of writing.
 pub(crate) fn harmless(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if c.is_control() || turns(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A text, or as much of it as takes so many columns, with `…` in its middle: both ends of a name tell it from others.

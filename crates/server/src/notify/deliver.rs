@@ -84,12 +84,15 @@ impl Courier {
 
     async fn send(&self, to_send: ToSend) -> Result<(), DeskError> {
         let channel = self.channel.name();
-        // What had to wait may have been silenced, acknowledged or over meanwhile.
-        let asked = to_send.clone();
-        let outdated = self.ask(move |store| store.outdated(&asked, channel, clock::now())).await.unwrap_or_default();
-        let ToSend { num, id, attempts, made, kind, body, by_hand: _ } = to_send;
-        let waited = attempts > 0 || clock::now().since(made) > nanos(FRESH) || matches!(kind, Some(Kind::Resolved | Kind::Acknowledged));
-        if let Some((why, silent_until)) = outdated.filter(|_| waited) {
+        let ToSend { num, id, attempts, made, kind, body, by_hand } = to_send;
+        // What had to wait may have been silenced, acknowledged or over meanwhile. What somebody asked to send is sent.
+        let follows = matches!(kind, Some(Kind::Resolved | Kind::Acknowledged));
+        let waited = !by_hand && (follows || attempts > 0 || clock::now().since(made) > nanos(FRESH));
+        let outdated = match kind.filter(|_| waited) {
+            Some(kind) => self.ask(move |store| store.outdated(num, kind, channel, clock::now())).await.unwrap_or_default(),
+            None => None,
+        };
+        if let Some((why, silent_until)) = outdated {
             info!(channel, id, "alert not sent: {why}");
             return self.desk.say(move |store| store.withhold(num, why, silent_until)).await;
         }

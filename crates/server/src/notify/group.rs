@@ -88,13 +88,8 @@ pub(super) fn channels_of(notify: &NotifyConfig, subject: Subject<'_>) -> Vec<Ch
 /// critical may have another route than the warning.
 pub(super) fn of_lead(notify: &NotifyConfig, kind: Kind, members: Vec<Candidate>) -> Option<Group> {
     let goes_on = !matches!(kind, Kind::Resolved | Kind::Acknowledged);
-    let subject = |one: &Candidate| {
-        channels_of(
-            notify,
-            Subject { series: &one.incident.name, metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical },
-        )
-    };
-    let now: Vec<_> = if goes_on { members.iter().flat_map(subject).collect() } else { Vec::new() };
+    let wanted = |one: &Candidate| channels_of(notify, one.subject());
+    let now: Vec<_> = if goes_on { members.iter().flat_map(wanted).collect() } else { Vec::new() };
     let channels: Vec<_> =
         Channel::ALL.into_iter().filter(|channel| now.contains(channel) || members.iter().any(|one| has(one, *channel))).collect();
     (!members.is_empty() && channels.iter().any(|channel| channel.takes(kind))).then_some(Group { kind, channels, members })

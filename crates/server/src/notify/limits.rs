@@ -63,12 +63,6 @@ impl Limits {
         Ok(Self { now, budget, budget_from, rate, email_from })
     }
 
-    /// Whether such a message counts at all: what is over, or looked after, is told without limit, and an Alertmanager does this
-    /// by itself.
-    pub(super) fn counts(&self, kind: Kind, channel: Channel) -> bool {
-        channel != Channel::Alertmanager && !matches!(kind, Kind::Resolved | Kind::Acknowledged | Kind::Test)
-    }
-
     /// The limit that holds back a message on a channel.
     pub(super) fn exceeded(&self, channel: Channel) -> Option<Exceeded> {
         let later = |from: Option<Timestamp>| from.is_some_and(|from| from > self.now);
@@ -83,4 +77,10 @@ impl Limits {
     pub(super) fn free_from(&self, channel: Channel) -> Option<Timestamp> {
         self.budget_from.max(self.email_from.filter(|_| channel == Channel::Email))
     }
+}
+
+/// Whether such a message counts at all: what is over, or looked after, is told without limit, and an Alertmanager does this
+/// by itself.
+pub(super) fn counts(kind: Kind, channel: Channel) -> bool {
+    channel != Channel::Alertmanager && !matches!(kind, Kind::Resolved | Kind::Acknowledged | Kind::Test)
 }

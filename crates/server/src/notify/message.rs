@@ -1,16 +1,16 @@
 //! What people are told, as plain data, and the words for it that all channels share: what, where, since when, how far off,
-//! and one link. No I/O.
-//!
-//! Names of metrics and labels come from anywhere. In what is returned here no character breaks a line or turns the direction
-//! of writing; what else a channel must escape (HTML, mrkdwn) it escapes itself.
+//! and one link. No I/O. What is returned is as `words` makes it: no name of a metric breaks a line or turns the direction of
+//! writing.
 
 use std::fmt::Write as _;
 
 use anomaly_detect::text;
-use anomaly_engine::{NANOS, Timestamp};
+use anomaly_engine::Timestamp;
 use serde_json::Value;
 
-use crate::points::{Point, Verdict};
+use super::words::{clock, clock_seconds, counted, instant, lasting, number, plain_id, shortened, tame};
+use crate::points::Point;
+use crate::store::severity;
 
 /// The most characters of a series' name in a sentence.
 const NAME_CHARS: usize = 120;
@@ -183,6 +183,11 @@ impl Message {
         severity(of_series || self.incidents.iter().any(|fact| fact.critical))
     }
 
+    /// What is not told one by one where `listed` incidents are: the others, and the series that a digest does not name.
+    pub fn unlisted(&self, listed: usize) -> u64 {
+        self.incidents.len().saturating_sub(listed) as u64 + self.digest.as_ref().map_or(0, Digest::unlisted)
+    }
+
     /// When the first of its incidents began; of a digest, from when on it counts.
     pub fn start(&self) -> Timestamp {
         let first = self.incidents.iter().map(|fact| fact.start).min();
@@ -217,13 +222,6 @@ impl Message {
 
     fn first_name(&self) -> String {
         self.incidents.first().map_or_else(String::new, Fact::name)
-    }
-
-    /// An example, for whoever tries whether a channel works.
-    pub fn example(at: Timestamp, base_url: &str) -> Self {
-        let at = Timestamp::from_seconds(at.nanos() / NANOS);
-        let incidents = vec![Fact::example(at)];
-        Self { kind: Kind::Test, at, incidents, key: String::new(), digest: None, base_url: base_url.to_owned() }
     }
 }
 
@@ -260,7 +258,7 @@ impl Fact {
 
     /// How long it went on and how much of it there was: `14 anomalies in 12 min`.
     pub fn course(&self) -> String {
-        let many = if self.count == 1 { "1 anomaly".to_owned() } else { format!("{} anomalies", text::count(self.count)) };
+        let many = counted(self.count, "anomaly", "anomalies");
         let nanos = self.end.since(self.start);
         if nanos > 0 { format!("{many} in {}", lasting(nanos)) } else { many }
     }
@@ -300,57 +298,12 @@ impl Fact {
             "url": self.link(base_url),
         })
     }
-
-    fn example(at: Timestamp) -> Self {
-        let point = |i: i64| {
-            let timestamp = at.plus((i - 119) * 15 * NANOS);
-            // A calm curve without randomness, and what nobody overlooks at its end.
-            let calm = 54.5 + 2.4 * (i as f64 * 0.37).sin() + 1.3 * (i as f64 * 1.9).cos();
-            let odd = i >= 117;
-            Point {
-                timestamp,
-                value: if odd { 95.0 - 4.0 * (119 - i) as f64 } else { calm },
-                verdict: if odd { Verdict::Critical } else { Verdict::Normal },
-                count: 20,
-                mean: 54.5,
-                stddev: 2.947,
-                expected: 54.5,
-                lower: 45.66,
-                upper: 63.34,
-                z_score: Some(if odd { 13.74 } else { (calm - 54.5) / 2.947 }),
-                strength: if odd { 4.58 } else { 0.2 },
-            }
-        };
-        let labels = vec![("dc".to_owned(), "eu".to_owned()), ("host".to_owned(), "example-1".to_owned())];
-        let series = "example_latency_ms{dc=\"eu\",host=\"example-1\"}";
-        let peak = serde_json::json!({
-            "id": "example", "series": series, "metric": "example_latency_ms", "labels": {"dc": "eu", "host": "example-1"},
-            "timestamp": number(at), "value": 95.0, "detector": "zscore", "score": 0.958, "z_score": 13.74, "expected": 54.5,
-            "lower": 45.66, "upper": 63.34, "mean": 54.5, "stddev": 2.947, "count": 20, "threshold": 3.0, "critical_from": 6.0,
-            "min_count": 5, "window_seconds": 300, "direction": "high", "severity": "critical",
-            "summary": "13.7 standard deviations above the last 5 min",
-            "explanation": "95 is 13.7 standard deviations above the mean 54.5 of the last 20 samples (5 min)",
-            "checks": [], "meta": {}, "event_id": null, "incident_id": "example", "detected_at": number(at), "source": "test"
-        });
-        Self {
-            id: "example".into(),
-            series: series.into(),
-            metric: "example_latency_ms".into(),
-            labels,
-            start: at.plus(-30 * NANOS),
-            end: at,
-            count: 3,
-            critical: true,
-            peak,
-            points: (0..120).map(point).collect(),
-        }
-    }
 }
 
 impl Digest {
     /// `120 incidents of 5 series since 03:12 UTC, most in api_latency_ms{dc="eu"}`.
     pub fn headline(&self) -> String {
-        let incidents = if self.incidents == 1 { "1 incident".to_owned() } else { format!("{} incidents", text::count(self.incidents)) };
+        let incidents = counted(self.incidents, "incident", "incidents");
         let mut line = format!("{incidents} of {} series since {}", text::count(self.n_series), clock(self.since));
         if let Some(worst) = self.series.first() {
             let _ = write!(line, ", worst {}", worst.name());
@@ -361,8 +314,8 @@ impl Digest {
     /// The account in full sentences.
     pub fn account(&self) -> String {
         let be = if self.incidents == 1 { "was" } else { "were" };
-        let incidents = if self.incidents == 1 { "1 incident".to_owned() } else { format!("{} incidents", text::count(self.incidents)) };
-        let anomalies = if self.anomalies == 1 { "1 anomaly".to_owned() } else { format!("{} anomalies", text::count(self.anomalies)) };
+        let incidents = counted(self.incidents, "incident", "incidents");
+        let anomalies = counted(self.anomalies, "anomaly", "anomalies");
         let mut out = format!(
             "Since {} there {be} {incidents} with {anomalies} in {} series that you were not told of one by one.",
             instant(self.since),
@@ -388,101 +341,18 @@ impl Worst {
 
     /// `critical, 3 incidents, 1,440 anomalies`.
     pub fn counts(&self) -> String {
-        let incidents = if self.incidents == 1 { "1 incident".to_owned() } else { format!("{} incidents", text::count(self.incidents)) };
-        let anomalies = if self.anomalies == 1 { "1 anomaly".to_owned() } else { format!("{} anomalies", text::count(self.anomalies)) };
+        let incidents = counted(self.incidents, "incident", "incidents");
+        let anomalies = counted(self.anomalies, "anomaly", "anomalies");
         format!("{}, {incidents}, {anomalies}", severity(self.critical))
-    }
-}
-
-/// `warning` or `critical`.
-pub const fn severity(critical: bool) -> &'static str {
-    if critical { "critical" } else { "warning" }
-}
-
-/// A text on one line: what breaks lines, hides or turns the direction of writing is written as an escape.
-pub fn tame(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if harmful(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-/// Controls, line and paragraph separators, marks without width, and what sets the direction of writing.
-fn harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// A text of at most so many characters: its middle is left out, as both ends of a name tell it from others.
-pub fn shortened(text: &str, most: usize) -> String {
-    let n = text.chars().count();
-    if n <= most {
-        return text.to_owned();
-    }
-    let (head, tail) = (most / 2, most - most / 2 - 1);
-    text.chars().take(head).chain(['…']).chain(text.chars().skip(n - tail)).collect()
-}
-
-/// An id as it may stand in links and headers: ids are our own, and this holds even if one were not.
-pub fn plain_id(id: &str) -> String {
-    id.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(128).collect()
-}
-
-/// An instant of our domain in jiff's form.
-fn jiff(at: Timestamp) -> jiff::Timestamp {
-    jiff::Timestamp::from_nanosecond(at.nanos().into()).unwrap_or_default()
-}
-
-/// `2026-11-27 03:12:05 UTC`.
-pub fn instant(at: Timestamp) -> String {
-    jiff(at).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// `03:12 UTC`.
-fn clock(at: Timestamp) -> String {
-    jiff(at).strftime("%H:%M UTC").to_string()
-}
-
-/// An instant behind another: of the same day, its time alone.
-fn clock_seconds(before: Timestamp, at: Timestamp) -> String {
-    let day = |at: Timestamp| at.nanos().div_euclid(86_400 * NANOS);
-    if day(before) == day(at) { jiff(at).strftime("%H:%M:%S").to_string() } else { instant(at) }
-}
-
-/// RFC 3339, as other programs read it: `2026-11-27T03:12:05.25Z`.
-pub fn rfc3339(at: Timestamp) -> String {
-    jiff(at).to_string()
-}
-
-/// An instant as a number of JSON, with all its digits where a double holds them.
-pub fn number(at: Timestamp) -> Value {
-    at.to_string().parse().map_or_else(|_| Value::from(at.seconds()), Value::Number)
-}
-
-/// A span of time as people say it: `40 s`, `12 min`, `3 h 20 min`, `2 d 4 h`.
-fn lasting(nanos: i64) -> String {
-    let seconds = (nanos as f64 / NANOS as f64).round() as u64;
-    let pair = |large: u64, unit: &str, small: u64, small_unit: &str| {
-        if small == 0 { format!("{large} {unit}") } else { format!("{large} {unit} {small} {small_unit}") }
-    };
-    match seconds {
-        0 => "less than 1 s".into(),
-        1..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds / 60),
-        7200..172_800 => pair(seconds / 3600, "h", seconds % 3600 / 60, "min"),
-        _ => pair(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use anomaly_engine::NANOS;
+
     use super::*;
+    use crate::notify::words::{harmful, rfc3339};
 
     /// 2026-11-27 03:12:05 UTC.
     pub(crate) const AT: Timestamp = Timestamp::from_seconds(1_795_749_125);

@@ -1,13 +1,15 @@
-//! Tells people about incidents: who hears of what and when (`notifier`, `group`, `limits`), what is said (`message`), where and
-//! how (`channel`, `deliver`), and where never (`guard`).
+//! Tells people about incidents: who hears of what and when (`notifier`, `group`, `limits`), what is said (`message`, `words`),
+//! where and how (`channel`, `deliver`), and where never (`guard`).
 
 pub mod channel;
 pub mod deliver;
+mod example;
 mod group;
 pub mod guard;
 mod limits;
 pub mod message;
 pub mod notifier;
+pub mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +132,6 @@ fn message_id(subject: &str, what: &str, times: u64) -> String {
 }
 
 /// A duration as timestamps count it.
-fn nanos(duration: Duration) -> i64 {
+pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
 }

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use super::channel::{Channel, Channels};
 use super::group::{Group, channels_of, follow_up, gathered_anew, goes_on, has, names, of_lead};
-use super::limits::Limits;
+use super::limits::{Limits, counts};
 use super::message::{Kind, Message};
 use super::{fact, message_id, nanos, notification_id};
 use crate::clock;
@@ -142,11 +142,8 @@ impl Notifier {
         let opened = opened.into_iter().map(|one| (one, false)).chain(silent).collect();
         groups.extend(gathered_anew(&self.config.notify, opened, &silences, &mut rest, now));
         for one in changed {
-            let subject =
-                Subject { series: &one.incident.name, metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
-            if let Some(silence) =
-                silencing(&silences, subject, now).filter(|_| one.incident.state == State::Silenced && one.kind != Kind::Resolved)
-            {
+            let silence = if one.incident.state == State::Silenced { silencing(&silences, one.subject(), now) } else { None };
+            if let Some(silence) = silence.filter(|_| one.kind != Kind::Resolved) {
                 // What got worse is told when the silence ends, if it is still so.
                 rest.done.retain(|done| *done != (one.num, one.kind));
                 rest.later.push((one.num, one.kind, silence.to));
@@ -184,16 +181,16 @@ impl Notifier {
     /// Writes the message of a group for each channel, or holds it back there, and stores that.
     async fn send(&self, group: Group, now: Timestamp) -> Result<(), Fault> {
         let notify = &self.config.notify;
-        let (budget, rate) = (notify.budget, notify.email_rate_limit);
-        let limits = self.ask(move |store| Limits::read(store, budget, rate, now)).await?;
+        let rate = notify.email_rate_limit;
+        let limits = self.limits(now).await?;
         let Group { kind, channels, members } = group;
         let first = &members[0];
         let mut decision = Decision::about(&members);
         let mut told = Vec::new();
         let mut message = None;
         for channel in channels.into_iter().filter(|&channel| channel.takes(kind) && self.channels.is_configured(channel)) {
-            let counts = limits.counts(kind, channel);
-            if let Some(why) = limits.exceeded(channel).filter(|_| counts) {
+            let in_budget = counts(kind, channel);
+            if let Some(why) = limits.exceeded(channel).filter(|_| in_budget) {
                 // A rate only delays: the digest goes to the same people.
                 if why.is_rate() {
                     told.push(channel);
@@ -209,7 +206,7 @@ impl Notifier {
             let id = notification_id(&first.incident.id, kind.as_str(), first.times, channel);
             let body = message.as_ref().map(|message| self.channels.render(channel, message, &id)).unwrap_or_default();
             let message = message_id(&first.incident.id, kind.as_str(), first.times);
-            decision.rows.push(NewNotification { id, message, channel: channel.name().into(), kind, held: None, counts, body });
+            decision.rows.push(NewNotification { id, message, channel: channel.name().into(), kind, held: None, counts: in_budget, body });
         }
         for member in &members {
             decision.done.push((member.num, kind));
@@ -269,8 +266,7 @@ impl Notifier {
         if back.is_empty() {
             return Ok(None);
         }
-        let (budget, rate) = (notify.budget, notify.email_rate_limit);
-        let limits = self.ask(move |store| Limits::read(store, budget, rate, now)).await?;
+        let limits = self.limits(now).await?;
         let quiet = |held: &HeldBack| {
             let (until, since) = held.old_until.zip(held.old_since)?;
             Some(until.plus(nanos(OLD_QUIET)).min(since.plus(nanos(OLD_LONGEST))))
@@ -297,14 +293,14 @@ impl Notifier {
                 Message { kind: Kind::Digest, at: now, incidents: Vec::new(), key: String::new(), digest: Some(held.digest), base_url };
             let body = self.channels.render(channel, &message, &id);
             let message = message_id(&now.nanos().to_string(), Kind::Digest.as_str(), 0);
-            let counts = limits.counts(Kind::Digest, channel);
+            let in_budget = counts(Kind::Digest, channel);
             decision.rows.push(NewNotification {
                 id,
                 message,
                 channel: channel.name().into(),
                 kind: Kind::Digest,
                 held: None,
-                counts,
+                counts: in_budget,
                 body,
             });
         }
@@ -324,6 +320,11 @@ impl Notifier {
         // What was told first has the key of all that follow it up.
         let key = if kind == Kind::Opened { members[0].incident.id.clone() } else { members[0].lead.clone() };
         Message { kind, at: now, incidents, key, digest: None, base_url: self.base_url.clone() }
+    }
+
+    async fn limits(&self, now: Timestamp) -> Result<Limits, Fault> {
+        let (budget, rate) = (self.config.notify.budget, self.config.notify.email_rate_limit);
+        self.ask(move |store| Limits::read(store, budget, rate, now)).await
     }
 
     async fn led_by(&self, one: &Candidate, kind: Kind, now: Timestamp) -> Result<Vec<Candidate>, Fault> {

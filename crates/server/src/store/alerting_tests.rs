@@ -133,13 +133,13 @@ fn what_is_forgotten_or_too_old_takes_everything_with_it() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
     store.act("i", &Act::Acknowledge, &Word::default(), at(12)).unwrap();
-    while store.gather(&WAIT, at(13)).unwrap() {}
+    store.gather(&WAIT, at(13)).unwrap();
     assert_eq!(reader.gathered(at(20)).unwrap().len(), 1);
     store.retain(at(11)).unwrap();
     assert!(reader.incident("i", 100, at(20)).unwrap().is_none());
     assert_eq!((reader.gathered(at(20)).unwrap().len(), reader.next_due().unwrap()), (0, None));
     commit(&mut store, 2, 10, &[row("b", "n", 10, 1.0, "j")]);
-    while store.gather(&WAIT, at(13)).unwrap() {}
+    store.gather(&WAIT, at(13)).unwrap();
     let upto = Position { frame: 3, row: 7 };
     store.commit(&Commit { upto, at: at(14), changes: vec![Change::Forget(row("b", "n", 10, 1.0, "j").series)] }).unwrap();
     assert_eq!((reader.gathered(at(20)).unwrap().len(), reader.next_due().unwrap()), (0, None));
@@ -147,7 +147,7 @@ fn what_is_forgotten_or_too_old_takes_everything_with_it() {
 
 /// What the notifier would do first: one message for what is gathered.
 fn tell(store: &mut Store, reader: &StoreReader, now: i64) -> Vec<(Kind, String)> {
-    while store.gather(&WAIT, at(now)).unwrap() {}
+    store.gather(&WAIT, at(now)).unwrap();
     let gathered = reader.gathered(at(now + 1)).unwrap();
     let told: Vec<_> = gathered.iter().map(|one| (one.kind, one.incident.id.clone())).collect();
     let mut decision = Decision::about(&gathered);
@@ -192,7 +192,7 @@ fn old_data_is_counted_and_not_gathered() {
     store.decide(&decision, at(10_070)).unwrap();
     assert!(reader.held_back("email").unwrap().is_none());
     commit(&mut store, 2, 10_100, &[row("d", "m", 5001, 1.0, "j")]);
-    while store.gather(&WAIT, at(10_101)).unwrap() {}
+    store.gather(&WAIT, at(10_101)).unwrap();
     assert_eq!(reader.held_back("email").unwrap().unwrap().digest.old, 1, "more of an old one is counted again");
 }
 
@@ -205,7 +205,7 @@ fn notification(id: &str, held: Option<&str>) -> NewNotification {
 fn a_notification_is_sent_tried_again_given_up_and_sent_again_by_hand() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    while store.gather(&WAIT, at(11)).unwrap() {}
+    store.gather(&WAIT, at(11)).unwrap();
     let gathered: Vec<Candidate> = reader.gathered(at(12)).unwrap();
     let mut decision = Decision { rows: vec![notification("n", None), notification("h", Some("held"))], ..Decision::about(&gathered) };
     decision.done.push((gathered[0].num, Kind::Opened));
@@ -261,12 +261,12 @@ fn what_was_found_while_nobody_was_to_be_told_is_not_told_later() {
 fn what_changes_while_it_is_decided_is_told_next() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    while store.gather(&WAIT, at(11)).unwrap() {}
+    store.gather(&WAIT, at(11)).unwrap();
     let gathered = reader.gathered(at(12)).unwrap();
     // Over, and worse, before the message that tells it first is stored.
     commit(&mut store, 2, 12, &[row("b", "m", 12, 3.0, "i")]);
     resolve(&mut store, 3, 12, "i");
-    while store.gather(&WAIT, at(12)).unwrap() {}
+    store.gather(&WAIT, at(12)).unwrap();
     let mut decision = Decision::about(&gathered);
     decision.done.push((gathered[0].num, Kind::Opened));
     decision.known.push(Known { channels: "email".into(), said: Some(false), ..Known::as_it_was(&gathered[0]) });
@@ -278,7 +278,7 @@ fn what_changes_while_it_is_decided_is_told_next() {
 fn resolved_does_not_overtake_opened() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i"), row("b", "n", 10, 1.0, "j")]);
-    while store.gather(&WAIT, at(11)).unwrap() {}
+    store.gather(&WAIT, at(11)).unwrap();
     let gathered = reader.gathered(at(12)).unwrap();
     let about = |one: &str| gathered.iter().filter(|candidate| candidate.incident.id == one).cloned().collect::<Vec<_>>();
     let mut told = |id: &str, kind, one: &str| {
@@ -297,18 +297,18 @@ fn resolved_does_not_overtake_opened() {
     assert_eq!(reader.to_send("email", at(15)).unwrap().unwrap_err(), Some(at(100)));
     store.notification_sent(first.num, at(100)).unwrap();
     let last = reader.to_send("email", at(101)).unwrap().unwrap();
-    assert_eq!((last.id.as_str(), reader.outdated(&last, "email", at(101)).unwrap()), ("resolved", None));
+    assert_eq!((last.id.as_str(), reader.outdated(last.num, Kind::Resolved, "email", at(101)).unwrap()), ("resolved", None));
 }
 
 #[test]
 fn what_waited_is_looked_at_again_before_it_is_sent() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    while store.gather(&WAIT, at(11)).unwrap() {}
+    store.gather(&WAIT, at(11)).unwrap();
     let gathered = reader.gathered(at(12)).unwrap();
     store.decide(&Decision { rows: vec![notification("opened", None)], ..Decision::about(&gathered) }, at(12)).unwrap();
     let waiting = reader.to_send("email", at(13)).unwrap().unwrap();
-    let outdated = |now| reader.outdated(&waiting, "email", at(now)).unwrap();
+    let outdated = |now| reader.outdated(waiting.num, Kind::Opened, "email", at(now)).unwrap();
     assert_eq!(outdated(13), None);
     silence_of(&mut store, "m", 20, 50);
     assert_eq!(outdated(21), Some(("silenced before it could be told", Some(at(50)))));
@@ -317,11 +317,33 @@ fn what_waited_is_looked_at_again_before_it_is_sent() {
     assert_eq!(outdated(53), Some(("acknowledged before it could be told", None)));
     resolve(&mut store, 2, 54, "i");
     assert_eq!(outdated(55), Some(("over before it could be told", None)));
-    let mut after = waiting.clone();
-    after.kind = Some(Kind::Resolved);
-    assert_eq!(reader.outdated(&after, "email", at(56)).unwrap(), Some(("nothing was told of it here", None)));
+    assert_eq!(reader.outdated(waiting.num, Kind::Resolved, "email", at(56)).unwrap(), Some(("nothing was told of it here", None)));
     store.withhold(waiting.num, "silenced before it could be told", Some(at(70))).unwrap();
     let held = reader.notification("opened").unwrap().unwrap();
     assert_eq!((held.status, reader.held().unwrap()), (Status::Held, 0), "it is in no digest");
     assert_eq!(reader.next_due().unwrap(), Some(at(12)));
+}
+
+#[test]
+fn a_silence_that_stops_one_channel_does_not_tell_the_others_again() {
+    for (elsewhere, expected) in [(Some(true), None), (Some(false), None), (None, Some(at(50)))] {
+        let (mut store, reader) = memory();
+        commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
+        assert_eq!(tell(&mut store, &reader, 11), [(Kind::Opened, "i".to_owned())]);
+        let told = reader.led_by("i", Kind::Opened, at(12)).unwrap();
+        let mut rows = vec![notification("mail", None)];
+        rows.extend(elsewhere.map(|_| NewNotification { channel: "webhook".into(), ..notification("hook", None) }));
+        store.decide(&Decision { rows, ..Decision::about(&told) }, at(12)).unwrap();
+        if elsewhere == Some(true) {
+            let hook = reader.to_send("webhook", at(13)).unwrap().unwrap();
+            store.notification_sent(hook.num, at(13)).unwrap();
+        }
+        let mail = reader.to_send("email", at(14)).unwrap().unwrap();
+        store.withhold(mail.num, "silenced before it could be told", Some(at(50))).unwrap();
+        assert_eq!(reader.next_due().unwrap(), expected, "{elsewhere:?}");
+        if elsewhere.is_some() {
+            resolve(&mut store, 2, 60, "i");
+            assert_eq!(tell(&mut store, &reader, 61), [(Kind::Resolved, "i".to_owned())], "whoever was told hears that it is over");
+        }
+    }
 }

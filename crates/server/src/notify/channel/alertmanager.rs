@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use anomaly_engine::{NANOS, Timestamp};
 use serde_json::{Value, json};
 
-use crate::notify::message::{Fact, Kind, Message, rfc3339, severity, tame};
+use crate::notify::message::{Fact, Kind, Message};
+use crate::notify::words::{rfc3339, tame};
+use crate::store::severity;
 
 /// How long an alert lives without being sent again, in nanoseconds.
 pub const LIFETIME: i64 = 600 * NANOS;

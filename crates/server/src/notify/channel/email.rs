@@ -16,7 +16,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::http::{CONNECT, WHOLE, chain, one_line};
 use super::{ChannelsError, SendError};
 use crate::config::notify::{EmailConfig, SmtpTls};
-use crate::notify::message::{Fact, Kind, Message, plain_id};
+use crate::notify::message::{Fact, Kind, Message};
+use crate::notify::words::plain_id;
 use crate::plot::{self, escaped};
 
 /// Incidents that are told one by one.
@@ -194,13 +195,12 @@ fn text(message: &Message) -> String {
         }
         let _ = write!(out, "  since {}, {}\n  {}\n", fact.when(), fact.course(), fact.link(&message.base_url));
     }
-    let mut unlisted = message.incidents.len().saturating_sub(LISTED) as u64;
+    let unlisted = message.unlisted(LISTED);
     if let Some(digest) = &message.digest {
         let _ = write!(out, "\n{}\n", digest.account());
         for worst in &digest.series {
             let _ = write!(out, "\n{}\n  {}\n", worst.name(), worst.counts());
         }
-        unlisted += digest.unlisted();
     }
     if unlisted > 0 {
         let _ = write!(out, "\nand {unlisted} more\n");
@@ -244,7 +244,7 @@ fn html(message: &Message, picture: Option<&str>) -> String {
     for fact in message.incidents.iter().take(LISTED) {
         incident(&mut out, fact, &message.base_url);
     }
-    let mut unlisted = message.incidents.len().saturating_sub(LISTED) as u64;
+    let unlisted = message.unlisted(LISTED);
     if let Some(digest) = &message.digest {
         paragraph(&mut out, &digest.account());
         for worst in &digest.series {
@@ -255,7 +255,6 @@ fn html(message: &Message, picture: Option<&str>) -> String {
                 escaped(&worst.counts())
             );
         }
-        unlisted += digest.unlisted();
     }
     if unlisted > 0 {
         paragraph(&mut out, &format!("and {unlisted} more"));

@@ -8,7 +8,7 @@ use reqwest::{Client, Response, StatusCode, Url};
 
 use super::{ChannelsError, SendError};
 use crate::notify::guard::GuardedResolver;
-use crate::notify::message::{shortened, tame};
+use crate::notify::words::{shortened, tame};
 
 /// Until a connection must stand.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);

@@ -7,7 +7,8 @@ use super::SendError;
 use super::http::{HIDDEN, Http};
 use crate::config::notify::Secret;
 use crate::notify::guard::HttpUrl;
-use crate::notify::message::{Fact, Kind, Message, plain_id, rfc3339, shortened};
+use crate::notify::message::{Fact, Kind, Message};
+use crate::notify::words::{plain_id, rfc3339, shortened};
 
 /// The most characters of a summary.
 const SUMMARY_CHARS: usize = 1024;
@@ -89,7 +90,7 @@ fn payload(message: &Message) -> Value {
         "custom_details": details,
     });
     if let Some(first) = first {
-        payload["component"] = crate::notify::message::tame(&first.metric).into();
+        payload["component"] = crate::notify::words::tame(&first.metric).into();
     }
     payload
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::notify::message::{Fact, Message, instant};
+use crate::notify::message::{Fact, Message};
+use crate::notify::words::instant;
 
 /// What Slack takes: characters of a header, of a section, and of the text beside the blocks.
 const HEADER_CHARS: usize = 150;
@@ -22,13 +23,12 @@ pub(super) fn render(message: &Message) -> Vec<u8> {
     for fact in message.incidents.iter().take(LISTED) {
         blocks.push(section(&incident(fact, &message.base_url)));
     }
-    let mut unlisted = message.incidents.len().saturating_sub(LISTED) as u64;
+    let unlisted = message.unlisted(LISTED);
     if let Some(digest) = &message.digest {
         blocks.push(section(&escaped(&digest.account(), SECTION_CHARS)));
         for worst in &digest.series {
             blocks.push(section(&format!("*{}*\n{}", escaped(&worst.name(), 600), escaped(&worst.counts(), 200))));
         }
-        unlisted += digest.unlisted();
     }
     if unlisted > 0 {
         blocks.push(context(&format!("and {unlisted} more")));

@@ -11,7 +11,8 @@ use super::SendError;
 use super::http::Http;
 use crate::config::notify::Secret;
 use crate::notify::guard::HttpUrl;
-use crate::notify::message::{Message, number, rfc3339, tame};
+use crate::notify::message::Message;
+use crate::notify::words::{number, rfc3339, tame};
 
 /// Incidents that are told with everything; of more, the ids.
 const COMPLETE: usize = 100;
@@ -75,7 +76,7 @@ pub(super) fn render(message: &Message) -> Vec<u8> {
                 "series": worst.series,
                 "incidents": worst.incidents,
                 "anomalies": worst.anomalies,
-                "severity": super::super::message::severity(worst.critical),
+                "severity": crate::store::severity(worst.critical),
             })
         });
         data["digest"] = json!({

@@ -29,7 +29,7 @@ fn decide(transaction: &Transaction<'_>, decision: &Decision, now: Timestamp) ->
         let values = params![row.id, row.message, row.channel, row.kind.as_str(), status as i64, at, row.counts, row.held, row.body];
         let Some(num) = transaction.prepare_cached(sql)?.query_row(values, |row| row.get::<_, i64>(0)).optional()? else { continue };
         first = first.or(Some(num));
-        for (_, id) in &decision.incidents {
+        for id in &decision.incidents {
             transaction.prepare_cached("INSERT OR IGNORE INTO notified VALUES (?1, ?2)")?.execute(params![num, id])?;
         }
     }

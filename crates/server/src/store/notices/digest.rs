@@ -20,7 +20,7 @@ impl StoreReader {
         self.read(|connection| held_back(connection, channel))
     }
 
-    /// How many messages count in the budget since then, and when the oldest of the newest `n` of them was made.
+    /// When the messages were made that count in the budget since then, newest first.
     ///
     /// # Errors
     /// SQLite's own.

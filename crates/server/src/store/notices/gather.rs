@@ -64,21 +64,21 @@ impl Store {
     }
 
     /// Looks at what has happened since it was last called: new incidents begin to wait for their message, known ones for the
-    /// word that they changed. Returns whether there is more.
+    /// word that they changed. So much at a time:
+    /// `StoreReader::has_news` tells whether there is more.
     ///
     /// # Errors
     /// As for a commit.
-    pub fn gather(&mut self, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> Result<bool, StoreError> {
+    pub fn gather(&mut self, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> Result<(), StoreError> {
         self.transact(|transaction| gather(transaction, gathering, now))
     }
 }
 
-fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> rusqlite::Result<bool> {
+fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> rusqlite::Result<()> {
     let (mut anomaly, mut transition): (i64, i64) =
         transaction.prepare_cached("SELECT anomaly, transition FROM notifier")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // By incident: whether it has a new anomaly.
     let mut touched: BTreeMap<i64, bool> = BTreeMap::new();
-    let mut n = 0;
     {
         let sql = "SELECT seq, incident FROM anomalies WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = transaction.prepare_cached(sql)?;
@@ -86,7 +86,6 @@ fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'
         while let Some(row) = rows.next()? {
             anomaly = row.get(0)?;
             touched.insert(row.get(1)?, true);
-            n += 1;
         }
         let sql = "SELECT num, incident FROM transitions WHERE num > ?1 ORDER BY num LIMIT ?2";
         let mut statement = transaction.prepare_cached(sql)?;
@@ -94,11 +93,7 @@ fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'
         while let Some(row) = rows.next()? {
             transition = row.get(0)?;
             touched.entry(row.get(1)?).or_insert(false);
-            n += 1;
         }
-    }
-    if n == 0 {
-        return Ok(false);
     }
     let silences = silences(transaction, now)?;
     for (incident, has_new) in touched {
@@ -106,7 +101,7 @@ fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'
     }
     transaction.prepare_cached("UPDATE notifier SET anomaly = ?1, transition = ?2")?.execute([anomaly, transition])?;
     transaction.prepare_cached("DELETE FROM transitions WHERE num <= ?1")?.execute([transition])?;
-    Ok(n >= GATHER_STEP)
+    Ok(())
 }
 
 /// How an incident stands.

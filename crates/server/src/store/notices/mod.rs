@@ -13,6 +13,7 @@ pub(super) use sending::of_incident;
 
 use super::Incident;
 use crate::notify::message::{Digest, Kind};
+use crate::silence::Subject;
 
 /// The most incidents of one message.
 const MESSAGE_INCIDENTS: i64 = 1000;
@@ -131,8 +132,8 @@ pub struct Candidate {
 #[derive(Clone, Debug, Default)]
 pub struct Decision {
     pub rows: Vec<NewNotification>,
-    /// Numbers of the incidents that the rows are about, and their ids.
-    pub incidents: Vec<(i64, String)>,
+    /// Ids of the incidents that the rows are about.
+    pub incidents: Vec<String>,
     /// Waiting entries that are done with.
     pub done: Vec<(i64, Kind)>,
     /// Waiting entries that are looked at later.
@@ -162,10 +163,18 @@ pub struct Known {
     pub channels: String,
 }
 
+impl Candidate {
+    /// What routes and silences ask of it.
+    pub fn subject(&self) -> Subject<'_> {
+        let Incident { name, metric, critical, .. } = &self.incident;
+        Subject { series: name, metric, labels: &self.labels, critical: *critical }
+    }
+}
+
 impl Decision {
     /// A decision about incidents, with nothing decided yet.
     pub fn about(members: &[Candidate]) -> Self {
-        Self { incidents: members.iter().map(|one| (one.num, one.incident.id.clone())).collect(), ..Self::default() }
+        Self { incidents: members.iter().map(|one| one.incident.id.clone()).collect(), ..Self::default() }
     }
 }
 

@@ -35,7 +35,7 @@ impl Store {
     }
 
     /// A notification is not sent after all: what it says is no longer so. Where a silence holds until `silent_until`, what is still
-    /// open then is told.
+    /// open then is told, unless it was, or still is to be, told elsewhere.
     ///
     /// # Errors
     /// As for a commit.
@@ -44,9 +44,12 @@ impl Store {
             let sql = "UPDATE notifications SET status = ?2, error = ?3, counts = 0, digest = 0 WHERE num = ?1";
             transaction.prepare_cached(sql)?.execute(params![num, Status::Held as i64, why])?;
             let Some(until) = silent_until else { return Ok(()) };
-            let sql = "UPDATE told SET phase = ?2, due = ?3 WHERE incident IN (SELECT i.num FROM incidents i JOIN notified d
-                ON d.incident = i.id WHERE d.notification = ?1)";
-            transaction.prepare_cached(sql)?.execute(params![num, Phase::Silent as i64, until.nanos()]).map(drop)
+            let sql = "UPDATE told SET phase = ?2, due = ?3 WHERE incident IN (
+                SELECT i.num FROM incidents i JOIN notified d ON d.incident = i.id WHERE d.notification = ?1 AND NOT EXISTS (
+                    SELECT 1 FROM notified other JOIN notifications e ON e.num = other.notification
+                    WHERE other.incident = i.id AND e.num != ?1 AND e.status IN (?4, ?5)))";
+            let (silent, pending, sent) = (Phase::Silent as i64, Status::Pending as i64, Status::Sent as i64);
+            transaction.prepare_cached(sql)?.execute(params![num, silent, until.nanos(), pending, sent]).map(drop)
         })
     }
 
@@ -96,17 +99,17 @@ impl StoreReader {
     }
 
     /// Why a notification that has waited should not be sent any more: everybody looks after what it tells of, a silence holds for it
-    /// (until then), it is over, or it follows up what was never told. What somebody asked to send is sent.
+    /// (until then), it is over, or it follows up what was never told.
     ///
     /// # Errors
     /// SQLite's own.
     pub fn outdated(
         &self,
-        to_send: &ToSend,
+        num: i64,
+        kind: Kind,
         channel: &str,
         now: Timestamp,
     ) -> Result<Option<(&'static str, Option<Timestamp>)>, StoreError> {
-        let (num, Some(kind), false) = (to_send.num, to_send.kind, to_send.by_hand) else { return Ok(None) };
         self.read(|connection| {
             if matches!(kind, Kind::Resolved | Kind::Acknowledged) {
                 let sql = "SELECT EXISTS (SELECT 1 FROM notified mine JOIN notified other ON other.incident = mine.incident
