@@ -9,7 +9,8 @@ pub const NANOS: i64 = 1_000_000_000;
 ///
 /// Domain: 1970 to the year 2262. Displays as decimal epoch seconds with as many digits as it has, so
 /// nothing is lost in text: `1737453600.000000001`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Timestamp(i64);
 
 impl Timestamp {

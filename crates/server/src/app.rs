@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::engine_thread::EngineHandle;
@@ -27,8 +25,6 @@ pub struct App {
     pub points: PointsHandle,
     /// Writes what people say.
     pub desk: Desk,
-    /// Tells those who send that there is something to send.
-    pub decided: Arc<Notify>,
     /// Asks for series.
     pub engine: EngineHandle,
     /// Each anomaly as it is committed.

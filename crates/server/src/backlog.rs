@@ -14,13 +14,15 @@ pub struct Backlog {
     capacity: u64,
     /// Events of each frame that is not committed.
     frames: Mutex<VecDeque<(u64, u64)>>,
+    /// Why nothing is taken, whatever waits.
+    refusal: Mutex<Option<String>>,
     stats: Arc<Stats>,
 }
 
 impl Backlog {
     /// An empty backlog that may hold `capacity` events and tells `stats` how many it holds.
     pub fn new(capacity: u64, stats: Arc<Stats>) -> Self {
-        Self { queued: AtomicU64::new(0), capacity, frames: Mutex::new(VecDeque::new()), stats }
+        Self { queued: AtomicU64::new(0), capacity, frames: Mutex::new(VecDeque::new()), refusal: Mutex::default(), stats }
     }
 
     /// Events that wait.
@@ -38,6 +40,9 @@ impl Backlog {
     /// # Errors
     /// [`AppendError::QueueFull`].
     pub fn check(&self, grouped: u64) -> Result<(), AppendError> {
+        if let Some(why) = &*self.refusal.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(AppendError::Away(why.clone()));
+        }
         let queued = self.queued() + grouped;
         if queued < self.capacity { Ok(()) } else { Err(AppendError::QueueFull { queued, capacity: self.capacity }) }
     }
@@ -51,6 +56,16 @@ impl Backlog {
             let queued = self.queued.fetch_add(events, Ordering::AcqRel) + events;
             self.stats.queue(queued);
         }
+    }
+
+    /// From now on nothing is taken, for this reason, or again what there is room for.
+    pub fn refuse(&self, why: Option<String>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// So many wait, as the log says that other roles append to as well.
+    pub fn set(&self, queued: u64) {
+        self.queued.store(queued, Ordering::Release);
     }
 
     /// All frames up to `frame` are committed.

@@ -11,6 +11,9 @@ use crate::checkpoint_files::{CheckpointError, CheckpointWriter};
 use crate::commit::ToCommit;
 use crate::data_dir::DataDir;
 use crate::log::writer::LogHints;
+use crate::redis::Link;
+use crate::redis::chunks::{CHECKPOINT, ChunkWriter, ChunksError};
+use crate::store::snapshot::{SnapshotError, Snapshots};
 
 /// Size of a chunk: what the engine's thread serialises between two batches of frames.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -48,14 +51,13 @@ impl Checkpoints {
         Self { files: None, logged: 0, cursor: None, held: None }
     }
 
-    /// Checkpoints in a data directory. Returns the writing thread too,
-    /// which ends when this is dropped.
+    /// Checkpoints at a place. Returns the writing thread too, which ends when this is dropped.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(dir: Arc<DataDir>, commits: SyncSender<ToCommit>, log: LogHints) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(place: Place, commits: SyncSender<ToCommit>) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(2);
-        let files = Files { dir, commits, log, writer: None };
+        let files = Files { place, commits, writer: None };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
         Ok((Self { files: Some(sender), logged: 0, cursor: None, held: None }, thread))
     }
@@ -141,13 +143,48 @@ impl Checkpoints {
     }
 }
 
+/// Where checkpoints are kept.
+#[derive(Debug)]
+pub enum Place {
+    /// In a data directory; the log's writer is told what it needs no more.
+    Dir(Arc<DataDir>, LogHints),
+    /// On Redis, as the owner of the lease with this token. A copy of the store is kept beside them, so that neither log nor journal
+    /// grows without end.
+    Redis(Box<RedisPlace>),
+}
+
+/// What the owner writes to Redis with.
+#[derive(Debug)]
+pub struct RedisPlace {
+    pub link: Link,
+    pub token: String,
+    pub snapshots: Snapshots,
+}
+
 /// What the writing thread owns.
 #[derive(Debug)]
 struct Files {
-    dir: Arc<DataDir>,
+    place: Place,
     commits: SyncSender<ToCommit>,
-    log: LogHints,
-    writer: Option<CheckpointWriter>,
+    writer: Option<Writer>,
+}
+
+/// A checkpoint that is being written.
+#[derive(Debug)]
+enum Writer {
+    File(CheckpointWriter),
+    Chunks(ChunkWriter),
+}
+
+/// Why a checkpoint was not written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    File(#[from] CheckpointError),
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
+    #[error("the store cannot be copied: {0}")]
+    Snapshot(#[from] SnapshotError),
 }
 
 impl Files {
@@ -160,14 +197,19 @@ impl Files {
         }
     }
 
-    fn take(&mut self, message: ToFile) -> Result<(), CheckpointError> {
+    fn take(&mut self, message: ToFile) -> Result<(), WriteError> {
         match message {
-            ToFile::Begin => self.writer = Some(CheckpointWriter::begin(&self.dir)?),
-            ToFile::Chunk(chunk) => {
-                if let Some(writer) = &mut self.writer {
-                    writer.chunk(&chunk)?;
-                }
+            ToFile::Begin => {
+                self.writer = Some(match &mut self.place {
+                    Place::Dir(dir, _) => Writer::File(CheckpointWriter::begin(dir)?),
+                    Place::Redis(redis) => Writer::Chunks(ChunkWriter::begin(&mut redis.link, CHECKPOINT, &redis.token)?),
+                });
             }
+            ToFile::Chunk(chunk) => match (&mut self.writer, &mut self.place) {
+                (Some(Writer::File(writer)), _) => writer.chunk(&chunk)?,
+                (Some(Writer::Chunks(writer)), Place::Redis(redis)) => writer.chunk(&mut redis.link, &chunk)?,
+                _ => {}
+            },
             ToFile::Abandon => self.writer = None,
             ToFile::Finish { lowest, done } => {
                 let Some(writer) = self.writer.take() else { return Ok(()) };
@@ -176,10 +218,20 @@ impl Files {
                 if self.commits.send(ToCommit::Flush(reply)).is_err() || flushed.recv().is_err() {
                     return Ok(());
                 }
-                let finished = writer.finish(&[], lowest + 1)?;
-                info!(frame = lowest, bytes = finished.bytes, "checkpoint written");
-                if let Some(frame) = finished.truncate_before {
-                    self.log.truncate_before(frame);
+                match (writer, &mut self.place) {
+                    (Writer::File(writer), Place::Dir(_, log)) => {
+                        let finished = writer.finish(&[], lowest + 1)?;
+                        info!(frame = lowest, bytes = finished.bytes, "checkpoint written");
+                        if let Some(frame) = finished.truncate_before {
+                            log.truncate_before(frame);
+                        }
+                    }
+                    (Writer::Chunks(writer), Place::Redis(redis)) => {
+                        let bytes = writer.finish(&mut redis.link, lowest + 1)?;
+                        info!(frame = lowest, bytes, "checkpoint written to redis");
+                        redis.snapshots.write_if_due(&mut redis.link, &redis.token)?;
+                    }
+                    _ => {}
                 }
                 drop(done);
             }

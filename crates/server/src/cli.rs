@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use alerting::{AtServer, Finding, Incidents, NewSilence, OfIncident, OnIncidents, Saying, Silence};
 use alerting::{INCIDENTS_EXAMPLES, REPLAY_EXAMPLES, SILENCE_EXAMPLES};
 
+use crate::command::role::{self, Role};
 use crate::command;
 use crate::config::{Faults, Flag, value};
 use crate::logging;
@@ -50,6 +51,12 @@ pub enum Command {
     /// Serve: API, detection, log and store in one process (the default command)
     #[command(after_help = ALL_EXAMPLES)]
     All(All),
+    /// Serve the API alone: log and store are on Redis, where processors detect
+    #[command(after_help = ROLE_EXAMPLES)]
+    Api(All),
+    /// Detect alone: what the APIs take is on Redis; one works, others stand by
+    #[command(after_help = ROLE_EXAMPLES)]
+    Processor(Worker),
     /// Serve made-up metrics that go wrong on purpose, from a throw-away data directory
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(Demo),
@@ -97,6 +104,28 @@ pub struct All {
     #[arg(long)]
     port: Option<String>,
     /// Where everything is kept [default: ./data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Read this instead of ./anomaly.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+const ROLE_EXAMPLES: &str = "\
+Examples:
+  export REDIS_URL=redis://127.0.0.1:6379/0
+  anomaly api --port 8000 & anomaly api --port 8001 &
+  anomaly processor & anomaly processor &
+
+All of them need the same REDIS_URL and the same settings of detection: docs/stack.md.";
+
+/// What a role without an API may be told.
+#[derive(Debug, Default, Args)]
+pub struct Worker {
+    /// Port for /health, /readyz and /metrics, 0 for a free one [default: none]
+    #[arg(long)]
+    status_port: Option<String>,
+    /// Where it keeps what it can make anew [default: ./data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
     /// Read this instead of ./anomaly.toml
@@ -272,7 +301,9 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command.unwrap_or(Command::All(cli.all)) {
-        Command::All(all) => command::all::run(all.flags(), all.config.as_deref()),
+        Command::All(all) => role::run(Role::All, all.flags(), all.config.as_deref()),
+        Command::Api(all) => role::run(Role::Api, all.flags(), all.config.as_deref()),
+        Command::Processor(worker) => role::run(Role::Processor, worker.flags(), worker.config.as_deref()),
         Command::Demo(demo) => command::demo::run(demo.flags(), demo.config.as_deref()),
         Command::Detect(detect) => command::detect::from_command_line(&detect),
         Command::Config(Config::Print) => command::config::print(&mut io::stdout().lock()),
@@ -310,6 +341,12 @@ fn flags<const N: usize>(given: [(&'static str, &'static str, &Option<String>); 
 impl All {
     fn flags(&self) -> Vec<Flag> {
         flags([("--host", "HOST", &self.host), ("--port", "PORT", &self.port), ("--data-dir", "DATA_DIR", &self.data_dir)])
+    }
+}
+
+impl Worker {
+    fn flags(&self) -> Vec<Flag> {
+        flags([("--status-port", "STATUS_PORT", &self.status_port), ("--data-dir", "DATA_DIR", &self.data_dir)])
     }
 }
 
@@ -358,6 +395,14 @@ mod tests {
     }
 
     #[test]
+    fn roles_take_what_they_need() {
+        let Some(Command::Processor(worker)) = parse("anomaly processor --status-port 9100").unwrap().command else { panic!("processor") };
+        assert_eq!(worker.flags().into_iter().map(|flag| (flag.name, flag.text)).collect::<Vec<_>>(), [("STATUS_PORT", "9100".to_owned())]);
+        assert!(matches!(parse("anomaly api --port 0").unwrap().command, Some(Command::Api(_))));
+        assert!(parse("anomaly processor --port 0").is_err(), "it has no API");
+    }
+
+    #[test]
     fn detect_takes_files_flags_and_a_dash() {
         let cli = parse("anomaly detect a.csv - --format json --window-seconds 5m --interval 1s --exit-code").unwrap();
         let Some(Command::Detect(detect)) = cli.command else { panic!("detect") };
@@ -369,7 +414,7 @@ mod tests {
     #[test]
     fn a_negative_number_is_a_value_and_what_is_unknown_is_refused() {
         assert!(parse("anomaly detect --threshold=-1 a").is_ok(), "the configuration says what is wrong with it");
-        for line in ["anomaly detct a", "anomaly detect --format xml a", "anomaly detect --interval 0 a", "anomaly config", "anomaly api"] {
+        for line in ["anomaly detct a", "anomaly detect --format xml a", "anomaly detect --interval 0 a", "anomaly config", "anomaly procesor"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }

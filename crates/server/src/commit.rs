@@ -6,9 +6,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use anomaly_engine::frame::Position;
-use anomaly_engine::{Anomaly, Outputs, SeriesHash, Severity, Timestamp, hash_text, push_labels};
+use anomaly_engine::{Anomaly, Outputs, SeriesHash, Severity, Timestamp, Totals, hash_text, push_labels};
 use hashbrown::HashMap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, warn};
 
 use crate::backlog::Backlog;
@@ -17,10 +17,13 @@ use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::writer::LogHints;
 use crate::points::{Point, PointsHandle};
+use crate::redis::keys::field;
 use crate::room::DiskWatch;
+use crate::sharing::Sharing;
 use crate::stats::Stats;
-use crate::store::sqlite::Store;
-use crate::store::{AnomalyRow, Change, Commit, StoreError, Stored};
+use crate::store::journal::Followed;
+use crate::store::ledger::Ledger;
+use crate::store::{AnomalyRow, Change, Commit, Outcome, StoreError, Write};
 use crate::upload::tally::Tallies;
 
 /// Outputs that may wait for a transaction; then the engine waits.
@@ -39,27 +42,14 @@ pub enum ToCommit {
     Flush(SyncSender<()>),
     /// Delete what was detected before.
     Retain(Timestamp),
-    /// Something else to write.
-    Do(Job),
+    /// Others may have written to the store that they share with this process.
+    Follow,
+    /// Something else to write, answered when it is durable.
+    Write(Box<Write>, WriteReply),
 }
 
-/// Something to write between two commits. It says why where the store cannot be relied on any more.
-pub struct Job(Box<WriteJob>);
-
-type WriteJob = dyn FnOnce(&mut Store) -> Option<String> + Send;
-
-impl Job {
-    /// A job on the store.
-    pub fn new(job: impl FnOnce(&mut Store) -> Option<String> + Send + 'static) -> Self {
-        Self(Box::new(job))
-    }
-}
-
-impl std::fmt::Debug for Job {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Job")
-    }
-}
+/// Where it is answered what came of a write.
+type WriteReply = oneshot::Sender<Result<Outcome, StoreError>>;
 
 /// The outputs of some frames.
 #[derive(Debug)]
@@ -72,17 +62,24 @@ pub struct Judged {
     pub outputs: Outputs,
     /// Series known now.
     pub n_series: usize,
+    /// What the engine has counted.
+    pub totals: Totals,
+    /// Bytes that its state takes, and may take.
+    pub state_bytes: u64,
+    pub memory_limit: u64,
 }
 
 /// What the committer owns and whom it tells.
 #[derive(Debug)]
 pub struct Committer {
     /// The store.
-    pub store: Store,
+    pub store: Ledger,
     /// Who listens.
     pub live: Live,
     /// Who draws.
     pub points: PointsHandle,
+    /// What other processes are shown.
+    pub sharing: Sharing,
     /// Counts what waits.
     pub backlog: Arc<Backlog>,
     /// Counts everything.
@@ -103,6 +100,8 @@ pub struct Committer {
     pub retaining: Option<Timestamp>,
     /// Told when incidents may have changed.
     pub news: Arc<Notify>,
+    /// Told when there may be something to send.
+    pub decided: Arc<Notify>,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
 }
@@ -126,9 +125,33 @@ struct Batch {
     arrived: Vec<Timestamp>,
     flushes: Vec<SyncSender<()>>,
     retain: Option<Timestamp>,
-    jobs: Vec<Job>,
-    n_series: Option<usize>,
+    writes: Vec<(Box<Write>, WriteReply)>,
+    follows: bool,
+    counted: Option<Counted>,
     criticals: Vec<bool>,
+}
+
+/// How the engine stands behind the last of the frames.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    n_series: usize,
+    totals: Totals,
+    state_bytes: u64,
+    memory_limit: u64,
+}
+
+impl Counted {
+    /// As it is noted for other processes.
+    fn fields(&self) -> [(&'static str, u64); 6] {
+        [
+            (field::LATE, self.totals.late),
+            (field::DUPLICATES, self.totals.duplicates),
+            (field::REDELIVERED, self.totals.redelivered),
+            (field::MEMORY, self.state_bytes),
+            (field::MEMORY_LIMIT, self.memory_limit),
+            (field::N_SERIES, self.n_series as u64),
+        ]
+    }
 }
 
 impl Committer {
@@ -151,7 +174,7 @@ impl Committer {
         let frame = *self.reached.borrow();
         if self.store.position().frame < frame {
             let commit = Commit { upto: whole(frame), at: clock::now(), changes: Vec::new() };
-            if let Err(fault) = self.store.commit(&commit) {
+            if let Err(fault) = self.store.write(&Write::Commit(commit)) {
                 warn!("P could not be written at the end; the next start replays a little more: {fault}");
             }
         }
@@ -165,11 +188,15 @@ impl Committer {
             ToCommit::Judged(judged) => *judged,
             ToCommit::Flush(reply) => return batch.flushes.push(reply),
             ToCommit::Retain(before) => return batch.retain = Some(before),
-            ToCommit::Do(job) => return batch.jobs.push(job),
+            ToCommit::Follow => {
+                batch.follows = true;
+                return;
+            }
+            ToCommit::Write(write, reply) => return batch.writes.push((write, reply)),
         };
-        let Judged { frame, arrivals, mut outputs, n_series } = judged;
+        let Judged { frame, arrivals, mut outputs, n_series, totals, state_bytes, memory_limit } = judged;
         batch.upto = frame;
-        batch.n_series = Some(n_series);
+        batch.counted = Some(Counted { n_series, totals, state_bytes, memory_limit });
         // What a recovery replays has waited for the start, which says nothing of the path.
         batch.arrived.extend(arrivals.first().filter(|_| frame > self.counted).map(|(_, at)| *at));
         // Points of the same outputs that came before their series was forgotten must not come back behind it.
@@ -193,6 +220,7 @@ impl Committer {
                     let hash = key.hash();
                     batch.points.retain(|(series, _)| *series != hash);
                     self.points.forget(hash);
+                    self.sharing.gone(vec![hash]);
                     batch.changes.push(Change::Forget(hash));
                 }
             } else if at_resolved == Some(first) {
@@ -222,6 +250,7 @@ impl Committer {
             let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
             (point.series, Point::from_engine(point, severity))
         }));
+        self.sharing.gone(outputs.idle.iter().map(|(_, series)| *series).collect());
         self.idle.append(&mut outputs.idle);
         if !self.idle.is_empty() {
             self.log.idle(&mut self.idle);
@@ -231,30 +260,34 @@ impl Committer {
     /// Commits, then tells; returns whether the committer may go on.
     fn commit(&mut self, batch: Batch, at: Timestamp) -> bool {
         let frame = batch.upto.max(*self.reached.borrow());
-        let news = batch.changes.iter().any(|change| matches!(change, Change::Anomaly(_) | Change::Resolved(_)));
-        let must = !batch.changes.is_empty() || !batch.flushes.is_empty() && self.store.position().frame < frame;
-        let mut stored = Vec::new();
+        let commit = Commit { upto: whole(frame), at, changes: batch.changes };
+        let must = !commit.changes.is_empty() || !batch.flushes.is_empty() && self.store.position().frame < frame;
+        let mut followed = Followed::default();
         if must {
             let began = Instant::now();
-            match self.write(&Commit { upto: whole(frame), at, changes: batch.changes }) {
-                Ok(new) => stored = new,
-                Err(fault) => {
-                    error!("the store failed, so the process stops; the log has everything, and the next start goes on from it: {fault}");
-                    self.fatal.call(format!("the store failed: {fault}"));
-                    return false;
-                }
+            match self.write(&Write::Commit(commit)) {
+                Ok(new) => followed = new,
+                Err(fault) => return self.give_up(&fault),
             }
             self.stats.commit_seconds(began.elapsed().as_secs_f64());
         }
+        if let Err(fault) = self.store.publish(&followed) {
+            return self.give_up(&fault);
+        }
+        self.sharing.points(&batch.points);
         self.points.offer(batch.points);
-        self.live.publish(stored);
-        if news {
-            self.news.notify_one();
-        }
+        self.tell(followed);
         self.backlog.committed(frame);
-        if let Some(n_series) = batch.n_series {
-            self.stats.set_series(n_series as u64);
+        if let Some(counted) = batch.counted {
+            self.stats.set_series(counted.n_series as u64);
+            if let Err(fault) = self.store.note(frame, &counted.fields()) {
+                return self.give_up(&fault);
+            }
         }
+        if batch.follows && !self.follow() {
+            return false;
+        }
+        let frame = frame.max(self.store.position().frame);
         batch.criticals.into_iter().for_each(|critical| self.stats.anomaly(critical));
         let now = clock::now();
         batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));
@@ -265,14 +298,63 @@ impl Committer {
             let _ = reply.send(());
         }
         self.retaining = batch.retain.or(self.retaining);
-        for Job(job) in batch.jobs {
-            if let Some(why) = job(&mut self.store) {
-                error!("the store failed, so the process stops; the log has everything, and the next start goes on from it: {why}");
-                self.fatal.call(format!("the store failed: {why}"));
-                return false;
+        batch.writes.into_iter().all(|(write, reply)| self.write_one(&write, reply))
+    }
+
+    /// Does one write between commits, and answers; whether the committer may go on.
+    fn write_one(&mut self, write: &Write, reply: WriteReply) -> bool {
+        let done = self.store.write(write);
+        let goes_on = match &done {
+            Err(fault) if !self.store.may_go_on_after(fault) => self.give_up(fault),
+            _ => true,
+        };
+        let done = done.map(|(outcome, followed)| {
+            self.tell(followed);
+            outcome
+        });
+        // Whoever asked may have given up.
+        let _ = reply.send(done);
+        goes_on
+    }
+
+    /// Takes over what others have written; whether the committer may go on.
+    fn follow(&mut self) -> bool {
+        match self.store.follow() {
+            Ok(followed) => {
+                self.tell(followed);
+                true
             }
+            // It is tried again when there is something new, and whoever reaches Redis says that it is away.
+            Err(fault) if self.store.may_go_on_after(&fault) => true,
+            Err(fault) => self.give_up(&fault),
         }
-        true
+    }
+
+    /// Tells what is new in the store.
+    fn tell(&mut self, followed: Followed) {
+        let Followed { stored, forgotten, news, decisions } = followed;
+        self.live.publish(stored);
+        if !forgotten.is_empty() {
+            forgotten.iter().for_each(|series| self.points.forget(*series));
+            self.log.forgotten(forgotten);
+        }
+        if news {
+            self.news.notify_one();
+        }
+        if decisions {
+            self.decided.notify_waiters();
+        }
+    }
+
+    /// The store cannot be relied on any more.
+    fn give_up(&self, fault: &StoreError) -> bool {
+        if let StoreError::Deposed | StoreError::Away(_) | StoreError::Behind { .. } = fault {
+            self.fatal.call(fault.to_string());
+            return false;
+        }
+        error!("the store failed, so the process stops; the log has everything, and the next start goes on from it: {fault}");
+        self.fatal.call(format!("the store failed: {fault}"));
+        false
     }
 
     /// The next message; until there is one, old anomalies are deleted.
@@ -290,25 +372,25 @@ impl Committer {
     /// Deletes some of what was detected too long ago, if there is more.
     fn retain(&mut self) {
         let Some(before) = self.retaining else { return };
-        match self.store.retain(before) {
-            Ok(true) => return,
-            Ok(false) => {}
+        match self.store.write(&Write::Retain { before }) {
+            Ok((outcome, _)) if outcome.is_yes() => return,
+            Ok(_) => {}
             Err(fault) => warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}"),
         }
         self.retaining = None;
     }
 
     /// One transaction; on a full disk the reserve is freed and the commit waits until it fits: nothing is given up.
-    fn write(&mut self, commit: &Commit) -> Result<Vec<Stored>, StoreError> {
+    fn write(&mut self, commit: &Write) -> Result<Followed, StoreError> {
         let mut released = false;
         loop {
-            match self.store.commit(commit) {
+            match self.store.write(commit) {
                 Err(StoreError::Full(_)) if released => std::thread::sleep(FULL_DISK_PAUSE),
                 Err(StoreError::Full(_)) => {
                     self.disk.release();
                     released = true;
                 }
-                outcome => return outcome,
+                outcome => return outcome.map(|(_, followed)| followed),
             }
         }
     }

@@ -71,6 +71,20 @@ impl DataDir {
         Ok(Self { path: Some(path), max_bytes: None, _lock: Some(lock), number: OPENED.fetch_add(1, Ordering::Relaxed) })
     }
 
+    /// Opens the first of `NAME-1`, `NAME-2`, … under `base` that nobody has, so that several processes of one machine share a base.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`], save that one in use is passed over.
+    pub fn open_first(base: &Path, name: &str) -> Result<Self, DataDirError> {
+        let mut number = 1;
+        loop {
+            match Self::open(base.join(format!("{name}-{number}"))) {
+                Err(DataDirError::InUse { .. }) => number += 1,
+                opened => return opened,
+            }
+        }
+    }
+
     /// A data directory in memory: nothing of it is on disk, and it is gone with the process.
     pub fn memory() -> Self {
         Self { path: None, max_bytes: None, _lock: None, number: OPENED.fetch_add(1, Ordering::Relaxed) }

@@ -10,11 +10,13 @@ use anomaly_engine::{DecodeError, Engine, EngineConfig, Outputs, ScanCursor, Ser
 use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint::Checkpoints;
+use crate::directory::Directory;
+use crate::redis::RedisError;
 use crate::commit::{Judged, ToCommit};
 use crate::fatal::Fatal;
 use crate::feed::{Feed, SealedBytes, Work};
 use crate::log::admission::Memory;
-use crate::log::sqlite::LogReader;
+use crate::log::FrameReader;
 use crate::points::Point;
 use crate::stats::{Component, Stats};
 
@@ -35,32 +37,61 @@ impl fmt::Debug for Question {
 /// Frames and questions on their way to the engine.
 pub type EngineFeed = Feed<Question>;
 
-/// Asks the engine, and tells how far it has come. Cheap to clone.
+/// Asks the engine, here or by what its owner shows, and tells how far it has come. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
-    feed: Arc<EngineFeed>,
+    source: Source,
     /// The last frame whose outputs are committed.
     reached: watch::Receiver<u64>,
     config: Arc<Mutex<Arc<EngineConfig>>>,
 }
 
+/// Where an answer comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    Engine(Arc<EngineFeed>),
+    /// The engine is in another process.
+    Shown(Directory),
+}
+
 impl EngineHandle {
     /// A handle to the engine behind a feed.
     pub fn new(feed: Arc<EngineFeed>, reached: watch::Receiver<u64>, config: EngineConfig) -> Self {
-        Self { feed, reached, config: Arc::new(Mutex::new(Arc::new(config))) }
+        Self { source: Source::Engine(feed), reached, config: Arc::new(Mutex::new(Arc::new(config))) }
     }
 
-    /// Asks something between two batches; `None` when the engine has stopped.
+    /// A handle to what the owner of the engine shows.
+    pub fn elsewhere(directory: Directory, reached: watch::Receiver<u64>, config: EngineConfig) -> Self {
+        Self { source: Source::Shown(directory), reached, config: Arc::new(Mutex::new(Arc::new(config))) }
+    }
+
+    /// Asks something between two batches; `None` when the engine has stopped, or is not here.
     pub async fn ask<T: Send + 'static>(&self, ask: impl FnOnce(&mut EngineStage) -> T + Send + 'static) -> Option<T> {
+        self.send(ask)?.await.ok()
+    }
+
+    /// As [`EngineHandle::ask`], for threads.
+    pub fn ask_and_wait<T: Send + 'static>(&self, ask: impl FnOnce(&mut EngineStage) -> T + Send + 'static) -> Option<T> {
+        self.send(ask)?.blocking_recv().ok()
+    }
+
+    fn send<T: Send + 'static>(&self, ask: impl FnOnce(&mut EngineStage) -> T + Send + 'static) -> Option<oneshot::Receiver<T>> {
+        let Source::Engine(feed) = &self.source else { return None };
         let (reply, answer) = oneshot::channel();
-        let question = Question(Box::new(move |stage| drop(reply.send(ask(stage)))));
-        self.feed.ask(question).ok()?;
-        answer.await.ok()
+        feed.ask(Question(Box::new(move |stage| drop(reply.send(ask(stage)))))).ok()?;
+        Some(answer)
     }
 
     /// The series that hold all words of `query`, in any order, by name, from behind `after` on; and whether there are more.
-    pub async fn series(&self, query: &str, after: Option<String>, limit: usize) -> (Vec<SeriesInfo>, bool) {
+    ///
+    /// # Errors
+    /// The engine is in another process, and Redis is away.
+    pub async fn series(&self, query: &str, after: Option<String>, limit: usize) -> Result<(Vec<SeriesInfo>, bool), RedisError> {
         let words: Arc<Vec<String>> = Arc::new(query.split_whitespace().map(str::to_lowercase).collect());
+        if let Source::Shown(directory) = &self.source {
+            let directory = directory.clone();
+            return blocking(move || directory.series(&words, after, limit)).await;
+        }
         let mut first = FirstByName { after, limit: limit + 1, found: Vec::new() };
         let mut cursor = Some(ScanCursor::default());
         while let Some(from) = cursor {
@@ -69,17 +100,24 @@ impl EngineHandle {
                 let next = stage.engine.scan(from, SCAN_PLACES, |key, info| first.look(key, &words, info));
                 (next, first)
             });
-            let Some((next, found)) = step.await else { return (Vec::new(), false) };
+            let Some((next, found)) = step.await else { return Ok((Vec::new(), false)) };
             (cursor, first) = (next, found);
         }
         let more = first.found.len() > limit;
         first.found.truncate(limit);
-        (first.found, more)
+        Ok((first.found, more))
     }
 
     /// What is known of a series.
-    pub async fn one(&self, series: SeriesHash) -> Option<SeriesInfo> {
-        self.ask(move |stage| stage.engine.series(series)).await.flatten()
+    ///
+    /// # Errors
+    /// As [`EngineHandle::series`].
+    pub async fn one(&self, series: SeriesHash) -> Result<Option<SeriesInfo>, RedisError> {
+        if let Source::Shown(directory) = &self.source {
+            let directory = directory.clone();
+            return blocking(move || directory.one(series)).await;
+        }
+        Ok(self.ask(move |stage| stage.engine.series(series)).await.flatten())
     }
 
     /// Returns when all rows up to a position are judged and committed, or the engine has stopped.
@@ -105,6 +143,14 @@ impl EngineHandle {
         let mut out = String::new();
         write_explained(&mut out, key, &settings, &point.to_engine(key.hash()));
         out
+    }
+}
+
+/// Asks Redis outside the threads that serve sockets.
+async fn blocking<T: Send + 'static>(ask: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(ask).await {
+        Ok(answer) => answer,
+        Err(ended) => std::panic::resume_unwind(ended.into_panic()),
     }
 }
 
@@ -143,7 +189,7 @@ pub struct EngineStage {
     /// The engine itself.
     pub engine: Engine,
     /// Reads what the feed does not hold.
-    pub reader: LogReader,
+    pub reader: FrameReader,
     /// Frames and questions.
     pub feed: Arc<EngineFeed>,
     /// Where outputs go.
@@ -233,7 +279,15 @@ impl EngineStage {
         self.memory.set_used(self.engine.state_bytes() as u64);
         let open = self.engine.open_incidents();
         self.open_incidents.send_if_modified(|told| std::mem::replace(told, open) != open);
-        let judged = Judged { frame: self.engine.applied(), arrivals, outputs, n_series: self.engine.series_len() };
+        let judged = Judged {
+            frame: self.engine.applied(),
+            arrivals,
+            outputs,
+            n_series: self.engine.series_len(),
+            totals: self.engine.totals(),
+            state_bytes: self.memory.used(),
+            memory_limit: self.memory.limit(),
+        };
         self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())
     }
 

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::desk::DeskError;
+use crate::redis::RedisError;
 use crate::log::{AppendError, ForgetError};
 use crate::store::StoreError;
 use crate::upload::UploadError;
@@ -138,6 +139,7 @@ impl From<AppendError> for Problem {
             AppendError::QueueFull { .. } => Self::unavailable("queue_full", error),
             AppendError::MemoryFull { .. } => Self::unavailable("memory_full", error),
             AppendError::DiskFull(_) => Self::disk_full(&error),
+            AppendError::Away(_) => Self::unavailable("log_unavailable", error),
             AppendError::Closing => Self::unavailable("stopping", error).closing(),
         }
     }
@@ -156,8 +158,15 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::BadCursor(_) => Self::bad_cursor(error),
+            StoreError::Away(_) => Self::unavailable("store_unavailable", error),
             _ => Self::internal(error),
         }
+    }
+}
+
+impl From<RedisError> for Problem {
+    fn from(error: RedisError) -> Self {
+        Self::unavailable("store_unavailable", error)
     }
 }
 
@@ -232,6 +241,7 @@ mod tests {
         for (error, status, code) in [
             (AppendError::QueueFull { queued: 9, capacity: 9 }, 503, "queue_full"),
             (AppendError::MemoryFull { used: 9, limit: 9 }, 503, "memory_full"),
+            (AppendError::Away("redis is away".into()), 503, "log_unavailable"),
             (AppendError::Closing, 503, "stopping"),
             (AppendError::DiskFull("0 bytes left".into()), 507, "disk_full"),
             (AppendError::KeyReused, 422, "idempotency_key_reused"),

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::app::App;
 use crate::backlog::Backlog;
-use crate::checkpoint::Checkpoints;
+use crate::checkpoint::{self, Checkpoints};
 use crate::checkpoint_files::{self, CheckpointError};
 use crate::commit::{self, Committer, ToCommit};
 use crate::config::Config;
@@ -30,10 +30,13 @@ use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::sqlite::{Durability, EventLog};
+use crate::log::{FrameReader, Log};
 use crate::log::writer::{self, LogHints, REJECTED, Writer};
 use crate::notify::{self, Alerts};
 use crate::room::DiskWatch;
 use crate::stats::{self, Component, Stats};
+use crate::sharing::Sharing;
+use crate::store::ledger::Ledger;
 use crate::store::sqlite::Store;
 use crate::upload::Uploads;
 use crate::upload::tally::Tallies;
@@ -44,22 +47,32 @@ const DRAIN: Duration = Duration::from_secs(9);
 /// How often what is too old is deleted.
 const RETENTION_PAUSE: Duration = Duration::from_secs(3600);
 
+/// Stages that an API is served with.
+pub trait Running {
+    /// The handles of the API.
+    fn app(&self) -> &App;
+
+    /// Finishes what was accepted, and ends.
+    fn stop(self) -> impl Future<Output = ()> + Send;
+}
+
 /// Runs everything in one process until Ctrl-C, SIGTERM, or a fault that would break a promise.
 ///
 /// # Errors
 /// What keeps it from starting: a port or a data directory in use, files of a newer version.
 pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
-    // Listened for once it serves: until then a signal ends the process at once, however long a recovery takes.
-    let stop = async {
-        match Signals::listen() {
-            Ok(signals) => signals.received().await,
-            Err(fault) => {
-                warn!("Ctrl-C and SIGTERM cannot be listened for: {fault}");
-                std::future::pending::<()>().await;
-            }
+    beside(config, until_signal(), |_, _| std::future::pending::<anyhow::Result<()>>()).await
+}
+
+/// Returns when Ctrl-C or SIGTERM has come. They are listened for from the first poll on: until then a signal ends the process at once.
+pub async fn until_signal() {
+    match Signals::listen() {
+        Ok(signals) => signals.received().await,
+        Err(fault) => {
+            warn!("Ctrl-C and SIGTERM cannot be listened for: {fault}");
+            std::future::pending::<()>().await;
         }
-    };
-    beside(config, stop, |_, _| std::future::pending::<anyhow::Result<()>>()).await
+    }
 }
 
 /// As [`all`] until `stop`, with a companion in the same process: it is made from the handles and the address that is served,
@@ -68,11 +81,28 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`all`].
 pub async fn beside<F>(
-    mut config: Config,
+    config: Config,
     stop: impl Future<Output = ()>,
     companion: impl FnOnce(App, SocketAddr) -> F,
 ) -> anyhow::Result<ExitCode>
 where
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    serve(config, Stages::start, stop, companion).await
+}
+
+/// Starts stages, and serves their API until `stop`, with a companion as in [`beside`].
+///
+/// # Errors
+/// What keeps them from starting.
+pub async fn serve<S, F>(
+    mut config: Config,
+    start: impl AsyncFnOnce(Config, Fatal) -> anyhow::Result<S>,
+    stop: impl Future<Output = ()>,
+    companion: impl FnOnce(App, SocketAddr) -> F,
+) -> anyhow::Result<ExitCode>
+where
+    S: Running,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let listener = listen(&config).await?;
@@ -81,17 +111,18 @@ where
     config.port = address.port();
     let (fatal, mut failed) = Fatal::new();
     let stages = tokio::select! {
-        stages = Stages::start(config, fatal) => stages?,
+        stages = start(config, fatal) => stages?,
         // A stage that fails while it recovers is waited for by the others.
         reason = failed.recv() => anyhow::bail!(reason.unwrap_or_else(|| "a stage ended while it started".into())),
     };
-    logging::started(&stages.app.config, address);
-    let router = api::router(stages.app.clone());
+    let app = stages.app().clone();
+    logging::started(&app.config, address);
+    let router = api::router(app.clone());
     let (close, closed) = oneshot::channel::<()>();
     let server = tokio::spawn(serve::serve(listener, router, serve::Limits::default(), async move {
         let _ = closed.await;
     }));
-    let mut companion = tokio::spawn(companion(stages.app.clone(), address));
+    let mut companion = tokio::spawn(companion(app, address));
     let reason = tokio::select! {
         () = stop => None,
         reason = failed.recv() => reason,
@@ -198,9 +229,10 @@ impl Stages {
         let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (log_handle, requests) = writer::channel();
         let committer = Committer {
-            store,
+            store: Ledger::Embedded(store),
             live: live.clone(),
             points: points.clone(),
+            sharing: Sharing::none(),
             backlog: Arc::clone(&backlog),
             stats: Arc::clone(&stats),
             reached,
@@ -211,19 +243,20 @@ impl Stages {
             counted: end,
             retaining: None,
             news: Arc::clone(&news),
+            decided: Arc::clone(&decided),
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
         let (checkpoint, checkpoints) = if in_memory {
             (Checkpoints::none(), None)
         } else {
-            let (checkpoint, thread) = Checkpoints::start(Arc::clone(&dir), commits.clone(), log_handle.hints())?;
+            let (checkpoint, thread) = Checkpoints::start(checkpoint::Place::Dir(Arc::clone(&dir), log_handle.hints()), commits.clone())?;
             (checkpoint, Some(thread))
         };
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
-            reader,
+            reader: FrameReader::Sqlite(reader),
             feed: Arc::clone(&feed),
             commits: commits.clone(),
             stored,
@@ -249,9 +282,9 @@ impl Stages {
 
         let admission = Admission::new(known, last, config.max_series, memory);
         let writer = Writer {
-            log,
+            log: Log::Sqlite(log),
             admission,
-            feed,
+            feed: Some(feed),
             backlog,
             disk,
             stats: Arc::clone(&stats),
@@ -259,6 +292,7 @@ impl Stages {
             fatal: fatal.clone(),
             truncate_to: None,
             grown: (0, 0),
+            away: false,
         };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || last == 0 {
@@ -268,7 +302,7 @@ impl Stages {
         }
         let retention = tokio::spawn(retain(commits.clone(), log_handle.hints(), config.anomaly_retention_days));
         let ticks = tokio::spawn(tick::tick(open_incidents_reader, log_handle.hints()));
-        let desk = Desk::new(commits, Arc::clone(&news));
+        let desk = Desk::new(commits);
         let config = Arc::new(config);
         let alerts = Alerts {
             store: store_reader.clone(),
@@ -282,12 +316,19 @@ impl Stages {
         let alerting = notify::start(&config, alerts).await?;
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
-        let app = App { config, log: log_handle, store: store_reader, points, desk, decided, engine, live, uploads, stats };
+        let app = App { config, log: log_handle, store: store_reader, points, desk, engine, live, uploads, stats };
         Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention, ticks, alerting })
     }
 
-    /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
-    pub async fn stop(self) {
+}
+
+impl Running for Stages {
+    fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Writes a checkpoint too, and ends the threads in the order of the path.
+    async fn stop(self) {
         let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention, ticks, alerting } = self;
         retention.abort();
         ticks.abort();
@@ -373,7 +414,7 @@ async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
 }
 
 /// Deletes from time to time what is older than `days`.
-async fn retain(commits: SyncSender<ToCommit>, log: LogHints, days: f64) {
+pub(crate) async fn retain(commits: SyncSender<ToCommit>, log: LogHints, days: f64) {
     let age = (days * 86_400.0 * 1e9) as i64;
     loop {
         // A committer that is busy is asked again the next time.

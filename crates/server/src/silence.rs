@@ -7,6 +7,9 @@ use hashbrown::HashMap;
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
+use crate::store::NewSilence;
+use crate::store::handling::Word;
+
 /// The most matchers of a silence.
 const MAX_MATCHERS: usize = 32;
 /// The longest value of a matcher, in bytes.
@@ -173,6 +176,13 @@ impl Matcher {
 }
 
 impl Silence {
+    /// As it is stored.
+    pub fn to_stored(&self) -> NewSilence {
+        let Self { id, matchers, from, to, by, comment } = self;
+        let word = Word { by: by.clone(), comment: comment.clone() };
+        NewSilence { id: id.clone(), matchers: matchers.iter().map(|matcher| matcher.spec.clone()).collect(), from: *from, to: *to, word }
+    }
+
     /// Whether it holds at `now`.
     pub fn is_active(&self, now: Timestamp) -> bool {
         self.from <= now && now < self.to

@@ -7,7 +7,7 @@ mod exposition;
 mod ring;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,6 +61,10 @@ pub struct Stats {
     capacity: u64,
     events: AtomicU64,
     rejected: AtomicU64,
+    rejected_here: AtomicU64,
+    /// Totals come from [`Stats::share`].
+    shared: AtomicBool,
+    told_shared: AtomicBool,
     late: AtomicU64,
     duplicates: AtomicU64,
     redelivered: AtomicU64,
@@ -99,6 +103,9 @@ impl Stats {
             capacity,
             events: AtomicU64::default(),
             rejected: AtomicU64::default(),
+            rejected_here: AtomicU64::default(),
+            shared: AtomicBool::default(),
+            told_shared: AtomicBool::default(),
             late: AtomicU64::default(),
             duplicates: AtomicU64::default(),
             redelivered: AtomicU64::default(),
@@ -122,9 +129,34 @@ impl Stats {
     pub fn restore(&self, totals: Totals) {
         self.events.fetch_add(totals.events, Relaxed);
         self.rejected.fetch_add(totals.rejected, Relaxed);
+        self.rejected_here.fetch_add(totals.rejected, Relaxed);
         self.late.fetch_add(totals.late, Relaxed);
         self.duplicates.fetch_add(totals.duplicates, Relaxed);
         self.redelivered.fetch_add(totals.redelivered, Relaxed);
+    }
+
+    /// Rows rejected that the log's counter is to know of: those of this process, and what it counted before.
+    pub fn rejected_here(&self) -> u64 {
+        self.rejected_here.load(Relaxed)
+    }
+
+    /// Takes over what all roles have counted together, and how that has grown since it was told last.
+    pub fn share(&self, totals: Totals) {
+        self.shared.store(true, Relaxed);
+        let grown = |total: &AtomicU64, now: u64| now.saturating_sub(total.swap(now, Relaxed));
+        let is_first = !self.told_shared.swap(true, Relaxed);
+        let events = grown(&self.events, totals.events);
+        let late = grown(&self.late, totals.late);
+        // What was rejected here and is not noted yet counts too.
+        self.rejected.fetch_max(totals.rejected, Relaxed);
+        grown(&self.duplicates, totals.duplicates);
+        grown(&self.redelivered, totals.redelivered);
+        if !is_first {
+            let second = self.second();
+            let mut recent = self.recent();
+            recent.events.add(second, events);
+            recent.late.add(second, late);
+        }
     }
 
     /// The totals that outlive a restart.
@@ -140,7 +172,7 @@ impl Stats {
 
     /// `n` events were acknowledged.
     pub fn accepted(&self, n: u64) {
-        if n > 0 {
+        if n > 0 && !self.shared.load(Relaxed) {
             self.events.fetch_add(n, Relaxed);
             self.recent().events.add(self.second(), n);
         }
@@ -172,7 +204,7 @@ impl Stats {
 
     /// `n` events were too old to be judged.
     pub fn late(&self, n: u64) {
-        if n > 0 {
+        if n > 0 && !self.shared.load(Relaxed) {
             self.late.fetch_add(n, Relaxed);
             self.recent().late.add(self.second(), n);
         }
@@ -180,12 +212,16 @@ impl Stats {
 
     /// `n` events had an id that was known.
     pub fn duplicates(&self, n: u64) {
-        self.duplicates.fetch_add(n, Relaxed);
+        if !self.shared.load(Relaxed) {
+            self.duplicates.fetch_add(n, Relaxed);
+        }
     }
 
     /// `n` rows had been taken before.
     pub fn redelivered(&self, n: u64) {
-        self.redelivered.fetch_add(n, Relaxed);
+        if !self.shared.load(Relaxed) {
+            self.redelivered.fetch_add(n, Relaxed);
+        }
     }
 
     /// `depth` events stand between the log's end and the last commit.
@@ -326,6 +362,7 @@ impl Stats {
 
     fn count_rejected(&self, code: &'static str, n: u64) {
         if n > 0 {
+            self.rejected_here.fetch_add(n, Relaxed);
             self.rejected.fetch_add(n, Relaxed);
             self.recent().rejected.add(self.second(), n);
             *lock(&self.codes).entry(code).or_default() += n;

@@ -16,6 +16,7 @@ use super::query::Params;
 use super::{Api, body, json, now, schema};
 use crate::capsule;
 use crate::problem::Problem;
+use crate::store::{Outcome, Write};
 use crate::store::handling::{Act, Acted, Entry, What, Word};
 use crate::store::incidents::{LISTED, Whole};
 use crate::store::{Incident, IncidentPage};
@@ -164,18 +165,17 @@ pub(super) async fn by_rule(State(api): State<Arc<Api>>) -> Result<Response, Pro
 }
 
 async fn act(api: &Api, id: String, act: Act, said: Word) -> Result<Response, Problem> {
-    let (asked, again) = (id.clone(), id.clone());
-    let acted = api.app.desk.say(move |store| store.act(&asked, &act, &said, now())).await?;
-    match acted {
-        Acted::Unknown => return Err(unknown(&id)),
-        Acted::AlreadyResolved => {
+    let again = id.clone();
+    match api.app.desk.write(Write::Act { incident: id.clone(), act, word: said, at: now() }).await? {
+        Outcome::Acted(Acted::Unknown) => return Err(unknown(&id)),
+        Outcome::Acted(Acted::AlreadyResolved) => {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
                 "already_resolved",
                 "the incident is resolved already; another anomaly within its window opens it again",
             ));
         }
-        Acted::Done => {}
+        _ => {}
     }
     let found = api.store(move |store| store.incident(&again, 1, now())).await?.ok_or_else(|| unknown(&id))?;
     Ok(json::answer(incident(&found.incident)))

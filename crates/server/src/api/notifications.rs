@@ -10,6 +10,7 @@ use super::query::Params;
 use super::{Api, json, now, schema};
 use crate::notify::nanos;
 use crate::problem::Problem;
+use crate::store::Write;
 use crate::store::notices::{Notification, Status};
 
 /// The period of which messages are counted where there is no budget: a week.
@@ -52,12 +53,11 @@ pub(super) async fn budget(api: &Api) -> Result<String, Problem> {
     responses((status = 200, description = "The notification, pending again", body = schema::Notification, example = json!(super::openapi::notification_example()))))]
 pub(super) async fn resend(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let (asked, again) = (id.clone(), id.clone());
-    let known = api.app.desk.write(move |store| store.resend(&asked, now())).await?;
+    let resent = api.app.desk.write(Write::Resend { id: asked, at: now() }).await?;
     let unknown = || Problem::not_found(format_args!("no notification that was, or was to be, sent has the id {id}"));
-    if !known {
+    if !resent.is_yes() {
         return Err(unknown());
     }
-    api.app.decided.notify_waiters();
     let found = api.store(move |store| store.notification(&again)).await?.ok_or_else(unknown)?;
     Ok(json::answer(notification(&found)))
 }

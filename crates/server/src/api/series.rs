@@ -26,7 +26,7 @@ use crate::problem::Problem;
 pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Problem> {
     let limit = params.limit()?;
     let after = params.cursor().map(name_of_cursor).transpose()?;
-    let (found, more) = api.app.engine.series(params.text("query").unwrap_or_default(), after, limit).await;
+    let (found, more) = api.app.engine.series(params.text("query").unwrap_or_default(), after, limit).await?;
     let next = found.last().filter(|_| more).map(|last| cursor_of_name(&last.name));
     let (since, hashes) = (now().plus(-DAY), found.iter().map(|info| info.key.hash()).collect::<Vec<_>>());
     let counts =
@@ -60,7 +60,7 @@ pub(super) async fn points(State(api): State<Arc<Api>>, params: Params) -> Resul
     match api.app.points.range(key.hash(), from, to, max_points).await {
         Some(points) => Ok(json::answer(format!("{{\"points\":{}}}", json::array(points.iter().map(json::point))))),
         // Points are best effort: a series may be known without any.
-        None if api.app.engine.one(key.hash()).await.is_some() => Ok(json::answer("{\"points\":[]}".to_owned())),
+        None if api.app.engine.one(key.hash()).await?.is_some() => Ok(json::answer("{\"points\":[]}".to_owned())),
         None => Err(Problem::not_found(format_args!("no series is named {}", key.name()))),
     }
 }
@@ -77,7 +77,7 @@ pub(super) async fn explain(State(api): State<Arc<Api>>, params: Params) -> Resu
     let at = params.time("at")?.ok_or_else(|| Problem::parameter("at", "the point's time is needed"))?;
     let hash = key.hash();
     let Some(point) = api.app.points.at(hash, at).await else {
-        let known = api.app.engine.one(hash).await.is_some();
+        let known = api.app.engine.one(hash).await?.is_some();
         let detail =
             if known { format!("no point of {} at {at} is retained", key.name()) } else { format!("no series is named {}", key.name()) };
         return Err(Problem::not_found(detail));

@@ -14,6 +14,8 @@ use serde_json::value::RawValue;
 use super::incidents::{word, words};
 use super::{Api, json, now, schema};
 use crate::problem::Problem;
+use crate::store::Write;
+use crate::ids::new_id;
 use crate::silence::{MOST_SILENCES, MatcherSpec, Silence, compile};
 use crate::store::handling::Word;
 
@@ -53,13 +55,11 @@ pub(super) async fn make(State(api): State<Arc<Api>>, request: Request<Body>) ->
         let detail = format_args!("must be later than from and than now, got {to} after {from}").to_string();
         return Err(Problem::parameter("to", detail));
     }
-    let mut made = Silence { id: String::new(), matchers, from, to, by, comment };
-    let asked = made.clone();
-    let id = api.app.desk.say(move |store| store.silence(&asked, at)).await?;
-    made.id = id.ok_or_else(|| {
+    let made = Silence { id: new_id(), matchers, from, to, by, comment };
+    if !api.app.desk.write(Write::Silence { silence: made.to_stored(), at }).await?.is_yes() {
         let detail = format_args!("there are {MOST_SILENCES} that are not over; end some, or match more with one").to_string();
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_silences", detail)
-    })?;
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_many_silences", detail));
+    }
     Ok((StatusCode::CREATED, json::answer(silence(&made))).into_response())
 }
 
@@ -68,9 +68,8 @@ pub(super) async fn make(State(api): State<Arc<Api>>, request: Request<Body>) ->
     params(("id" = String, Path, description = "The silence's `id`", example = "0f9e8d7c6b5a4938")),
     responses((status = 204, description = "It has ended; what it held back and is still open is told now")))]
 pub(super) async fn end(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let asked = id.clone();
-    let ended = api.app.desk.say(move |store| store.end_silence(&asked, now())).await?;
-    if ended { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found(format_args!("no silence with the id {id} holds or will"))) }
+    let ended = api.app.desk.write(Write::EndSilence { id: id.clone(), at: now() }).await?;
+    if ended.is_yes() { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found(format_args!("no silence with the id {id} holds or will"))) }
 }
 
 fn time(name: &str, written: &RawValue) -> Result<Timestamp, Problem> {

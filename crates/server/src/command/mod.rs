@@ -1,6 +1,5 @@
 //! The commands, a file each.
 
-pub mod all;
 mod client;
 pub mod config;
 pub mod demo;
@@ -9,6 +8,7 @@ pub mod incidents;
 pub mod notify;
 pub mod openapi;
 pub mod replay;
+pub mod role;
 pub mod silence;
 pub mod terminal;
 

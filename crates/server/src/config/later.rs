@@ -9,22 +9,8 @@ pub struct Later {
     pub names: &'static [(&'static str, &'static str, &'static str)],
 }
 
-/// The name that alone asks for nothing: it says where Redis is, and only the roles of a later version use it.
-const SILENT: &str = "REDIS_URL";
-
 /// All of them.
 pub const LATER: &[Later] = &[
-    Later {
-        does: "use Redis",
-        names: &[
-            ("REDIS_URL", "redis://127.0.0.1:6379/0", "Redis server; alone it changes nothing for `anomaly all`."),
-            ("SLEEP_ON_EMPTY", "0.1", "Seconds that a blocking read waits when a queue is empty."),
-            ("ALERTS_CHANNEL", "anomalies", "Channel on which anomalies are published."),
-            ("REDIS_WAIT_REPLICAS", "0", "Replicas that must have an event before it is acknowledged."),
-            ("REDIS_RESULTS", "anomalies", "What is written to Redis: `anomalies` or `all`."),
-            ("REDIS_RESULT_TTL_SECONDS", "86400", "How long a result is kept in Redis."),
-        ],
-    },
     Later {
         does: "read Kafka",
         names: &[
@@ -52,7 +38,7 @@ pub(super) fn is_later(name: &str) -> bool {
 pub(super) fn warnings(value_of: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let told = |later: &Later| {
         let asked = |name: &str| value_of(name).is_some();
-        let set: Vec<_> = later.names.iter().map(|(name, ..)| *name).filter(|&name| name != SILENT && asked(name)).collect();
+        let set: Vec<_> = later.names.iter().map(|(name, ..)| *name).filter(|&name| asked(name)).collect();
         let (is, it) = if set.len() == 1 { ("is", "it is") } else { ("are", "they are") };
         let does = later.does;
         (!set.is_empty()).then(|| format!("{} {is} set, but this version does not {does} yet: {it} ignored", set.join(", ")))

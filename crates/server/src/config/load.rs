@@ -202,7 +202,7 @@ impl Sources {
 
     /// Whether a fault of this setting matters: a process that neither listens, stores nor tells anybody works without those.
     fn minds(&self, setting: &Setting) -> bool {
-        self.serving || !matches!(setting.group, Group::Storage | Group::Serving | Group::Alerting)
+        self.serving || !matches!(setting.group, Group::Storage | Group::Serving | Group::Redis | Group::Alerting)
     }
 
     fn layers(&self, faults: &mut Vec<Fault>) -> Layers<'_> {

@@ -10,6 +10,7 @@ pub mod later;
 mod load;
 mod machine;
 pub mod notify;
+pub mod redis;
 pub mod settings;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use jiff::tz::TimeZone;
 pub use crate::log::sqlite::Durability;
 pub use load::{Fault, Faults, Flag, Loaded, Lookup, Origin, Sources};
 pub use notify::NotifyConfig;
+pub use redis::RedisConfig;
 
 /// All settings of one process. Passed in, never global.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,8 +50,10 @@ pub struct Config {
     pub log_format: Option<LogFormat>,
     /// Where log, store, points, checkpoints and spooled files are (default `./data`).
     pub data_dir: PathBuf,
-    /// Where log and store are.
+    /// Where log and store of `anomaly all` are; those of the single roles are on Redis.
     pub backend: Backend,
+    /// Port on which a role without an API tells how it is (default none).
+    pub status_port: Option<u16>,
     /// When an event counts as durable (default fsync).
     pub durability: Durability,
     /// Events that may wait between the log's end and P (default 1,000,000).
@@ -70,6 +74,8 @@ pub struct Config {
     pub max_future: i64,
     /// Sizes beyond which a request is refused.
     pub limits: Limits,
+    /// Where Redis is, and what is kept there.
+    pub redis: RedisConfig,
     /// Who is told of incidents, and how.
     pub notify: NotifyConfig,
     /// Parts that series are divided into, each owned by one thread (default: one a core, at most 8). Not a setting:
@@ -93,8 +99,15 @@ pub struct Limits {
 /// Where log and store are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// SQLite in the data directory: the only one of this version.
+    /// SQLite in the data directory.
     Embedded,
+    /// Redis, for several processes.
+    Redis,
+}
+
+impl Backend {
+    /// The words of `BACKEND`.
+    pub const WORDS: [(&str, Self); 2] = [("embedded", Self::Embedded), ("redis", Self::Redis)];
 }
 
 /// How log lines are written.
@@ -130,6 +143,7 @@ impl Default for Config {
             log_format: None,
             data_dir: "./data".into(),
             backend: Backend::Embedded,
+            status_port: None,
             durability: Durability::Fsync,
             queue_capacity: 1_000_000,
             memory_max_bytes: machine::half_of_memory(),
@@ -145,6 +159,7 @@ impl Default for Config {
                 max_batch_unpacked_bytes: 64 << 20,
                 max_file_bytes: 2 << 30,
             },
+            redis: RedisConfig::default(),
             notify: NotifyConfig::default(),
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)),
         }

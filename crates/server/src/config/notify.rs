@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use anomaly_engine::{Glob, Severity};
 use lettre::message::Mailbox;
+use serde::{Deserialize, Serialize};
 
 use super::value;
-use crate::notify::channel::Channel;
+use crate::notify::channel::{self, Channel};
 use crate::notify::guard::HttpUrl;
+use crate::silence::Subject;
 
 /// Everything about alerting.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,12 +83,15 @@ impl NotifyConfig {
         }
     }
 
-    /// The channels over which an incident is told: those of the first route that matches, all where none does; in both cases
-    /// only those that are configured.
-    pub fn channels_of<'a>(&self, metric: &str, labels: impl Fn(&str) -> Option<&'a str>, severity: Severity) -> Vec<Channel> {
-        let route = self.routes.iter().find(|route| route.matches(metric, &labels, severity));
-        let wanted = |channel: Channel| route.is_none_or(|route| route.channels.contains(&channel));
-        Channel::ALL.into_iter().filter(|&channel| self.is_configured(channel) && wanted(channel)).collect()
+    /// Who hears of what.
+    pub fn routing(&self) -> Routing {
+        let configured = Channel::ALL.into_iter().filter(|&channel| self.is_configured(channel)).collect();
+        Routing { routes: self.routes.clone(), configured }
+    }
+
+    /// The channels over which an incident is told.
+    pub fn channels_of(&self, subject: Subject<'_>) -> Vec<Channel> {
+        channels_of(&self.routes, |channel| self.is_configured(channel), subject)
     }
 
     /// What is missing or of no use, by the name of the setting at fault.
@@ -260,8 +265,31 @@ impl fmt::Display for Budget {
     }
 }
 
+/// Who hears of what, as a record may hold it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Routing {
+    /// The first that matches wins.
+    pub routes: Vec<Route>,
+    /// The channels over which anything can be sent.
+    pub configured: Vec<Channel>,
+}
+
+impl Routing {
+    /// The names of the channels over which an incident is told, between commas.
+    pub fn names_of(&self, subject: Subject<'_>) -> String {
+        channel::names(&channels_of(&self.routes, |channel| self.configured.contains(&channel), subject))
+    }
+}
+
+/// The channels of the first route that matches, all where none does; in both cases only those that are configured.
+fn channels_of(routes: &[Route], is_configured: impl Fn(Channel) -> bool, subject: Subject<'_>) -> Vec<Channel> {
+    let route = routes.iter().find(|route| route.matches(subject));
+    let wanted = |channel: Channel| route.is_none_or(|route| route.channels.contains(&channel));
+    Channel::ALL.into_iter().filter(|&channel| is_configured(channel) && wanted(channel)).collect()
+}
+
 /// Who hears of what: a table under `[[routes]]`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Route {
     /// Pattern of the metric; absent: every metric.
     pub metric: Option<String>,
@@ -275,10 +303,10 @@ pub struct Route {
 
 impl Route {
     /// Whether it speaks of such an incident.
-    pub fn matches<'a>(&self, metric: &str, labels: &impl Fn(&str) -> Option<&'a str>, severity: Severity) -> bool {
-        self.metric.as_ref().is_none_or(|pattern| Glob::new(pattern).matches(metric))
-            && self.severity.is_none_or(|wanted| wanted == severity)
-            && self.labels.iter().all(|(name, pattern)| labels(name).is_some_and(|value| Glob::new(pattern).matches(value)))
+    pub fn matches(&self, subject: Subject<'_>) -> bool {
+        self.metric.as_ref().is_none_or(|pattern| Glob::new(pattern).matches(subject.metric))
+            && self.severity.is_none_or(|wanted| (wanted == Severity::Critical) == subject.critical)
+            && self.labels.iter().all(|(name, pattern)| subject.label(name).is_some_and(|value| Glob::new(pattern).matches(value)))
     }
 }
 
@@ -365,7 +393,7 @@ pub(super) fn duration_or_never(text: &str) -> Result<Option<Duration>, String> 
 
 /// Reads the secret of webhooks: any text, or what Standard Webhooks calls one.
 pub(super) fn webhook_secret(text: &str) -> Result<Secret, String> {
-    match crate::notify::channel::webhook::key(text) {
+    match channel::webhook::key(text) {
         Some(_) => Ok(Secret::from(text)),
         None => Err("begins with whsec_, but what follows is not base64".into()),
     }
@@ -443,7 +471,10 @@ mod tests {
             ..NotifyConfig::default()
         };
         let of =
-            |config: &NotifyConfig, metric: &str, severity| config.channels_of(metric, |name| (name == "dc").then_some("eu-1"), severity);
+            |config: &NotifyConfig, metric: &str, severity| {
+            let labels = [("dc".to_owned(), "eu-1".to_owned())];
+            config.channels_of(Subject { series: "", metric, labels: &labels, critical: severity == Severity::Critical })
+        };
         assert_eq!(of(&config, "cpu", Severity::Warning), [Channel::Webhook, Channel::Slack]);
         let labels = |pattern: &str| BTreeMap::from([("dc".to_owned(), pattern.to_owned())]);
         config.routes = vec![

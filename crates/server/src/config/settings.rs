@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::notify::{self, HIDDEN, SmtpTls};
+use super::redis::{self, Results};
 use super::value::{self, show_bytes};
 use super::{Backend, Config, Durability, LogFormat};
 use crate::logging;
@@ -39,6 +40,7 @@ pub enum Group {
     Events,
     Storage,
     Serving,
+    Redis,
     Alerting,
     Limits,
     Logging,
@@ -46,7 +48,8 @@ pub enum Group {
 
 impl Group {
     /// All, in the order in which they are explained.
-    pub const ALL: [Self; 7] = [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Alerting, Self::Limits, Self::Logging];
+    pub const ALL: [Self; 8] =
+        [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Redis, Self::Alerting, Self::Limits, Self::Logging];
 
     /// The heading.
     pub fn title(self) -> &'static str {
@@ -55,6 +58,7 @@ impl Group {
             Self::Events => "Events and time",
             Self::Storage => "Storage",
             Self::Serving => "Serving",
+            Self::Redis => "Redis",
             Self::Alerting => "Alerting",
             Self::Limits => "Limits",
             Self::Logging => "Logging",
@@ -85,6 +89,7 @@ impl Setting {
             "WEBHOOK_URL" | "SLACK_WEBHOOK_URL" | "PAGERDUTY_URL" | "ALERTMANAGER_URL" => {
                 HttpUrl::parse(text).map_or_else(|_| HIDDEN.to_owned(), |url| url.to_string())
             }
+            "REDIS_URL" => redis::target(text).map_or_else(|_| HIDDEN.to_owned(), |target| target.to_string()),
             "SMTP_CA" => format!("({} bytes)", text.len()),
             _ => text.to_owned(),
         }
@@ -221,13 +226,10 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "BACKEND",
         group: Group::Storage,
-        doc: "Where log and store are: `embedded` (SQLite in `DATA_DIR`), the only one of this version.",
+        doc: "Where log and store of `anomaly all` are: `embedded` (SQLite in `DATA_DIR`) or `redis` (at `REDIS_URL`). The single roles \
+              `api`, `processor` and `ingest` meet on Redis whatever it says.",
         unset: Unset::Value(|_| "embedded".to_owned()),
-        read: |config, text| {
-            config.backend = value::word(text, &[("embedded", Backend::Embedded)])
-                .map_err(|_| format!("this version has only embedded, got {text:?}: remove BACKEND, or set it to embedded"))?;
-            Ok(())
-        },
+        read: read!(backend => backend),
     },
     Setting {
         name: "DURABILITY",
@@ -280,6 +282,14 @@ pub const SETTINGS: &[Setting] = &[
         read: read!(value::port => port),
     },
     Setting {
+        name: "STATUS_PORT",
+        group: Group::Serving,
+        doc: "Port on which the roles `processor` and `ingest` serve `/livez`, `/readyz`, `/health` and `/metrics`, at `HOST`; `0` takes a \
+              free one.",
+        unset: Unset::Words("none"),
+        read: read!(some!(value::port) => status_port),
+    },
+    Setting {
         name: "BASE_PATH",
         group: Group::Serving,
         doc: "Prefix of every route, such as `/anomaly`, for a proxy that shares its host.",
@@ -300,6 +310,56 @@ pub const SETTINGS: &[Setting] = &[
               and delete.",
         unset: Unset::Value(|c| c.allow_unauthenticated.to_string()),
         read: read!(value::boolean => allow_unauthenticated),
+    },
+    Setting {
+        name: "REDIS_URL",
+        group: Group::Redis,
+        doc: "Redis 7 or later: `redis://[user:password@]host:port/db`, `rediss://` with TLS, or Sentinel as \
+              `redis+sentinel://host:port,host:port/service/db`. Alone it changes nothing for `anomaly all`: see `BACKEND`.",
+        unset: Unset::Words("none"),
+        read: read!(some!(redis::target) => redis.target),
+    },
+    Setting {
+        name: "REDIS_WAIT_REPLICAS",
+        group: Group::Redis,
+        doc: "Replicas that must have an event in memory before it is acknowledged. With `0` the server itself must have it on disk: it \
+              needs `appendonly yes` and `appendfsync always`. For Sentinel set `1` or more, and run one replica more than that.",
+        unset: Unset::Value(|c| c.redis.wait_replicas.to_string()),
+        read: |config, text| {
+            config.redis.wait_replicas = text.trim().parse().map_err(|_| format!("must be a whole number such as 0 or 1, got {text:?}"))?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "REDIS_RESULTS",
+        group: Group::Redis,
+        doc: "Of which events the result is kept as a hash `event:<id>`: `anomalies`, or `all` that have an id.",
+        unset: Unset::Value(|c| c.redis.results.as_str().to_owned()),
+        read: |config, text| {
+            config.redis.results = value::word(text, &Results::WORDS)?;
+            Ok(())
+        },
+    },
+    Setting {
+        name: "REDIS_RESULT_TTL_SECONDS",
+        group: Group::Redis,
+        doc: "How long such a hash is kept, in seconds.",
+        unset: Unset::Value(|c| c.redis.result_ttl.as_secs().to_string()),
+        read: read!(redis::pause => redis.result_ttl),
+    },
+    Setting {
+        name: "ALERTS_CHANNEL",
+        group: Group::Redis,
+        doc: "Pub/Sub channel on which each anomaly is published as JSON; incidents are on the same name with `:incidents` behind it.",
+        unset: Unset::Value(|c| c.redis.alerts_channel.clone()),
+        read: read!(redis::channel => redis.alerts_channel),
+    },
+    Setting {
+        name: "SLEEP_ON_EMPTY",
+        group: Group::Redis,
+        doc: "Seconds until the list `raw_events` is looked at again when it is empty.",
+        unset: Unset::Value(|c| c.redis.sleep_on_empty.as_secs_f64().to_string()),
+        read: read!(redis::pause => redis.sleep_on_empty),
     },
     Setting {
         name: "EMAIL_ENABLED",
@@ -555,3 +615,7 @@ pub const SETTINGS: &[Setting] = &[
         },
     },
 ];
+
+fn backend(text: &str) -> Result<Backend, String> {
+    value::word(text, &Backend::WORDS)
+}

@@ -291,12 +291,8 @@ fn names_of_a_later_version_are_told_once_a_feature() {
     );
     assert_eq!(
         Given { dotenv: "KAFKA_TOPIC=t\nKAFKA_BROKER=b:9092", toml: "alerts_channel = 'x'", ..Given::default() }.warnings(),
-        [
-            "ALERTS_CHANNEL is set, but this version does not use Redis yet: it is ignored",
-            "KAFKA_BROKER, KAFKA_TOPIC are set, but this version does not read Kafka yet: they are ignored"
-        ]
+        ["KAFKA_BROKER, KAFKA_TOPIC are set, but this version does not read Kafka yet: they are ignored"]
     );
-    assert_eq!(environment(&[("REDIS_RESULTS", "all")]).warnings().len(), 1);
 }
 
 #[test]
@@ -308,12 +304,18 @@ fn what_asks_for_nothing_is_not_told() {
 
 #[test]
 fn a_backend_that_this_version_lacks_is_an_error() {
-    for (dotenv, got) in [("BACKEND=redis", "redis"), ("BACKEND=kafka", "kafka"), ("BACKEND=x", "x")] {
-        let faults = Given { dotenv, serving: true, ..Given::default() }.faults();
-        assert!(Given { dotenv, ..Given::default() }.load().is_ok(), "offline nothing is stored");
-        assert_eq!(faults, [format!(".env: BACKEND: this version has only embedded, got {got:?}: remove BACKEND, or set it to embedded")]);
-    }
-    assert!(environment(&[("BACKEND", "embedded")]).load().is_ok());
+    let faults = Given { dotenv: "BACKEND=kafka", serving: true, ..Given::default() }.faults();
+    assert_eq!(faults, [".env: BACKEND: must be embedded or redis, got \"kafka\""]);
+    assert!(Given { dotenv: "BACKEND=kafka", ..Given::default() }.load().is_ok(), "offline nothing is stored");
+    let config = environment(&[("BACKEND", "redis"), ("REDIS_URL", "redis://:secret@localhost:7000/1")]).config();
+    assert_eq!(config.backend, Backend::Redis);
+    assert!(config.redis.target.is_some() && !format!("{config:?}").contains("secret"));
+}
+
+#[test]
+fn a_bad_redis_url_is_told_without_its_password() {
+    let faults = Given { dotenv: "REDIS_URL=http://:secret@localhost:7000", serving: true, ..Given::default() }.faults();
+    assert!(faults.len() == 1 && faults[0].starts_with(".env: REDIS_URL: ") && !faults[0].contains("secret"), "{faults:?}");
 }
 
 #[test]

@@ -14,18 +14,26 @@ const NEW_SERIES_SHARE: f64 = 0.8;
 #[derive(Debug)]
 pub struct Memory {
     used: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
 }
 
 impl Memory {
     /// An account with a limit in bytes.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), limit })
+        Arc::new(Self { used: AtomicU64::new(0), limit: limit.into() })
     }
 
     /// Notes what state takes now.
     pub fn set_used(&self, bytes: u64) {
         self.used.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Takes over what the owner of the engine has noted.
+    pub fn share(&self, bytes: u64, limit: u64) {
+        self.set_used(bytes);
+        if limit > 0 {
+            self.limit.store(limit, Ordering::Relaxed);
+        }
     }
 
     /// Bytes of state.
@@ -35,16 +43,16 @@ impl Memory {
 
     /// `MEMORY_MAX_BYTES`.
     pub fn limit(&self) -> u64 {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Whether nothing more may be taken.
     pub fn is_full(&self) -> bool {
-        self.used() >= self.limit
+        self.used() >= self.limit()
     }
 
     fn refuses_new_series(&self) -> bool {
-        self.used() as f64 >= self.limit as f64 * NEW_SERIES_SHARE
+        self.used() as f64 >= self.limit() as f64 * NEW_SERIES_SHARE
     }
 }
 
@@ -57,12 +65,19 @@ pub struct Admission {
     memory: Arc<Memory>,
     /// Admitted since the last [`Admission::settle`].
     fresh: Vec<SeriesHash>,
+    /// Which series are known is decided together with other roles: what was not registered may not enter.
+    shared: bool,
 }
 
 impl Admission {
     /// Admission on top of the series that a recovery has found after frame `upto`.
     pub fn new(known: impl IntoIterator<Item = SeriesHash>, upto: u64, max_series: u64, memory: Arc<Memory>) -> Self {
-        Self { known: known.into_iter().map(|hash| (hash, upto)).collect(), max_series, memory, fresh: Vec::new() }
+        Self { known: known.into_iter().map(|hash| (hash, upto)).collect(), max_series, memory, fresh: Vec::new(), shared: false }
+    }
+
+    /// Admission to a log that other roles append to: [`Admission::registered`] says who may enter.
+    pub fn shared(max_series: u64, memory: Arc<Memory>) -> Self {
+        Self { shared: true, ..Self::new([], 0, max_series, memory) }
     }
 
     /// Admits the series of a batch to `frame`; takes out the rows of those that may not enter, and returns why.
@@ -83,11 +98,13 @@ impl Admission {
         if refused.is_empty() { Vec::new() } else { batch.refuse(|hash| refused.get(&hash).cloned()) }
     }
 
-    /// What was admitted since `n_fresh` told `mark` will not be in the log after all: its request was refused.
-    pub fn withdraw(&mut self, mark: usize) {
-        for hash in self.fresh.drain(mark..) {
-            self.known.remove(&hash);
+    /// What was admitted since `n_fresh` told `mark` will not be in the log after all: its request was refused. Returns these series.
+    pub fn withdraw(&mut self, mark: usize) -> Vec<SeriesHash> {
+        let withdrawn: Vec<_> = self.fresh.drain(mark..).collect();
+        for hash in &withdrawn {
+            self.known.remove(hash);
         }
+        withdrawn
     }
 
     /// How many series are admitted and not settled.
@@ -95,15 +112,17 @@ impl Admission {
         self.fresh.len()
     }
 
-    /// What was admitted is in the log now (`durable`), or never will be; returns how many series are new.
-    pub fn settle(&mut self, durable: bool) -> u64 {
-        let admitted = self.fresh.len() as u64;
-        for hash in self.fresh.drain(..) {
-            if !durable {
-                self.known.remove(&hash);
-            }
+    /// What was admitted is in the log now (`durable`), or never will be; returns how many series are new, and which are not known
+    /// after all.
+    pub fn settle(&mut self, durable: bool) -> (u64, Vec<SeriesHash>) {
+        let fresh = std::mem::take(&mut self.fresh);
+        if durable {
+            return (fresh.len() as u64, Vec::new());
         }
-        if durable { admitted } else { 0 }
+        for hash in &fresh {
+            self.known.remove(hash);
+        }
+        (0, fresh)
     }
 
     /// Whether a series is known.
@@ -133,8 +152,21 @@ impl Admission {
         &self.memory
     }
 
+    /// As many new series as all roles together may still let in; the series that are known count there and not here.
+    pub fn room_for_new(&self) -> u64 {
+        if self.memory.refuses_new_series() { 0 } else { self.max_series }
+    }
+
+    /// A series may enter the log that all roles share; `is_new` where nobody has brought it before.
+    pub fn registered(&mut self, hash: SeriesHash, is_new: bool) {
+        self.known.insert(hash, 0);
+        if is_new {
+            self.fresh.push(hash);
+        }
+    }
+
     fn refusal(&self) -> Option<(Code, String)> {
-        if self.known.len() as u64 >= self.max_series {
+        if self.shared && !self.memory.refuses_new_series() || self.known.len() as u64 >= self.max_series {
             let message = format!("a new series, but MAX_SERIES ({}) are known: raise it, or delete series", self.max_series);
             return Some((Code::SeriesLimit, message));
         }
@@ -204,7 +236,7 @@ mod tests {
         let mark = admission.n_fresh();
         assert_eq!(admission.admit(&mut batch(&["a", "b", "c"]), 1).len(), 1);
         admission.withdraw(mark);
-        assert_eq!(admission.settle(true), 1);
+        assert_eq!(admission.settle(true), (1, Vec::new()));
         assert!(admission.knows(SeriesKey::new("a", &[]).hash()) && !admission.knows(SeriesKey::new("b", &[]).hash()));
     }
 

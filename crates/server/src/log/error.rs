@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::redis::RedisError;
 use crate::sqlite::{Failure, OpenError, failure};
 
 /// Why the log did not do what was asked.
@@ -35,6 +36,17 @@ pub enum LogError {
         /// Ours.
         known: i64,
     },
+    /// The other side cannot be reached, or did not confirm; what was appended may be in the log all the same.
+    #[error("{0}")]
+    Away(String),
+    /// So many events wait for detection that no more are taken; nothing was appended.
+    #[error("the queue is full: {queued} events wait for detection, QUEUE_CAPACITY is {capacity}")]
+    QueueFull {
+        /// Events that wait.
+        queued: u64,
+        /// The most.
+        capacity: u64,
+    },
     /// Frames out of order: a fault of ours.
     #[error("frame {found} cannot be appended where {expected} is next")]
     Order {
@@ -52,6 +64,12 @@ impl From<rusqlite::Error> for LogError {
             Failure::Full => Self::Full(error),
             Failure::Other => Self::Sqlite(error),
         }
+    }
+}
+
+impl From<RedisError> for LogError {
+    fn from(error: RedisError) -> Self {
+        Self::Away(error.to_string())
     }
 }
 

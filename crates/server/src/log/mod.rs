@@ -1,6 +1,7 @@
 //! The event log: what is acknowledged is here first, durable.
 //!
-//! [`sqlite::EventLog`] is the embedded log, [`writer`] the thread that owns it and groups appends into one fsync.
+//! [`sqlite::EventLog`] is the embedded log, [`stream::RedisLog`] the one on Redis, [`writer`] the thread that owns either and groups
+//! appends.
 
 pub mod admission;
 mod error;
@@ -8,14 +9,93 @@ mod mark;
 mod reader;
 mod side;
 pub mod sqlite;
+pub mod stream;
 mod uploads;
 mod wal_tail;
 pub mod writer;
 
 pub use uploads::{FileProgress, UploadRow, UploadState};
 
-use anomaly_engine::frame::{Batch, Position};
+use anomaly_engine::frame::{Batch, FrameBuilder, Position};
 use anomaly_engine::{Report, SeriesKey};
+
+use sqlite::{EventLog, LogError, LogReader, SealedFrame, Side};
+use stream::{RedisLog, RedisReader};
+
+/// A log, as its writer owns it.
+#[derive(Debug)]
+pub enum Log {
+    Sqlite(EventLog),
+    Redis(RedisLog),
+}
+
+impl Log {
+    /// The number of the next frame; about that where others append too.
+    pub fn next_frame(&self) -> u64 {
+        match self {
+            Self::Sqlite(log) => log.next_frame(),
+            Self::Redis(log) => log.next_frame(),
+        }
+    }
+
+    /// Appends a frame, where it has rows, with what goes with it, all or nothing; durable when it returns, under its number.
+    ///
+    /// # Errors
+    /// As each of them.
+    pub fn append(&mut self, frame: FrameBuilder, events: u64, sides: &[Side]) -> Result<Option<SealedFrame>, LogError> {
+        match self {
+            Self::Sqlite(log) => {
+                let (rows, number) = (frame.rows(), log.next_frame());
+                let frame = (rows > 0).then(|| SealedFrame { number, rows, bytes: frame.seal(number) });
+                log.append(frame.as_slice(), sides)?;
+                Ok(frame)
+            }
+            Self::Redis(log) => log.append(frame, events, sides),
+        }
+    }
+
+    /// The fingerprint and the answer that are kept under an `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// As each of them.
+    pub fn answer(&mut self, key: &str) -> Result<Option<(u64, Report)>, LogError> {
+        match self {
+            Self::Sqlite(log) => log.answer(key),
+            Self::Redis(log) => log.answer(key),
+        }
+    }
+
+    /// A counter that is kept across restarts.
+    ///
+    /// # Errors
+    /// As each of them.
+    pub fn counter(&mut self, name: &str) -> Result<u64, LogError> {
+        match self {
+            Self::Sqlite(log) => log.counter(name),
+            Self::Redis(log) => log.counter(name),
+        }
+    }
+}
+
+/// Reads frames beside the one who appends them.
+#[derive(Debug)]
+pub enum FrameReader {
+    Sqlite(LogReader),
+    Redis(RedisReader),
+}
+
+impl FrameReader {
+    /// Frames from number `from` on, in order, until they make `max_bytes`; at least one, where there is one.
+    ///
+    /// # Errors
+    /// As each of them.
+    pub fn read(&mut self, from: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>, LogError> {
+        match self {
+            Self::Sqlite(reader) => reader.read(from, max_bytes),
+            Self::Redis(reader) => Ok(reader.read(from, max_bytes)?.into_iter().map(|frame| (frame.number, frame.bytes)).collect()),
+        }
+    }
+}
 
 /// Events that wait to become durable.
 #[derive(Debug)]
@@ -66,6 +146,9 @@ pub enum AppendError {
     /// The disk is full, or `DISK_MAX_BYTES` reached. HTTP 507.
     #[error("no room on disk: {0}")]
     DiskFull(String),
+    /// The log cannot be reached, or has not confirmed: it may have what was appended all the same. HTTP 503.
+    #[error("the event log cannot be reached: {0}")]
+    Away(String),
     /// The process is stopping. HTTP 503.
     #[error("the server is stopping")]
     Closing,
@@ -74,7 +157,18 @@ pub enum AppendError {
 impl AppendError {
     /// Whether the same append may be taken a little later.
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::QueueFull { .. } | Self::MemoryFull { .. } | Self::DiskFull(_))
+        matches!(self, Self::QueueFull { .. } | Self::MemoryFull { .. } | Self::DiskFull(_) | Self::Away(_))
+    }
+}
+
+impl From<LogError> for AppendError {
+    /// What a fault of the log that is no end is to who asked.
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::QueueFull { queued, capacity } => Self::QueueFull { queued, capacity },
+            LogError::Away(why) => Self::Away(why),
+            error => Self::DiskFull(error.to_string()),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use anomaly_engine::{Report, Timestamp};
 use rusqlite::{Connection, params};
 
-use super::uploads::{self, FileProgress, UploadRow, UploadState};
+use super::uploads::{self, FileProgress, UploadRow};
 
 /// A frame that has its number and its checksum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,12 +36,8 @@ pub enum Side {
     Progress(FileProgress),
     /// An upload has come to its end.
     UploadEnded {
-        /// Its id.
-        id: String,
-        /// How it ended.
-        state: UploadState,
-        /// When.
-        at: Timestamp,
+        /// It, as it is from now on.
+        row: UploadRow,
     },
     /// A counter that is kept across restarts rises.
     Count {
@@ -61,7 +57,7 @@ pub(super) fn put(connection: &Connection, side: &Side) -> rusqlite::Result<()> 
         }
         Side::Upload(row) => uploads::put_upload(connection, row),
         Side::Progress(row) => uploads::put_progress(connection, row, &to_json(&row.report)?, &to_json(&row.refused)?),
-        Side::UploadEnded { id, state, at } => uploads::end_upload(connection, id, *state, *at),
+        Side::UploadEnded { row } => uploads::put_upload(connection, row),
         Side::Count { name, by } => {
             let sql = "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
             connection.prepare_cached(sql)?.execute(params![name, *by as i64]).map(drop)

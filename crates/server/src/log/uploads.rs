@@ -2,11 +2,12 @@
 
 use anomaly_engine::{Report, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::side::from_json;
 
 /// How an upload stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UploadState {
     /// Its files are being taken; resumed after a crash.
     Running,
@@ -17,7 +18,7 @@ pub enum UploadState {
 }
 
 /// An upload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRow {
     /// Its id.
     pub id: String,
@@ -36,7 +37,7 @@ pub struct UploadRow {
 }
 
 /// How far a file of an upload has got.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileProgress {
     /// The upload's id.
     pub upload: String,
@@ -72,11 +73,6 @@ pub(super) fn put_upload(connection: &Connection, row: &UploadRow) -> rusqlite::
     let (created, ended) = (row.created.nanos(), row.ended.map(Timestamp::nanos));
     let values = params![row.id, row.key, row.fingerprint as i64, created, row.files, row.state as i64, ended];
     connection.prepare_cached(sql)?.execute(values).map(drop)
-}
-
-pub(super) fn end_upload(connection: &Connection, id: &str, state: UploadState, at: Timestamp) -> rusqlite::Result<()> {
-    let sql = "UPDATE uploads SET state = ?2, ended = ?3 WHERE id = ?1";
-    connection.prepare_cached(sql)?.execute(params![id, state as i64, at.nanos()]).map(drop)
 }
 
 pub(super) fn put_progress(connection: &Connection, row: &FileProgress, report: &str, refused: &str) -> rusqlite::Result<()> {

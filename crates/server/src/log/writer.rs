@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use anomaly_engine::frame::{FrameBuilder, Position, Record};
+use anomaly_engine::frame::{Batch, FrameBuilder, Position, Record};
 use anomaly_engine::{Rejected, Report, SeriesHash, SeriesKey};
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::admission::Admission;
-use super::sqlite::{EventLog, LogError, SealedFrame, Side};
-use super::{Append, AppendError, Appended, FileProgress, ForgetError, UploadRow};
+use super::sqlite::{LogError, Side};
+use super::stream::Entry;
+use super::{Append, AppendError, Appended, FileProgress, ForgetError, Log, UploadRow};
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::disk::Room;
@@ -137,6 +138,16 @@ impl LogHints {
         }
     }
 
+    /// These series were forgotten by whoever asked another process.
+    pub fn forgotten(&self, series: Vec<SeriesHash>) {
+        self.give(Request::Forgotten(series));
+    }
+
+    /// The counters are to be noted, though nothing may be appended for long.
+    pub fn note_counts(&self) {
+        self.give(Request::NoteCounts);
+    }
+
     /// No recovery needs the frames before `frame` any more.
     pub fn truncate_before(&self, frame: u64) {
         self.give(Request::Truncate(frame));
@@ -196,6 +207,8 @@ enum Request {
     Forget(SeriesKey, Reply<Result<Position, ForgetError>>),
     Configure(String, Reply<Result<Position, AppendError>>),
     Idle(Vec<(u64, SeriesHash)>),
+    Forgotten(Vec<SeriesHash>),
+    NoteCounts,
     Truncate(u64),
     Prune,
     Tick,
@@ -205,11 +218,11 @@ enum Request {
 #[derive(Debug)]
 pub struct Writer {
     /// The log.
-    pub log: EventLog,
+    pub log: Log,
     /// Which series may enter.
     pub admission: Admission,
-    /// Where durable frames go.
-    pub feed: Arc<EngineFeed>,
+    /// Where durable frames go, where the engine is in this process and reads no shared log.
+    pub feed: Option<Arc<EngineFeed>>,
     /// Events between the log's end and P.
     pub backlog: Arc<Backlog>,
     /// How much room the disk has.
@@ -224,6 +237,8 @@ pub struct Writer {
     pub truncate_to: Option<u64>,
     /// Groups and bytes since the last step of that.
     pub grown: (u32, usize),
+    /// The log could not be reached when it was tried last.
+    pub away: bool,
 }
 
 /// The requests of all handles, for the writer that is to start.
@@ -252,12 +267,12 @@ pub fn start(writer: Writer, requests: Requests) -> std::io::Result<JoinHandle<(
     std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(requests.0))
 }
 
-/// A request of the group that waits for the fsync, and what to answer then.
+/// A request of the group that waits for the fsync, its row in the frame, and what to answer then.
 enum Pending {
-    Append(Reply<Result<Appended, Refusal>>, Position, Report),
+    Append(Reply<Result<Appended, Refusal>>, u32, Report),
     Note(Reply<Result<(), AppendError>>),
-    Forget(Reply<Result<Position, ForgetError>>, Position, SeriesHash),
-    Configure(Reply<Result<Position, AppendError>>, Position),
+    Forget(Reply<Result<Position, ForgetError>>, u32, SeriesHash),
+    Configure(Reply<Result<Position, AppendError>>, u32),
 }
 
 /// Requests that become durable together, as one frame and the notes beside it.
@@ -268,6 +283,8 @@ struct Group {
     keys: Vec<String>,
     pending: Vec<Pending>,
     events: u64,
+    /// Written even where nobody waits for it.
+    must: bool,
 }
 
 impl Writer {
@@ -283,6 +300,7 @@ impl Writer {
                 keys: Vec::new(),
                 pending: Vec::new(),
                 events: 0,
+                must: false,
             };
             let mut next = Some(first);
             while let Some(request) = next {
@@ -297,14 +315,18 @@ impl Writer {
                 break;
             }
         }
-        self.feed.close();
-        let rejected = self.stats.totals().rejected - self.rejected;
+        if let Some(feed) = &self.feed {
+            feed.close();
+        }
+        let rejected = self.stats.rejected_here() - self.rejected;
         if rejected > 0
-            && let Err(fault) = self.log.append(&[], &[Side::Count { name: REJECTED, by: rejected }])
+            && let Err(fault) = self.log.append(FrameBuilder::new(clock::now()), 0, &[Side::Count { name: REJECTED, by: rejected }])
         {
             warn!("the count of rejected rows was not noted: {fault}");
         }
-        if let Err(fault) = self.log.close() {
+        if let Log::Sqlite(log) = self.log
+            && let Err(fault) = log.close()
+        {
             warn!("the log was not closed cleanly, which loses nothing: {fault}");
         }
     }
@@ -350,7 +372,7 @@ impl Writer {
                             group.keys.push(key.key);
                         }
                         group.notes.extend(notes);
-                        group.pending.push(Pending::Append(reply, Position { frame: group.number, row }, report));
+                        group.pending.push(Pending::Append(reply, row, report));
                     }
                     Err(Ok(repeated)) => drop(reply.send(Ok(repeated))),
                     Err(Err(error)) => drop(reply.send(Err(Refusal { append: error.is_temporary().then_some(append), error }))),
@@ -362,25 +384,31 @@ impl Writer {
             }
             Request::Forget(key, reply) => {
                 let hash = key.hash();
-                if self.admission.knows(hash) {
+                if self.knows(hash) {
                     let row = group.frame.push(&Record::Forget(key));
                     // What follows in this group would make it known again.
                     self.admission.forget(hash);
-                    group.pending.push(Pending::Forget(reply, Position { frame: group.number, row }, hash));
+                    group.pending.push(Pending::Forget(reply, row, hash));
                 } else {
                     let _ = reply.send(Err(ForgetError::Unknown(key)));
                 }
             }
             Request::Configure(text, reply) => {
                 let row = group.frame.push(&Record::Configure(text));
-                group.pending.push(Pending::Configure(reply, Position { frame: group.number, row }));
+                group.pending.push(Pending::Configure(reply, row));
             }
             Request::Uploads(lookup, reply) => drop(reply.send(self.look_up(&lookup))),
-            Request::Idle(series) => series.into_iter().for_each(|(frame, hash)| self.admission.idle(hash, frame)),
+            Request::Idle(series) => {
+                series.iter().for_each(|(frame, hash)| self.admission.idle(*hash, *frame));
+                let hashes: Vec<_> = series.into_iter().map(|(_, hash)| hash).collect();
+                self.unregister(&hashes);
+            }
+            Request::Forgotten(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
+            Request::NoteCounts => group.must = self.stats.rejected_here() > self.rejected,
             Request::Truncate(frame) => self.truncate_to = Some(frame),
             Request::Prune => self.prune(),
             Request::Tick => {
-                if self.disk.room(|| self.log.reusable()) == Room::Enough {
+                if self.room() == Room::Enough {
                     group.frame.push(&Record::Tick);
                 }
             }
@@ -395,10 +423,10 @@ impl Writer {
                 Ok(Some((fingerprint, report))) if fingerprint == key.fingerprint => return Err(Ok(Appended::Repeated(report))),
                 Ok(Some(_)) => return Err(Err(AppendError::KeyReused)),
                 Ok(None) => {}
-                Err(fault) => return Err(Err(AppendError::DiskFull(fault.to_string()))),
+                Err(fault) => return Err(Err(fault.into())),
             }
         }
-        if let Room::Low(why) = self.disk.room(|| self.log.reusable()) {
+        if let Room::Low(why) = self.room() {
             return Err(Err(AppendError::DiskFull(why)));
         }
         let memory = self.admission.memory();
@@ -407,10 +435,14 @@ impl Writer {
         }
         self.backlog.check(group.events).map_err(Err)?;
         let mark = self.admission.n_fresh();
+        if let Log::Redis(_) = self.log {
+            self.register(&append.batch).map_err(Err)?;
+        }
         let refused = self.admission.admit(&mut append.batch, group.number);
         append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
-            self.admission.withdraw(mark);
+            let withdrawn = self.admission.withdraw(mark);
+            self.unregister(&withdrawn);
             return Err(Err(AppendError::Refused(append.report.clone())));
         }
         Ok(refused)
@@ -419,68 +451,146 @@ impl Writer {
     /// Makes a group durable, then answers. Returns whether the writer may go on.
     fn write(&mut self, mut group: Group) -> bool {
         // Nobody waits for a tick.
-        if group.pending.is_empty() && group.frame.rows() == 0 {
+        if group.pending.is_empty() && group.frame.rows() == 0 && !group.must {
             return true;
         }
         // Refusals are in no frame: their count is noted with the next one, so that it outlives a restart.
-        let rejected = self.stats.totals().rejected;
+        let rejected = self.stats.rejected_here();
         if rejected > self.rejected {
             group.notes.push(Side::Count { name: REJECTED, by: rejected - self.rejected });
         }
-        let rows = group.frame.rows();
-        let frames: Vec<SealedFrame> =
-            if rows == 0 { Vec::new() } else { vec![SealedFrame { number: group.number, rows, bytes: group.frame.seal(group.number) }] };
         self.grown.0 += 1;
-        self.grown.1 += frames.iter().map(|frame| frame.bytes.len()).sum::<usize>();
-        match self.log.append(&frames, &group.notes) {
-            Ok(()) => {
+        self.grown.1 += group.frame.byte_len();
+        match self.log.append(group.frame, group.events, &group.notes) {
+            Ok(frame) => {
                 self.rejected = rejected;
-                self.stats.new_series(self.admission.settle(true));
-                self.backlog.appended(group.number, group.events);
-                for frame in frames {
-                    self.feed.push(frame.number, Arc::new(frame.bytes));
+                self.stats.new_series(self.admission.settle(true).0);
+                let number = frame.as_ref().map_or(group.number, |frame| frame.number);
+                match (&self.feed, frame) {
+                    (Some(feed), frame) => {
+                        self.backlog.appended(number, group.events);
+                        frame.into_iter().for_each(|frame| feed.push(frame.number, Arc::new(frame.bytes)));
+                    }
+                    (None, _) => self.tell_shared(),
                 }
-                group.pending.into_iter().for_each(Pending::succeed);
+                for pending in group.pending {
+                    if let Pending::Forget(_, _, hash) = &pending {
+                        self.unregister(&[*hash]);
+                    }
+                    pending.succeed(number);
+                }
                 true
             }
             Err(fault) => {
-                self.admission.settle(false);
-                let fatal = !matches!(fault, LogError::Full(_));
-                if !fatal {
-                    self.disk.release();
+                let withdrawn = self.admission.settle(false).1;
+                let fatal = match &fault {
+                    LogError::Full(_) => {
+                        self.disk.release();
+                        false
+                    }
+                    // Some of it may be there: what was registered stays.
+                    LogError::Away(_) => false,
+                    LogError::QueueFull { .. } => {
+                        self.unregister(&withdrawn);
+                        false
+                    }
+                    _ => true,
+                };
+                if fatal {
+                    error!("the log failed, so the process stops before it acknowledges anything more: {fault}");
+                    self.fatal.call(format!("the event log failed: {fault}"));
+                } else {
+                    self.told_away(&fault);
                 }
-                let error = if fatal { AppendError::Closing } else { AppendError::DiskFull(fault.to_string()) };
+                let error = if fatal { AppendError::Closing } else { fault.into() };
                 for pending in group.pending {
                     if let Pending::Forget(_, _, hash) = &pending {
                         self.admission.known_after_all(*hash);
                     }
                     pending.fail(&error);
                 }
-                if fatal {
-                    error!("the log failed, so the process stops before it acknowledges anything more: {fault}");
-                    self.fatal.call(format!("the event log failed: {fault}"));
-                } else {
-                    warn!("nothing is accepted while the log cannot grow: {fault}");
-                }
                 !fatal
             }
         }
     }
 
-    fn look_up(&self, lookup: &Lookup) -> Result<Vec<KnownUpload>, AppendError> {
-        let found = match lookup {
-            Lookup::Id(id) => self.log.upload(id).map(|found| found.into_iter().collect()),
-            Lookup::Key(key) => self.log.upload_by_key(key).map(|found| found.into_iter().collect()),
-            Lookup::Unfinished => self.log.unfinished_uploads(),
+    fn look_up(&mut self, lookup: &Lookup) -> Result<Vec<KnownUpload>, AppendError> {
+        let found = match (&mut self.log, lookup) {
+            (Log::Sqlite(log), Lookup::Id(id)) => log.upload(id).map(|found| found.into_iter().collect()),
+            (Log::Sqlite(log), Lookup::Key(key)) => log.upload_by_key(key).map(|found| found.into_iter().collect()),
+            (Log::Sqlite(log), Lookup::Unfinished) => log.unfinished_uploads(),
+            (Log::Redis(log), Lookup::Id(id)) => log.upload(id).map(|found| found.into_iter().collect()),
+            (Log::Redis(log), Lookup::Key(key)) => log.upload_by_key(key).map(|found| found.into_iter().collect()),
+            (Log::Redis(log), Lookup::Unfinished) => log.unfinished_uploads(),
         };
-        found.map_err(|fault| AppendError::DiskFull(fault.to_string()))
+        Ok(found?)
+    }
+
+    /// How much room the disk has under the log, where it is on this disk.
+    fn room(&self) -> Room {
+        match &self.log {
+            Log::Sqlite(log) => self.disk.room(|| log.reusable()),
+            Log::Redis(_) => Room::Enough,
+        }
+    }
+
+    /// Asks Redis whether the series of a batch that are new here may enter.
+    fn register(&mut self, batch: &Batch) -> Result<(), AppendError> {
+        let Log::Redis(log) = &mut self.log else { return Ok(()) };
+        let unknown: Vec<_> = (0..batch.n_series()).map(|i| batch.hash(i)).filter(|hash| !self.admission.knows(*hash)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let entries = log.register(&unknown, self.admission.room_for_new())?;
+        for (hash, entry) in unknown.into_iter().zip(entries) {
+            if entry != Entry::Refused {
+                self.admission.registered(hash, entry == Entry::New);
+            }
+        }
+        Ok(())
+    }
+
+    fn unregister(&mut self, series: &[SeriesHash]) {
+        if let Log::Redis(log) = &mut self.log {
+            log.unregister(series);
+        }
+    }
+
+    fn knows(&mut self, hash: SeriesHash) -> bool {
+        match &mut self.log {
+            Log::Sqlite(_) => self.admission.knows(hash),
+            // Another role may have brought it.
+            Log::Redis(log) => {
+                self.admission.knows(hash) || log.register(&[hash], 0).is_ok_and(|entries| entries == [Entry::Known])
+            }
+        }
+    }
+
+    /// Tells how full the shared log is, and that it can be reached.
+    fn tell_shared(&mut self) {
+        let Log::Redis(log) = &self.log else { return };
+        self.backlog.set(log.waiting());
+        if self.away {
+            self.away = false;
+            info!("the log is there again: events are accepted");
+        }
+    }
+
+    /// Once, and not for each request.
+    fn told_away(&mut self, fault: &LogError) {
+        if !std::mem::replace(&mut self.away, matches!(self.log, Log::Redis(_))) {
+            warn!("nothing is accepted while the log cannot grow: {fault}");
+        }
     }
 
     /// Deletes some of the frames that no recovery needs.
     fn truncate(&mut self) {
-        let Some(frame) = self.truncate_to else { return };
+        let (Some(frame), Log::Sqlite(log)) = (self.truncate_to, &mut self.log) else {
+            self.truncate_to = None;
+            return;
+        };
         self.grown = (0, 0);
-        match self.log.truncate_before(frame) {
+        match log.truncate_before(frame) {
             Ok(true) => {}
             Ok(false) => {
                 self.truncate_to = None;
@@ -498,8 +608,9 @@ impl Writer {
 
     /// On a disk without room, gives back what the truncation has freed within the file.
     fn give_back(&mut self) {
-        while self.disk.room(|| self.log.reusable()) != Room::Enough {
-            match self.log.give_back() {
+        while self.room() != Room::Enough {
+            let Log::Sqlite(log) = &mut self.log else { return };
+            match log.give_back() {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(fault) => return warn!("the log could not be made smaller: {fault}"),
@@ -508,7 +619,10 @@ impl Writer {
     }
 
     fn prune(&mut self) {
-        if let Err(fault) = self.log.prune_answers(clock::now()) {
+        // Redis forgets them by itself.
+        if let Log::Sqlite(log) = &mut self.log
+            && let Err(fault) = log.prune_answers(clock::now())
+        {
             warn!("answers older than a day could not be deleted, it is tried again in an hour: {fault}");
         }
     }
@@ -525,13 +639,13 @@ fn withdraw(notes: &mut [Side], refused: &[Rejected]) {
 }
 
 impl Pending {
-    fn succeed(self) {
+    fn succeed(self, frame: u64) {
         // A client that went away has no answer to get.
         match self {
-            Self::Append(reply, position, report) => drop(reply.send(Ok(Appended::Taken { position, report }))),
+            Self::Append(reply, row, report) => drop(reply.send(Ok(Appended::Taken { position: Position { frame, row }, report }))),
             Self::Note(reply) => drop(reply.send(Ok(()))),
-            Self::Forget(reply, position, _) => drop(reply.send(Ok(position))),
-            Self::Configure(reply, position) => drop(reply.send(Ok(position))),
+            Self::Forget(reply, row, _) => drop(reply.send(Ok(Position { frame, row }))),
+            Self::Configure(reply, row) => drop(reply.send(Ok(Position { frame, row }))),
         }
     }
 

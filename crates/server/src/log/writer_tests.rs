@@ -7,7 +7,7 @@ use super::*;
 use crate::data_dir::DataDir;
 use crate::disk::Disk;
 use crate::feed::Work;
-use crate::log::sqlite::Durability;
+use crate::log::sqlite::{Durability, EventLog};
 use crate::points;
 
 /// Runs a writer in a directory of `max_bytes` until it has done what it was asked for; the records that became durable.
@@ -25,9 +25,9 @@ fn written(max_bytes: u64, ask: impl FnOnce(&LogHandle)) -> Vec<String> {
     }
     let feed = Arc::new(EngineFeed::new(last));
     let writer = Writer {
-        log,
+        log: Log::Sqlite(log),
         admission: Admission::new([], last, 9, Memory::new(1 << 30)),
-        feed: Arc::clone(&feed),
+        feed: Some(Arc::clone(&feed)),
         backlog: Arc::new(Backlog::new(9, Arc::clone(&stats))),
         disk,
         stats,
@@ -35,6 +35,7 @@ fn written(max_bytes: u64, ask: impl FnOnce(&LogHandle)) -> Vec<String> {
         fatal: Fatal::new().0,
         truncate_to: None,
         grown: (0, 0),
+        away: false,
     };
     let (handle, requests) = channel();
     ask(&handle);

@@ -17,7 +17,7 @@ use super::{fact, nanos};
 use crate::clock;
 use crate::desk::{Desk, DeskError};
 use crate::stats::{Component, Delivery, Stats};
-use crate::store::StoreError;
+use crate::store::{StoreError, Write};
 use crate::store::notices::ToSend;
 use crate::store::sqlite::StoreReader;
 
@@ -94,7 +94,7 @@ impl Courier {
         };
         if let Some((why, silent_until)) = outdated {
             info!(channel, id, "alert not sent: {why}");
-            return self.desk.say(move |store| store.withhold(num, why, silent_until)).await;
+            return self.desk.write(Write::Withhold { num, why: why.to_owned(), silent_until }).await.map(drop);
         }
         let outcome = self.channels.send(self.channel, &id, &body).await;
         let now = clock::now();
@@ -103,7 +103,7 @@ impl Courier {
                 info!(channel, id, answer, "alert sent");
                 self.stats.delivery(self.channel, Delivery::Sent);
                 self.stats.component(channel, Component::Ok);
-                self.desk.write(move |store| store.notification_sent(num, now)).await
+                self.desk.write(Write::Sent { num, at: now }).await.map(drop)
             }
             Err(fault) => {
                 let again = now.plus(nanos(fault.retry_after.unwrap_or_default().max(pause(attempts, &id))));
@@ -114,7 +114,7 @@ impl Courier {
                 }
                 self.stats.delivery(self.channel, if again.is_some() { Delivery::Retried } else { Delivery::Failed });
                 self.stats.component(channel, Component::Degraded(fault.message.clone()));
-                self.desk.write(move |store| store.notification_failed(num, &fault.message, again)).await
+                self.desk.write(Write::Failed { num, error: fault.message, again }).await.map(drop)
             }
         };
         if let Err(fault @ DeskError::Store(_)) = noted {

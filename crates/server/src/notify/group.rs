@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anomaly_engine::{Severity, Timestamp};
+use anomaly_engine::Timestamp;
 
-use super::channel::Channel;
+use super::channel::{Channel, names};
 use super::message::Kind;
 use crate::config::NotifyConfig;
 use crate::silence::{Silence, Subject, silencing};
@@ -40,7 +40,7 @@ pub(super) fn gathered_anew(
     for (one, was_silent) in opened {
         let subject =
             Subject { series: &one.incident.name, metric: &one.incident.metric, labels: &one.labels, critical: one.incident.critical };
-        let channels = channels_of(notify, subject);
+        let channels = notify.channels_of(subject);
         let silence = silencing(silences, subject, now);
         // What was over when its silence ended is no news.
         let is_past = was_silent && one.incident.state == State::Resolved;
@@ -78,17 +78,11 @@ pub(super) fn goes_on(one: &Candidate) -> bool {
     one.incident.state == State::Open && one.incident.count > one.told.1
 }
 
-/// The channels on which an incident is told.
-pub(super) fn channels_of(notify: &NotifyConfig, subject: Subject<'_>) -> Vec<Channel> {
-    let severity = if subject.critical { Severity::Critical } else { Severity::Warning };
-    notify.channels_of(subject.metric, |name| subject.label(name), severity)
-}
-
 /// A message to whoever was told of any of them, and, while they go on, to whoever is to be told as they are now: what has become
 /// critical may have another route than the warning.
 pub(super) fn of_lead(notify: &NotifyConfig, kind: Kind, members: Vec<Candidate>) -> Option<Group> {
     let goes_on = !matches!(kind, Kind::Resolved | Kind::Acknowledged);
-    let wanted = |one: &Candidate| channels_of(notify, one.subject());
+    let wanted = |one: &Candidate| notify.channels_of(one.subject());
     let now: Vec<_> = if goes_on { members.iter().flat_map(wanted).collect() } else { Vec::new() };
     let channels: Vec<_> =
         Channel::ALL.into_iter().filter(|channel| now.contains(channel) || members.iter().any(|one| has(one, *channel))).collect();
@@ -98,9 +92,4 @@ pub(super) fn of_lead(notify: &NotifyConfig, kind: Kind, members: Vec<Candidate>
 /// Whether an incident was told on a channel.
 pub(super) fn has(one: &Candidate, channel: Channel) -> bool {
     one.channels.split(',').any(|name| name == channel.name())
-}
-
-/// Channels as they are stored.
-pub(super) fn names(channels: &[Channel]) -> String {
-    channels.iter().map(|channel| channel.name()).collect::<Vec<_>>().join(",")
 }

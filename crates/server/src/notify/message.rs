@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use anomaly_detect::text;
 use anomaly_engine::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::words::{clock, clock_seconds, counted, instant, lasting, number, plain_id, shortened, tame};
@@ -35,7 +36,7 @@ pub struct Message {
 }
 
 /// What has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// Incidents began.
     Opened,

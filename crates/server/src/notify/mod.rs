@@ -25,6 +25,7 @@ use crate::desk::{Desk, DeskError};
 use crate::fatal::Fatal;
 use crate::points::PointsHandle;
 use crate::stats::{Component, Stats};
+use crate::store::Write;
 use crate::store::notices::Candidate;
 use crate::store::sqlite::StoreReader;
 use channel::{Channel, Channels, ChannelsError};
@@ -70,8 +71,8 @@ pub async fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandl
     let channels = Arc::new(Channels::new(&config.notify)?);
     let configured: Vec<_> = channels.configured().collect();
     let mut tasks = Vec::new();
-    let names: Vec<_> = configured.iter().map(|channel| channel.name()).collect();
-    alerts.desk.write(move |store| store.set_notifying(&names)).await?;
+    let names = configured.iter().map(|channel| channel.name().to_owned()).collect();
+    alerts.desk.write(Write::Notifying { channels: names }).await?;
     if configured.is_empty() {
         return Ok(tasks);
     }
@@ -93,7 +94,7 @@ pub async fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandl
             tasks.push(tokio::spawn(guarded(fatal.clone(), channel.name(), courier().keep_active())));
         }
     }
-    let notifier = Notifier { config: Arc::clone(config), base_url, channels, store, desk, points, news, decided, last: clock::now() };
+    let notifier = Notifier { config: Arc::clone(config), base_url, channels, store, desk, points, news, last: clock::now() };
     tasks.push(tokio::spawn(guarded(fatal, "notifier", notifier.run())));
     Ok(tasks)
 }

@@ -14,8 +14,8 @@ use anomaly_engine::{SeriesKey, Timestamp};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::channel::{Channel, Channels};
-use super::group::{Group, channels_of, follow_up, gathered_anew, goes_on, has, names, of_lead};
+use super::channel::{Channel, Channels, names};
+use super::group::{Group, follow_up, gathered_anew, goes_on, has, of_lead};
 use super::limits::{Limits, counts};
 use super::message::{Kind, Message};
 use super::{fact, message_id, nanos, notification_id};
@@ -23,10 +23,10 @@ use crate::clock;
 use crate::config::Config;
 use crate::desk::{Desk, DeskError};
 use crate::points::PointsHandle;
-use crate::silence::{Subject, silencing};
+use crate::silence::silencing;
 use crate::store::notices::{Candidate, Decision, Gathering, HeldBack, Known, Looks, NewNotification, Phase};
-use crate::store::sqlite::{Store, StoreReader};
-use crate::store::{State, StoreError};
+use crate::store::sqlite::StoreReader;
+use crate::store::{State, StoreError, Write};
 
 /// How long to wait after a fault of the store.
 const FAULT_PAUSE: Duration = Duration::from_secs(5);
@@ -63,8 +63,6 @@ pub struct Notifier {
     pub points: PointsHandle,
     /// Told when incidents may have changed.
     pub news: Arc<Notify>,
-    /// Tells those who send that there is something to send.
-    pub decided: Arc<Notify>,
     /// When it looked last.
     pub last: Timestamp,
 }
@@ -106,17 +104,13 @@ impl Notifier {
         let back = self.last.since(now);
         if back > nanos(SET_BACK) {
             // What waits until a time that is an hour further away now would be told an hour late.
-            self.desk.write(move |store| store.set_back(back)).await?;
+            self.desk.write(Write::SetBack { nanos: back }).await?;
         }
         self.last = now;
         while self.ask(StoreReader::has_news).await? {
-            let config = Arc::clone(&self.config);
-            let gather = move |store: &mut Store| {
-                let notify = &config.notify;
-                let route = |subject: Subject<'_>| names(&channels_of(notify, subject));
-                store.gather(&Gathering { wait: nanos(notify.group_wait), max_age: notify.max_age, route }, clock::now())
-            };
-            self.desk.write(gather).await?;
+            let notify = &self.config.notify;
+            let gathering = Gathering { wait: nanos(notify.group_wait), max_age: notify.max_age, routing: notify.routing() };
+            self.desk.write(Write::Gather { gathering, at: clock::now() }).await?;
         }
         while self.decide(clock::now()).await? {}
         let digest = self.digests(clock::now()).await?;
@@ -333,8 +327,7 @@ impl Notifier {
     }
 
     async fn store(&self, decision: Decision) -> Result<(), Fault> {
-        self.desk.write(move |store| store.decide(&decision, clock::now())).await?;
-        self.decided.notify_waiters();
+        self.desk.write(Write::Decide { decision, at: clock::now() }).await?;
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl Encoder {
 }
 
 /// The points of a chunk; `None` where it is none.
-pub(super) fn decode(chunk: &[u8]) -> Option<Vec<Point>> {
+pub(crate) fn decode(chunk: &[u8]) -> Option<Vec<Point>> {
     let (length, body) = chunk.split_first_chunk::<4>()?;
     let length = u32::from_le_bytes(*length) as usize;
     if length > MAX_BYTES {

@@ -17,6 +17,8 @@ use anomaly_engine::{SeriesHash, Timestamp};
 use tokio::sync::oneshot;
 
 use crate::data_dir::DataDir;
+use chunk::Encoder;
+pub(crate) use chunk::decode as decode_chunk;
 use owner::{Message, Owner, Recent};
 use storage::PointsReader;
 
@@ -106,6 +108,11 @@ pub fn start(dir: &DataDir, max_bytes: u64) -> (PointsHandle, JoinHandle<()>) {
         std::thread::spawn(|| {})
     });
     (PointsHandle { sender, counts, reader }, thread)
+}
+
+/// Points of one series as a chunk, for [`decode_chunk`].
+pub(crate) fn encode_chunk(points: &[Point]) -> Vec<u8> {
+    Encoder::new().encode(points)
 }
 
 impl PointsHandle {

@@ -8,11 +8,16 @@ use super::notices::{Candidate, Decision, Gathering, Known, NewNotification, Sta
 use super::tests::{at, commit, memory, row};
 use super::*;
 use crate::notify::message::Kind;
-use crate::silence::{MatcherSpec, Op, Silence, Subject, compile};
+use crate::config::notify::Routing;
+use crate::ids::new_id;
+use crate::notify::channel::Channel;
+use crate::silence::{MatcherSpec, Op, Silence, compile};
 use crate::store::sqlite::{Store, StoreReader};
 
 /// Everything goes to email.
-const WAIT: Gathering<fn(Subject<'_>) -> String> = Gathering { wait: NANOS, max_age: Some(3600 * NANOS), route: |_| "email".into() };
+fn wait() -> Gathering {
+    Gathering { wait: NANOS, max_age: Some(3600 * NANOS), routing: Routing { routes: Vec::new(), configured: vec![Channel::Email] } }
+}
 
 fn resolve(store: &mut Store, frame: u64, seconds: i64, incident: &str) {
     let changes = vec![Change::Resolved(incident.into())];
@@ -30,8 +35,9 @@ fn state(reader: &StoreReader, incident: &str, now: i64) -> State {
 
 fn silence_of(store: &mut Store, metric: &str, from: i64, to: i64) -> String {
     let matchers = compile(vec![MatcherSpec { name: "metric".into(), op: Op::Equal, value: metric.into() }]).unwrap();
-    let silence = Silence { id: String::new(), matchers, from: at(from), to: at(to), by: Some("ada".into()), comment: None };
-    store.silence(&silence, at(from)).unwrap().unwrap()
+    let silence = Silence { id: new_id(), matchers, from: at(from), to: at(to), by: Some("ada".into()), comment: None };
+    assert!(store.silence(&silence.to_stored(), at(from)).unwrap());
+    silence.id
 }
 
 fn in_states(reader: &StoreReader, states: &[State], now: i64) -> (Vec<String>, Totals) {
@@ -133,13 +139,13 @@ fn what_is_forgotten_or_too_old_takes_everything_with_it() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
     store.act("i", &Act::Acknowledge, &Word::default(), at(12)).unwrap();
-    store.gather(&WAIT, at(13)).unwrap();
+    store.gather(&wait(), at(13)).unwrap();
     assert_eq!(reader.gathered(at(20)).unwrap().len(), 1);
     store.retain(at(11)).unwrap();
     assert!(reader.incident("i", 100, at(20)).unwrap().is_none());
     assert_eq!((reader.gathered(at(20)).unwrap().len(), reader.next_due().unwrap()), (0, None));
     commit(&mut store, 2, 10, &[row("b", "n", 10, 1.0, "j")]);
-    store.gather(&WAIT, at(13)).unwrap();
+    store.gather(&wait(), at(13)).unwrap();
     let upto = Position { frame: 3, row: 7 };
     store.commit(&Commit { upto, at: at(14), changes: vec![Change::Forget(row("b", "n", 10, 1.0, "j").series)] }).unwrap();
     assert_eq!((reader.gathered(at(20)).unwrap().len(), reader.next_due().unwrap()), (0, None));
@@ -147,7 +153,7 @@ fn what_is_forgotten_or_too_old_takes_everything_with_it() {
 
 /// What the notifier would do first: one message for what is gathered.
 fn tell(store: &mut Store, reader: &StoreReader, now: i64) -> Vec<(Kind, String)> {
-    store.gather(&WAIT, at(now)).unwrap();
+    store.gather(&wait(), at(now)).unwrap();
     let gathered = reader.gathered(at(now + 1)).unwrap();
     let told: Vec<_> = gathered.iter().map(|one| (one.kind, one.incident.id.clone())).collect();
     let mut decision = Decision::about(&gathered);
@@ -192,7 +198,7 @@ fn old_data_is_counted_and_not_gathered() {
     store.decide(&decision, at(10_070)).unwrap();
     assert!(reader.held_back("email").unwrap().is_none());
     commit(&mut store, 2, 10_100, &[row("d", "m", 5001, 1.0, "j")]);
-    store.gather(&WAIT, at(10_101)).unwrap();
+    store.gather(&wait(), at(10_101)).unwrap();
     assert_eq!(reader.held_back("email").unwrap().unwrap().digest.old, 1, "more of an old one is counted again");
 }
 
@@ -205,7 +211,7 @@ fn notification(id: &str, held: Option<&str>) -> NewNotification {
 fn a_notification_is_sent_tried_again_given_up_and_sent_again_by_hand() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    store.gather(&WAIT, at(11)).unwrap();
+    store.gather(&wait(), at(11)).unwrap();
     let gathered: Vec<Candidate> = reader.gathered(at(12)).unwrap();
     let mut decision = Decision { rows: vec![notification("n", None), notification("h", Some("held"))], ..Decision::about(&gathered) };
     decision.done.push((gathered[0].num, Kind::Opened));
@@ -240,9 +246,9 @@ fn a_notification_is_sent_tried_again_given_up_and_sent_again_by_hand() {
 #[test]
 fn what_was_found_while_nobody_was_to_be_told_is_not_told_later() {
     let (mut store, reader) = memory();
-    store.set_notifying(&["email"]).unwrap();
+    store.set_notifying(&["email".into()]).unwrap();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    store.set_notifying(&["email"]).unwrap();
+    store.set_notifying(&["email".into()]).unwrap();
     assert_eq!(tell(&mut store, &reader, 12), [(Kind::Opened, "i".to_owned())], "an outage, however long, loses nothing");
     let mut decision = Decision { rows: vec![notification("n", None)], ..Decision::default() };
     decision.rows[0].channel = "slack".into();
@@ -251,7 +257,7 @@ fn what_was_found_while_nobody_was_to_be_told_is_not_told_later() {
     let given_up = reader.notification("n").unwrap().unwrap();
     assert_eq!((given_up.status, given_up.error.as_deref()), (Status::Failed, Some("its channel is not configured any more")));
     commit(&mut store, 2, 20, &[row("b", "n", 20, 1.0, "j")]);
-    store.set_notifying(&["email"]).unwrap();
+    store.set_notifying(&["email".into()]).unwrap();
     assert_eq!(tell(&mut store, &reader, 22), []);
     commit(&mut store, 3, 30, &[row("c", "o", 30, 1.0, "k")]);
     assert_eq!(tell(&mut store, &reader, 32), [(Kind::Opened, "k".to_owned())]);
@@ -261,12 +267,12 @@ fn what_was_found_while_nobody_was_to_be_told_is_not_told_later() {
 fn what_changes_while_it_is_decided_is_told_next() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    store.gather(&WAIT, at(11)).unwrap();
+    store.gather(&wait(), at(11)).unwrap();
     let gathered = reader.gathered(at(12)).unwrap();
     // Over, and worse, before the message that tells it first is stored.
     commit(&mut store, 2, 12, &[row("b", "m", 12, 3.0, "i")]);
     resolve(&mut store, 3, 12, "i");
-    store.gather(&WAIT, at(12)).unwrap();
+    store.gather(&wait(), at(12)).unwrap();
     let mut decision = Decision::about(&gathered);
     decision.done.push((gathered[0].num, Kind::Opened));
     decision.known.push(Known { channels: "email".into(), said: Some(false), ..Known::as_it_was(&gathered[0]) });
@@ -278,7 +284,7 @@ fn what_changes_while_it_is_decided_is_told_next() {
 fn resolved_does_not_overtake_opened() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i"), row("b", "n", 10, 1.0, "j")]);
-    store.gather(&WAIT, at(11)).unwrap();
+    store.gather(&wait(), at(11)).unwrap();
     let gathered = reader.gathered(at(12)).unwrap();
     let about = |one: &str| gathered.iter().filter(|candidate| candidate.incident.id == one).cloned().collect::<Vec<_>>();
     let mut told = |id: &str, kind, one: &str| {
@@ -304,7 +310,7 @@ fn resolved_does_not_overtake_opened() {
 fn what_waited_is_looked_at_again_before_it_is_sent() {
     let (mut store, reader) = memory();
     commit(&mut store, 1, 10, &[row("a", "m", 10, 1.0, "i")]);
-    store.gather(&WAIT, at(11)).unwrap();
+    store.gather(&wait(), at(11)).unwrap();
     let gathered = reader.gathered(at(12)).unwrap();
     store.decide(&Decision { rows: vec![notification("opened", None)], ..Decision::about(&gathered) }, at(12)).unwrap();
     let waiting = reader.to_send("email", at(13)).unwrap().unwrap();

@@ -5,9 +5,12 @@
 use anomaly_engine::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use serde::{Deserialize, Serialize};
+
 use super::notices::Phase;
 use super::reader::StoreReader;
 use super::sqlite::Store;
+use super::write::NewSilence;
 use super::{State, StoreError};
 use crate::silence::{MOST_SILENCES, Silence, stored};
 
@@ -15,14 +18,14 @@ use crate::silence::{MOST_SILENCES, Silence, stored};
 const ENDED_KEPT: i64 = 7 * 86_400 * anomaly_engine::NANOS;
 
 /// Who says something, and their words.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Word {
     pub by: Option<String>,
     pub comment: Option<String>,
 }
 
 /// What is said of an incident.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Act {
     /// Somebody looks after it: it is not told again.
     Acknowledge,
@@ -149,25 +152,24 @@ impl Store {
         })
     }
 
-    /// Makes a silence, and returns its id; `None` where there are too many. It holds at once, also for what waits to be sent.
+    /// Makes a silence; whether there were not too many. It holds at once, also for what waits to be sent.
     ///
     /// # Errors
     /// As for a commit.
-    pub fn silence(&mut self, silence: &Silence, at: Timestamp) -> Result<Option<String>, StoreError> {
-        let specs: Vec<_> = silence.matchers.iter().map(|matcher| &matcher.spec).collect();
-        let matchers = serde_json::to_string(&specs).unwrap_or_default();
+    pub fn silence(&mut self, silence: &NewSilence, at: Timestamp) -> Result<bool, StoreError> {
+        let NewSilence { id, matchers, from, to, word } = silence;
+        let matchers = serde_json::to_string(matchers).unwrap_or_default();
         self.transact(|transaction| {
             let sql = "SELECT count(*) FROM silences WHERE end > ?1";
             let n: i64 = transaction.prepare_cached(sql)?.query_row([at.nanos()], |row| row.get(0))?;
             if n >= MOST_SILENCES as i64 {
-                return Ok(None);
+                return Ok(false);
             }
-            let Silence { from, to, by, comment, .. } = silence;
-            let sql = "INSERT INTO silences VALUES (lower(hex(randomblob(8))), ?1, ?2, ?3, ?4, ?5, ?6) RETURNING id";
-            let values = params![matchers, from.nanos(), to.nanos(), by, comment, at.nanos()];
-            let id: String = transaction.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
-            about(transaction, at, What::SilenceMade, &id, &Word { by: by.clone(), comment: comment.clone() })?;
-            Ok(Some(id))
+            let sql = "INSERT INTO silences VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+            let values = params![id, matchers, from.nanos(), to.nanos(), word.by, word.comment, at.nanos()];
+            transaction.prepare_cached(sql)?.execute(values)?;
+            about(transaction, at, What::SilenceMade, id, word)?;
+            Ok(true)
         })
     }
 

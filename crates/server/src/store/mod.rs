@@ -5,21 +5,28 @@ mod alerting_tests;
 mod filter;
 pub mod handling;
 pub mod incidents;
+pub mod journal;
+pub mod ledger;
 pub mod notices;
 mod overview;
 mod reader;
 mod schema;
+pub mod snapshot;
 pub mod sqlite;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use anomaly_engine::frame::Position;
 use anomaly_engine::{SeriesHash, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use write::{NewSilence, Outcome, Write};
 
 use crate::sqlite::{Failure, OpenError, failure as sqlite_failure};
 
 /// The outputs of all rows up to `upto` that no earlier commit held.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Commit {
     /// P after this commit.
     pub upto: Position,
@@ -29,8 +36,15 @@ pub struct Commit {
     pub changes: Vec<Change>,
 }
 
+impl Commit {
+    /// Whether incidents stand otherwise after it.
+    pub fn is_news(&self) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Anomaly(_) | Change::Resolved(_)))
+    }
+}
+
 /// One change that a commit makes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Change {
     /// A new anomaly; left as it is where its id is already stored.
     Anomaly(Box<AnomalyRow>),
@@ -43,7 +57,7 @@ pub enum Change {
 }
 
 /// An anomaly as it is stored: the columns that are asked for, and its JSON.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AnomalyRow {
     /// 32 hexadecimal digits.
     pub id: String,
@@ -67,7 +81,7 @@ pub struct AnomalyRow {
 }
 
 /// Judged rows of one file of an upload, to be added to what earlier commits counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadJudged {
     pub upload: String,
     pub file: u32,
@@ -229,6 +243,18 @@ pub enum StoreError {
     /// SQLite's own words.
     #[error("the store failed: {0}")]
     Sqlite(rusqlite::Error),
+    /// The other processes cannot be reached; what was written may be in the journal all the same. HTTP 503.
+    #[error("the store cannot be reached: {0}")]
+    Away(String),
+    /// Another process owns the engine now: nothing was written.
+    #[error("another processor has taken over")]
+    Deposed,
+    /// The journal does not go back as far as this store stands.
+    #[error("the journal begins with entry {}, and entry {wanted} is the next one here", first.map_or("none".to_owned(), |first| first.to_string()))]
+    Behind { wanted: u64, first: Option<u64> },
+    /// An entry of the journal cannot be read.
+    #[error("entry {number} of the journal cannot be read: {reason}")]
+    Unreadable { number: u64, reason: String },
     /// A file of a newer version.
     #[error("{file} has schema version {found}, this version of anomaly knows up to {known}: use a newer anomaly, or another DATA_DIR")]
     Newer { file: String, found: i64, known: i64 },

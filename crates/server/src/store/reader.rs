@@ -1,5 +1,6 @@
 //! Reads the store: pages of anomalies, the outbox, uploads. Incidents and the overview are in files of their own.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anomaly_engine::{SeriesHash, Timestamp};
@@ -116,6 +117,19 @@ impl StoreReader {
             let (oldest, store) = connection.prepare_cached(sql)?.query_row([], |row| Ok((row.get::<_, i64>(0)? as u64, row.get(1)?)))?;
             Ok(Extent { newest: newest(connection)?, oldest, store })
         })
+    }
+
+    /// Writes a copy of the whole store, as of one moment, to a file that is not there yet; returns the last entry of the journal that
+    /// is in it.
+    ///
+    /// # Errors
+    /// SQLite's own.
+    pub fn copy_to(&self, path: &Path) -> Result<u64, StoreError> {
+        let connection = self.pool.place.reader()?;
+        connection.pragma_update(None, "query_only", false)?;
+        connection.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+        let copy = Connection::open(path)?;
+        Ok(copy.query_row("SELECT applied FROM meta", [], |row| row.get::<_, i64>(0))? as u64)
     }
 
     /// What was judged of a file of an upload so far.

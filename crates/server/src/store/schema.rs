@@ -11,7 +11,8 @@
 //! - `notifier` is how far the notifier has read, and whether there is one: what was found without is not told later.
 //! - `told` is what the notifier knows of an incident, `waiting` what it gathers for a message, `notifications` what it decided;
 //!   `message` is the same in the notifications of one message on several channels.
-//! - `meta` has P, the least number that retention has not deleted, and since step 2 what tells this store from others.
+//! - `meta` has P, the least number that retention has not deleted, since step 2 what tells this store from others, and since step 4
+//!   the last entry of a journal that was done to it.
 
 pub(super) const STEPS: &[&str] = &[
     "
@@ -99,6 +100,9 @@ CREATE INDEX notifications_counted ON notifications (counts, made);
 CREATE INDEX notifications_made ON notifications (made);
 CREATE TABLE notified (notification INTEGER NOT NULL, incident TEXT NOT NULL, PRIMARY KEY (notification, incident)) WITHOUT ROWID;
 CREATE INDEX notified_incident ON notified (incident);
+",
+    "
+ALTER TABLE meta ADD COLUMN applied INTEGER NOT NULL DEFAULT 0;
 ",
 ];
 

@@ -1,5 +1,8 @@
 //! The embedded store in `anomaly.db`: its one writer.
 
+use std::path::PathBuf;
+use std::{fs, io};
+
 use anomaly_engine::frame::Position;
 use anomaly_engine::{SeriesHash, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -7,12 +10,14 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::handling::{What, Word, pass, record};
 pub use super::reader::StoreReader;
 use super::schema::{ANOMALY, STEPS};
-use super::{AnomalyRow, Change, Commit, StoreError, Stored, UploadJudged};
+use super::{AnomalyRow, Change, Commit, Outcome, StoreError, Stored, UploadJudged, Write};
 use crate::data_dir::DataDir;
 use crate::log::sqlite::Durability;
 use crate::sqlite::{self, Options, Place, WalKeeper};
 
 const FILE: &str = "anomaly.db";
+/// A store that is made from a journal.
+const VIEW: &str = "view.db";
 const WAL_LIMIT: u64 = 16 << 20;
 /// At most so many anomalies are deleted at once, so that no commit waits for long.
 const RETAIN_STEP: i64 = 1000;
@@ -34,6 +39,10 @@ pub struct Store {
     place: Place,
     position: Position,
     wal: WalKeeper,
+    /// The last entry of a journal that was done to it; 0 where it follows none.
+    applied: u64,
+    /// The entry that is being done.
+    applying: Option<u64>,
 }
 
 impl Store {
@@ -43,12 +52,81 @@ impl Store {
     /// A file of a newer version, or one that cannot be opened.
     pub fn open(dir: &DataDir, durability: Durability) -> Result<Self, StoreError> {
         let place = if durability == Durability::Memory { dir.memory_database(FILE) } else { dir.database(FILE) };
-        let options = Options { page_size: 4096, synchronous: "FULL", incremental_vacuum: true };
+        Self::open_at(place, "FULL", dir)
+    }
+
+    /// Opens a store that follows a journal and can always be made anew from it: it is whole after a crash, and may lack the end.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_view(dir: &DataDir) -> Result<Self, StoreError> {
+        Self::open_at(dir.database(VIEW), "NORMAL", dir)
+    }
+
+    /// Where [`Store::open_view`] has its file.
+    ///
+    /// # Panics
+    /// Where the directory is in memory: a view is a file.
+    pub fn view_path(dir: &DataDir) -> PathBuf {
+        dir.path().expect("a view is a file").join(VIEW)
+    }
+
+    /// Removes what [`Store::open_view`] has left.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove_view(dir: &DataDir) -> io::Result<()> {
+        let path = Self::view_path(dir);
+        for name in [path.clone(), path.with_extension("db-wal"), path.with_extension("db-shm")] {
+            match fs::remove_file(name) {
+                Err(fault) if fault.kind() != io::ErrorKind::NotFound => return Err(fault),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn open_at(place: Place, synchronous: &'static str, dir: &DataDir) -> Result<Self, StoreError> {
+        let options = Options { page_size: 4096, synchronous, incremental_vacuum: true };
         let mut connection = place.writer(options, STEPS)?;
-        let position = connection
-            .query_row("SELECT frame, row FROM meta", [], |row| Ok(Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? }))?;
+        let (position, applied) = connection.query_row("SELECT frame, row, applied FROM meta", [], |row| {
+            Ok((Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? }, row.get::<_, i64>(2)? as u64))
+        })?;
         let wal = WalKeeper::new(&mut connection, place.clone(), dir.wal_limit(WAL_LIMIT))?;
-        Ok(Self { connection, position, wal, place })
+        Ok(Self { connection, position, wal, place, applied, applying: None })
+    }
+
+    /// The last entry of a journal that was done to it.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Does an entry of a journal, and notes that in the same transaction. One that fails by itself is noted as done: it fails
+    /// everywhere alike.
+    ///
+    /// # Errors
+    /// As for any write.
+    pub fn apply_numbered(&mut self, number: u64, write: &Write) -> Result<Outcome, StoreError> {
+        self.applying = Some(number);
+        let mut done = self.apply(write);
+        if let Err(StoreError::Sqlite(_)) = &done
+            && let Err(fault) = self.transact(|_| Ok(()))
+        {
+            done = Err(fault);
+        }
+        self.applying = None;
+        if matches!(done, Ok(_) | Err(StoreError::Sqlite(_))) {
+            self.applied = number;
+        }
+        done
+    }
+
+    /// The identity of the store, by which cursors are told from those of another one: all that follow one journal have the same.
+    ///
+    /// # Errors
+    /// As for any write.
+    pub fn set_identity(&mut self, identity: &str) -> Result<(), StoreError> {
+        self.transact(|transaction| transaction.execute("UPDATE meta SET store = ?1 WHERE store != ?1", [identity]).map(drop))
     }
 
     /// P: the outputs of all rows up to here are in the store, and none behind.
@@ -63,7 +141,7 @@ impl Store {
     /// Fatal (the process must stop), full, or SQLite's own; nothing of it is in the store.
     pub fn commit(&mut self, commit: &Commit) -> Result<Vec<Stored>, StoreError> {
         let position = self.position.max(commit.upto);
-        let committed = write(&mut self.connection, commit, position);
+        let committed = write(&mut self.connection, commit, position, self.applying);
         let stored = self.noting(committed)?;
         self.position = position;
         self.wal.wrote(&self.connection)?;
@@ -81,7 +159,7 @@ impl Store {
     /// # Errors
     /// As for a commit.
     pub fn retain(&mut self, before: Timestamp) -> Result<bool, StoreError> {
-        let retained = retain(&mut self.connection, before);
+        let retained = retain(&mut self.connection, before, self.applying);
         let deleted = self.noting(retained)?;
         self.wal.wrote(&self.connection)?;
         Ok(deleted == RETAIN_STEP)
@@ -108,13 +186,14 @@ impl Store {
 
     /// Runs `write` in a transaction of its own, durable when it returns.
     pub(super) fn transact<T>(&mut self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let run = |connection: &mut Connection| {
+        let run = |connection: &mut Connection, applying: Option<u64>| {
             let transaction = connection.transaction()?;
             let done = write(&transaction)?;
+            note(&transaction, applying)?;
             transaction.commit()?;
             Ok(done)
         };
-        let done = run(&mut self.connection);
+        let done = run(&mut self.connection, self.applying);
         let done = self.noting(done)?;
         self.wal.wrote(&self.connection)?;
         Ok(done)
@@ -143,7 +222,13 @@ impl Store {
     }
 }
 
-fn write(connection: &mut Connection, commit: &Commit, position: Position) -> rusqlite::Result<Vec<Stored>> {
+/// Notes that an entry of a journal is done, where it is one.
+fn note(transaction: &Transaction<'_>, applying: Option<u64>) -> rusqlite::Result<()> {
+    let Some(number) = applying else { return Ok(()) };
+    transaction.prepare_cached("UPDATE meta SET applied = ?1")?.execute([number as i64]).map(drop)
+}
+
+fn write(connection: &mut Connection, commit: &Commit, position: Position, applying: Option<u64>) -> rusqlite::Result<Vec<Stored>> {
     let transaction = connection.transaction()?;
     let mut stored: Vec<(SeriesHash, Stored)> = Vec::new();
     for change in &commit.changes {
@@ -163,6 +248,7 @@ fn write(connection: &mut Connection, commit: &Commit, position: Position) -> ru
     }
     let sql = "UPDATE meta SET frame = ?1, row = ?2";
     transaction.prepare_cached(sql)?.execute(params![position.frame as i64, position.row])?;
+    note(&transaction, applying)?;
     transaction.commit()?;
     Ok(stored.into_iter().map(|(_, stored)| stored).collect())
 }
@@ -295,7 +381,7 @@ pub(super) fn series_number(connection: &Connection, series: SeriesHash) -> rusq
 }
 
 /// How many anomalies one step of retention deleted.
-fn retain(connection: &mut Connection, before: Timestamp) -> rusqlite::Result<i64> {
+fn retain(connection: &mut Connection, before: Timestamp, applying: Option<u64>) -> rusqlite::Result<i64> {
     let transaction = connection.transaction()?;
     for sql in [
         "DELETE FROM upload_judged WHERE at < ?1",
@@ -307,6 +393,7 @@ fn retain(connection: &mut Connection, before: Timestamp) -> rusqlite::Result<i6
         transaction.prepare_cached(sql)?.execute([before.nanos()])?;
     }
     let deleted = retain_anomalies(&transaction, before)?;
+    note(&transaction, applying)?;
     transaction.commit()?;
     Ok(deleted)
 }

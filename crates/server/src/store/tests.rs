@@ -346,7 +346,7 @@ fn a_newer_file_is_refused() {
     let error = Store::open(&dir, Durability::Fsync).unwrap_err().to_string();
     assert!(
         error
-            .ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 3: use a newer anomaly, or another DATA_DIR")
+            .ends_with("anomaly.db has schema version 99, this version of anomaly knows up to 4: use a newer anomaly, or another DATA_DIR")
     );
 }
 

@@ -240,7 +240,7 @@ impl Uploads {
         let (_, progress) = shared.log.upload(upload.id.clone()).await?.unwrap_or_else(|| (upload.clone(), Vec::new()));
         let ingest = Ingest { log: &shared.log, config: &shared.config, stats: &shared.stats, folder: &folder, upload: &upload };
         let state = ingest.run(progress).await?;
-        let end = Side::UploadEnded { id: upload.id.clone(), state, at: clock::now() };
+        let end = Side::UploadEnded { row: UploadRow { state, ended: Some(clock::now()), ..upload.clone() } };
         shared.log.note(vec![end]).await?;
         drop(tokio::fs::remove_dir_all(&folder).await);
         Ok(())

@@ -2,16 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use anomaly_engine::hash_text;
 use jiff::tz::TimeZone;
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
-use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+use xxhash_rust::xxh3::Xxh3;
 
 use super::{UploadError, UploadView, Uploads};
-use crate::clock;
+use crate::ids::new_id;
 
 /// What a request has sent so far. Dropped before [`Spool::finish`], it leaves nothing.
 #[derive(Debug)]
@@ -136,11 +134,4 @@ impl FileWriter<'_> {
         self.file.flush().await?;
         Ok(self.file.get_ref().sync_all().await?)
     }
-}
-
-/// An id that no upload has had: hashed from the time, the process and a count.
-fn new_id() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let parts = [clock::now().nanos() as u64, u64::from(std::process::id()), COUNT.fetch_add(1, Ordering::Relaxed)];
-    hash_text(xxh3_128(&parts.map(u64::to_le_bytes).concat()))
 }

@@ -8,6 +8,7 @@ mod pagerduty;
 mod slack;
 pub mod webhook;
 
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use super::guard::HttpUrl;
@@ -19,7 +20,7 @@ use pagerduty::Pagerduty;
 use webhook::Webhook;
 
 /// A way to tell people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Channel {
     /// SMTP.
     Email,
@@ -31,6 +32,11 @@ pub enum Channel {
     Pagerduty,
     /// An Alertmanager's API v2.
     Alertmanager,
+}
+
+/// Channels as they are stored: their names, between commas.
+pub fn names(channels: &[Channel]) -> String {
+    channels.iter().map(|channel| channel.name()).collect::<Vec<_>>().join(",")
 }
 
 impl Channel {

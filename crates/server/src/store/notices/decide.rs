@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::gather::look_at;
 use super::{Decision, Gathering, Known, Phase, Status};
-use crate::silence::Subject;
+use crate::config::notify::Routing;
 use crate::store::StoreError;
 use crate::store::sqlite::Store;
 
@@ -52,7 +52,7 @@ fn decide(transaction: &Transaction<'_>, decision: &Decision, now: Timestamp) ->
             transaction.prepare_cached(sql)?.execute(params![num, critical])?;
         }
         // What has changed since it was read, or was so already, is told next: it is over, say, before anybody heard of it.
-        let at_once = Gathering { wait: 0, max_age: None, route: |_: Subject<'_>| String::new() };
+        let at_once = Gathering { wait: 0, max_age: None, routing: Routing::default() };
         look_at(transaction, *num, false, &at_once, &[], now)?;
     }
     for (channel, upto) in &decision.digested {

@@ -21,7 +21,7 @@ impl Store {
     ///
     /// # Errors
     /// As for a commit.
-    pub fn set_notifying(&mut self, channels: &[&str]) -> Result<(), StoreError> {
+    pub fn set_notifying(&mut self, channels: &[String]) -> Result<(), StoreError> {
         let notifying = !channels.is_empty();
         self.transact(|transaction| {
             let sql = "UPDATE notifications SET status = ?1, error = 'its channel is not configured any more'
@@ -69,12 +69,12 @@ impl Store {
     ///
     /// # Errors
     /// As for a commit.
-    pub fn gather(&mut self, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> Result<(), StoreError> {
+    pub fn gather(&mut self, gathering: &Gathering, now: Timestamp) -> Result<(), StoreError> {
         self.transact(|transaction| gather(transaction, gathering, now))
     }
 }
 
-fn gather(transaction: &Transaction<'_>, gathering: &Gathering<impl Fn(Subject<'_>) -> String>, now: Timestamp) -> rusqlite::Result<()> {
+fn gather(transaction: &Transaction<'_>, gathering: &Gathering, now: Timestamp) -> rusqlite::Result<()> {
     let (mut anomaly, mut transition): (i64, i64) =
         transaction.prepare_cached("SELECT anomaly, transition FROM notifier")?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // By incident: whether it has a new anomaly.
@@ -126,7 +126,7 @@ pub(super) fn look_at(
     transaction: &Transaction<'_>,
     num: i64,
     has_new: bool,
-    gathering: &Gathering<impl Fn(Subject<'_>) -> String>,
+    gathering: &Gathering,
     silences: &[Silence],
     now: Timestamp,
 ) -> rusqlite::Result<()> {
@@ -155,7 +155,7 @@ pub(super) fn look_at(
         let channels = if old {
             let subject = subject_of(transaction, num, critical)?;
             let silent = silencing(silences, subject.as_subject(), now).is_some();
-            if silent { String::new() } else { (gathering.route)(subject.as_subject()) }
+            if silent { String::new() } else { gathering.routing.names_of(subject.as_subject()) }
         } else {
             String::new()
         };

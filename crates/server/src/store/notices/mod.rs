@@ -8,10 +8,12 @@ mod known;
 mod sending;
 
 use anomaly_engine::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub(super) use sending::of_incident;
 
 use super::Incident;
+use crate::config::notify::Routing;
 use crate::notify::message::{Digest, Kind};
 use crate::silence::Subject;
 
@@ -66,7 +68,7 @@ pub struct Notification {
 }
 
 /// How far the notifier's knowledge of an incident has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Gathered for its first message.
     Waiting = 0,
@@ -81,7 +83,7 @@ pub enum Phase {
 }
 
 /// Whether the growth of an incident is looked at when it is due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Looks {
     /// For the first time since it was told.
     First = 0,
@@ -98,14 +100,14 @@ impl Looks {
 }
 
 /// What decides about an incident that has just changed.
-#[derive(Clone, Copy, Debug)]
-pub struct Gathering<R> {
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Gathering {
     /// How long a message gathers, in nanoseconds.
     pub wait: i64,
     /// How old the newest anomaly may have been when it came, in nanoseconds; `None`: any age.
     pub max_age: Option<i64>,
-    /// The channels of an incident, as they are stored.
-    pub route: R,
+    /// Who hears of what.
+    pub routing: Routing,
 }
 
 /// An incident that the notifier is to look at.
@@ -129,7 +131,7 @@ pub struct Candidate {
 }
 
 /// What was decided about some incidents, to be stored as one.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Decision {
     pub rows: Vec<NewNotification>,
     /// Ids of the incidents that the rows are about.
@@ -146,7 +148,7 @@ pub struct Decision {
 }
 
 /// What the notifier knows of an incident from now on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Known {
     pub num: i64,
     pub phase: Phase,
@@ -198,7 +200,7 @@ impl Known {
 }
 
 /// A notification that is decided.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NewNotification {
     pub id: String,
     /// The same for all channels of one message.
@@ -209,6 +211,7 @@ pub struct NewNotification {
     pub held: Option<String>,
     /// Whether it counts in the budget.
     pub counts: bool,
+    #[serde(with = "crate::store::write::base64")]
     pub body: Vec<u8>,
 }
 

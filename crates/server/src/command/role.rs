@@ -1,0 +1,43 @@
+//! `anomaly all`, `api`, `processor`: everything in one process, or one role of several.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::{Backend, Flag, Sources};
+use crate::{logging, roles, run};
+
+/// What a process does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    All,
+    /// Takes events and answers.
+    Api,
+    /// Detects, and tells people.
+    Processor,
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// A configuration with faults; whatever keeps it from starting or going on.
+pub fn run(role: Role, flags: Vec<Flag>, config_file: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let loaded = Sources::of_process(flags, config_file, true)?.load()?;
+    logging::init(&loaded.config);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let runtime = super::runtime()?;
+    let config = loaded.config;
+    let code = runtime.block_on(async {
+        match (role, config.backend) {
+            (Role::All, Backend::Embedded) => run::all(config).await,
+            (Role::All, Backend::Redis) => roles::all(config).await,
+            (Role::Api, _) => roles::api::run(config).await,
+            (Role::Processor, _) => roles::processor::run(config).await,
+        }
+    });
+    // A thread that waits for a server must not hold up the end.
+    runtime.shutdown_background();
+    code
+}

@@ -1,0 +1,71 @@
+//! The series that the owner of the engine shows on Redis, for processes without an engine.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anomaly_engine::{SeriesHash, SeriesInfo, SeriesKey};
+
+use crate::log::stream::{Reconnecting, RedisPlace};
+use crate::redis::keys;
+use crate::redis::RedisError;
+use crate::sharing::series_of;
+
+/// Names that are looked at in one step.
+const STEP: usize = 1000;
+
+/// Looks series up. Cheap to clone; each question waits for the one before.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    connection: Arc<Mutex<Reconnecting>>,
+}
+
+impl Directory {
+    /// A directory with a connection of its own.
+    pub fn new(place: RedisPlace) -> Self {
+        Self { connection: Arc::new(Mutex::new(Reconnecting::new(place))) }
+    }
+
+    /// The series that hold all words (in lower case), by name, from behind `after` on; and whether there are more than `limit`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn series(&self, words: &[String], mut after: Option<String>, limit: usize) -> Result<(Vec<SeriesInfo>, bool), RedisError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = connection.link()?;
+        let mut found = Vec::new();
+        loop {
+            let from = after.as_ref().map_or("-".to_owned(), |after| format!("({after}"));
+            let mut command = redis::cmd("ZRANGEBYLEX");
+            command.arg(keys::NAMES).arg(from).arg("+").arg("LIMIT").arg(0).arg(STEP);
+            let names: Vec<String> = link.query(&command)?;
+            let n = names.len();
+            after = names.last().cloned();
+            let matches = |name: &String| {
+                let lower = name.to_lowercase();
+                words.iter().all(|word| lower.contains(word))
+            };
+            found.extend(names.into_iter().filter(matches));
+            if n < STEP || found.len() > limit {
+                break;
+            }
+        }
+        let more = found.len() > limit;
+        found.truncate(limit);
+        let hashes: Vec<_> = found.iter().filter_map(|name| SeriesKey::parse(name)).map(|key| key.hash().to_be_bytes().to_vec()).collect();
+        if hashes.is_empty() {
+            return Ok((Vec::new(), false));
+        }
+        let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(&hashes))?;
+        Ok((shown.into_iter().flatten().filter_map(|text| series_of(&text)).collect(), more))
+    }
+
+    /// What is known of a series.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn one(&self, series: SeriesHash) -> Result<Option<SeriesInfo>, RedisError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = connection.link()?;
+        let shown: Option<String> = link.query(redis::cmd("HGET").arg(keys::SERIES).arg(&series.to_be_bytes()[..]))?;
+        Ok(shown.and_then(|text| series_of(&text)))
+    }
+}

@@ -1,0 +1,468 @@
+//! The log on Redis: one stream that every role appends to, and what must be there with a frame beside it.
+//!
+//! A number is given by the script that appends, so it is used once however many append at a time. With replicas to wait for,
+//! script and `WAIT` go in one piece on one connection, and an append whose `WAIT` counted too few is refused: it may be in the
+//! log all the same.
+
+use std::sync::Arc;
+
+use anomaly_engine::frame::{self, FrameBuilder};
+use anomaly_engine::{Report, SeriesHash};
+use redis::streams::StreamRangeReply;
+use redis::{FromRedisValue, Value, from_redis_value};
+use serde::{Deserialize, Serialize};
+
+use super::error::LogError;
+use super::side::{SealedFrame, Side};
+use super::uploads::{FileProgress, UploadRow};
+use crate::redis::keys::{self, field};
+use crate::redis::{Link, RedisError, RedisTarget, Script};
+use crate::store::journal::Progress;
+
+/// For how long answers to an `Idempotency-Key`, and uploads that have ended, are kept.
+const KEPT_SECONDS: &str = "86400";
+/// Frames that are read at a time, at most.
+const READ_FRAMES: usize = 64;
+/// A frame is sealed under this number until the script has given it its own.
+const UNNUMBERED: u64 = 0;
+
+/// KEYS: log, state, then the answers that must be new. ARGV: frame, its events, capacity, then commands, each with the number of
+/// its words before it. Answers the number and how many events wait.
+static APPEND: Script = Script::new(
+    "appending to the log",
+    "#!lua
+for i = 3, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then return {-2, i - 2} end
+end
+local number, waiting = 0, 0
+if #ARGV[1] > 0 then
+  local state = redis.call('HMGET', KEYS[2], 'frame', 'appended', 'judged')
+  local appended, events = tonumber(state[2] or '0'), tonumber(ARGV[2])
+  waiting = appended - tonumber(state[3] or '0')
+  if events > 0 and waiting >= tonumber(ARGV[3]) then return {-1, waiting} end
+  number = tonumber(state[1] or '0') + 1
+  appended = appended + events
+  local all = string.format('%.0f', appended)
+  redis.call('XADD', KEYS[1], string.format('%.0f-0', number), 'f', ARGV[1], 'e', ARGV[2], 'a', all)
+  redis.call('HSET', KEYS[2], 'frame', string.format('%.0f', number), 'appended', all)
+  waiting = waiting + events
+end
+local i = 4
+while i <= #ARGV do
+  local n = tonumber(ARGV[i])
+  redis.call(unpack(ARGV, i + 1, i + n))
+  i = i + n + 1
+end
+redis.call('HINCRBY', KEYS[2], 'appends', 1)
+return {number, waiting}",
+);
+
+/// KEYS: known. ARGV: the most, then hashes. Answers for each whether it may enter.
+static REGISTER: Script = Script::new(
+    "registering series",
+    "#!lua
+local out, room = {}, tonumber(ARGV[1]) - redis.call('SCARD', KEYS[1])
+for i = 2, #ARGV do
+  if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then out[i - 1] = 1
+  elseif room > 0 then
+    redis.call('SADD', KEYS[1], ARGV[i])
+    room = room - 1
+    out[i - 1] = 2
+  else out[i - 1] = 0 end
+end
+return out",
+);
+
+/// What Redis must know to be reached, and how durable an append is.
+#[derive(Clone, Debug)]
+pub struct RedisPlace {
+    /// Where it is.
+    pub target: Arc<RedisTarget>,
+    /// `REDIS_WAIT_REPLICAS`.
+    pub wait_replicas: u32,
+}
+
+impl RedisPlace {
+    /// A connection to the primary.
+    ///
+    /// # Errors
+    /// As [`RedisTarget::connect`].
+    pub fn connect(&self) -> Result<Link, RedisError> {
+        self.target.connect(self.wait_replicas)
+    }
+}
+
+/// A connection that is made anew when it is asked for after it was lost. Nothing is sent twice.
+#[derive(Debug)]
+pub struct Reconnecting {
+    place: RedisPlace,
+    link: Option<Link>,
+}
+
+impl Reconnecting {
+    /// Not connected yet.
+    pub fn new(place: RedisPlace) -> Self {
+        Self { place, link: None }
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    /// There is none now.
+    pub fn link(&mut self) -> Result<&mut Link, RedisError> {
+        if self.link.as_ref().is_none_or(Link::is_dead) {
+            self.link = Some(self.place.connect()?);
+        }
+        // Just made where it was not there.
+        Ok(self.link.as_mut().expect("a link"))
+    }
+}
+
+/// The log, as one role appends to it.
+#[derive(Debug)]
+pub struct RedisLog {
+    connection: Reconnecting,
+    capacity: u64,
+    /// Whose uploads are resumed here.
+    replica: String,
+    /// An estimate of the next number: others append too.
+    next: u64,
+    /// Events that waited after the last append.
+    waiting: u64,
+}
+
+/// How a series stands that asks to enter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    Refused,
+    Known,
+    New,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    fingerprint: u64,
+    report: Report,
+}
+
+impl RedisLog {
+    /// A log that takes events while fewer than `capacity` wait; `replica` names this process across restarts.
+    pub fn new(place: RedisPlace, capacity: u64, replica: String) -> Self {
+        Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0 }
+    }
+
+    /// About the number of the next frame.
+    pub fn next_frame(&self) -> u64 {
+        self.next
+    }
+
+    /// Events that waited for detection when it was appended to last.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// Appends a frame, where it has rows, with what goes with it, all or nothing; durable when it returns, under its number.
+    ///
+    /// # Errors
+    /// [`LogError::Away`], after which it may be in the log; [`LogError::QueueFull`], after which it is not.
+    pub fn append(&mut self, frame: FrameBuilder, events: u64, sides: &[Side]) -> Result<Option<SealedFrame>, LogError> {
+        let rows = frame.rows();
+        let bytes = if rows == 0 { Vec::new() } else { frame.seal(UNNUMBERED) };
+        let mut commands = Commands::default();
+        for side in sides {
+            commands.put(side, &self.replica)?;
+        }
+        let (events_text, capacity) = (events.to_string(), self.capacity.to_string());
+        let mut args: Vec<&[u8]> = vec![&bytes, events_text.as_bytes(), capacity.as_bytes()];
+        args.extend(commands.words.iter().map(Vec::as_slice));
+        let mut keys: Vec<&[u8]> = vec![keys::LOG, keys::STATE];
+        keys.extend(commands.new_keys.iter().map(Vec::as_slice));
+        let (number, waiting): (i64, i64) = self.connection.link()?.eval_durable(&APPEND, &keys, &args)?;
+        match number {
+            -1 => return Err(LogError::QueueFull { queued: waiting as u64, capacity: self.capacity }),
+            -2 => return Err(LogError::Away("another replica has just taken the same Idempotency-Key".into())),
+            _ => {}
+        }
+        if rows == 0 {
+            return Ok(None);
+        }
+        let number = number as u64;
+        (self.next, self.waiting) = (number + 1, waiting as u64);
+        let bytes = numbered(bytes, number).unwrap_or_default();
+        Ok(Some(SealedFrame { number, rows, bytes }))
+    }
+
+    /// Lets series enter, as far as there is room for `max_series`.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn register(&mut self, series: &[SeriesHash], max_series: u64) -> Result<Vec<Entry>, LogError> {
+        let max_series = max_series.to_string();
+        let hashes: Vec<_> = series.iter().map(|hash| hash.to_be_bytes()).collect();
+        let mut args: Vec<&[u8]> = vec![max_series.as_bytes()];
+        args.extend(hashes.iter().map(|hash| &hash[..]));
+        let entries: Vec<u8> = self.connection.link()?.eval::<Vec<u8>>(&REGISTER, &[keys::KNOWN], &args)?;
+        Ok(entries.into_iter().map(|entry| [Entry::Refused, Entry::Known, Entry::New][usize::from(entry.min(2))]).collect())
+    }
+
+    /// Series that were to enter have not, or are forgotten. Best effort: one that stays known takes a place.
+    pub fn unregister(&mut self, series: &[SeriesHash]) {
+        if series.is_empty() {
+            return;
+        }
+        let hashes: Vec<_> = series.iter().map(|hash| hash.to_be_bytes()).collect();
+        let mut command = redis::cmd("SREM");
+        command.arg(keys::KNOWN);
+        for hash in &hashes {
+            command.arg(&hash[..]);
+        }
+        if let Ok(link) = self.connection.link() {
+            let _ = link.query::<u64>(&command);
+        }
+    }
+
+    /// The fingerprint and the answer that are kept under a key.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn answer(&mut self, key: &str) -> Result<Option<(u64, Report)>, LogError> {
+        let text: Option<String> = self.query(redis::cmd("GET").arg(keys::answer(key)))?;
+        let Some(text) = text else { return Ok(None) };
+        let Answer { fingerprint, report } = read_json(&text)?;
+        Ok(Some((fingerprint, report)))
+    }
+
+    /// The upload of this id, with the progress of each file that has any.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn upload(&mut self, id: &str) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {
+        let fields: Vec<(String, String)> = self.query(redis::cmd("HGETALL").arg(keys::upload(id)))?;
+        let (mut row, mut progress) = (None, Vec::new());
+        for (name, text) in fields {
+            match name.as_str() {
+                "row" => row = Some(read_json::<UploadRow>(&text)?),
+                "ended" => {}
+                _ => progress.push(read_json::<FileProgress>(&text)?),
+            }
+        }
+        progress.sort_by_key(|file| file.file);
+        Ok(row.map(|row| (row, progress)))
+    }
+
+    /// The upload that came with this `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn upload_by_key(&mut self, key: &str) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {
+        let id: Option<String> = self.query(redis::cmd("GET").arg(keys::upload_by_key(key)))?;
+        id.map_or(Ok(None), |id| self.upload(&id))
+    }
+
+    /// The uploads of this replica that have not ended.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn unfinished_uploads(&mut self) -> Result<Vec<(UploadRow, Vec<FileProgress>)>, LogError> {
+        let ids: Vec<String> = self.query(redis::cmd("SMEMBERS").arg(keys::running(&self.replica)))?;
+        let mut found = Vec::new();
+        for id in ids {
+            found.extend(self.upload(&id)?);
+        }
+        found.sort_by(|(a, _), (b, _)| (a.created, &a.id).cmp(&(b.created, &b.id)));
+        Ok(found)
+    }
+
+    /// A counter that all roles share.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn counter(&mut self, name: &str) -> Result<u64, LogError> {
+        Ok(self.query::<Option<u64>>(redis::cmd("HGET").arg(keys::COUNTS).arg(name))?.unwrap_or(0))
+    }
+
+    fn query<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, LogError> {
+        Ok(self.connection.link()?.query(command)?)
+    }
+}
+
+/// What is to be written beside a frame, as words of commands.
+#[derive(Default)]
+struct Commands {
+    words: Vec<Vec<u8>>,
+    /// Keys that must not be there yet.
+    new_keys: Vec<Vec<u8>>,
+}
+
+impl Commands {
+    fn push(&mut self, words: &[&[u8]]) {
+        self.words.push(words.len().to_string().into_bytes());
+        self.words.extend(words.iter().map(|word| word.to_vec()));
+    }
+
+    fn put(&mut self, side: &Side, replica: &str) -> Result<(), LogError> {
+        match side {
+            Side::Answer { key, fingerprint, report, at: _ } => {
+                let answer = write_json(&Answer { fingerprint: *fingerprint, report: report.clone() })?;
+                let key = keys::answer(key);
+                self.push(&[b"SET", &key, &answer, b"EX", KEPT_SECONDS.as_bytes()]);
+                self.new_keys.push(key);
+            }
+            Side::Upload(row) => {
+                self.push(&[b"HSET", &keys::upload(&row.id), b"row", &write_json(row)?]);
+                self.push(&[b"SADD", &keys::running(replica), row.id.as_bytes()]);
+                if let Some(key) = &row.key {
+                    self.push(&[b"SET", &keys::upload_by_key(key), row.id.as_bytes()]);
+                }
+            }
+            Side::Progress(progress) => {
+                let file = progress.file.to_string();
+                self.push(&[b"HSET", &keys::upload(&progress.upload), file.as_bytes(), &write_json(progress)?]);
+            }
+            Side::UploadEnded { row } => {
+                let key = keys::upload(&row.id);
+                self.push(&[b"HSET", &key, b"row", &write_json(row)?]);
+                self.push(&[b"EXPIRE", &key, KEPT_SECONDS.as_bytes()]);
+                self.push(&[b"SREM", &keys::running(replica), row.id.as_bytes()]);
+                if let Some(of_key) = &row.key {
+                    self.push(&[b"EXPIRE", &keys::upload_by_key(of_key), KEPT_SECONDS.as_bytes()]);
+                }
+            }
+            Side::Count { name, by } => self.push(&[b"HINCRBY", keys::COUNTS, name.as_bytes(), by.to_string().as_bytes()]),
+        }
+        Ok(())
+    }
+}
+
+/// A frame of the stream.
+#[derive(Clone, Debug)]
+pub struct StreamFrame {
+    pub number: u64,
+    pub bytes: Vec<u8>,
+    /// Its events.
+    pub events: u64,
+    /// All events up to its end.
+    pub appended: u64,
+}
+
+/// Reads frames beside those who append.
+#[derive(Debug)]
+pub struct RedisReader {
+    connection: Reconnecting,
+    /// Told of the frames that are read.
+    progress: Option<Arc<Progress>>,
+}
+
+impl RedisReader {
+    /// A reader with a connection of its own.
+    pub fn new(place: RedisPlace) -> Self {
+        Self { connection: Reconnecting::new(place), progress: None }
+    }
+
+    /// The same, which tells how many events were appended up to each frame that it reads.
+    pub fn telling(self, progress: Arc<Progress>) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
+    /// The server that it reads from: `host:port`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn at(&mut self) -> Result<String, LogError> {
+        Ok(self.connection.link()?.at().to_owned())
+    }
+
+    /// Frames from number `from` on, in order, until they make `max_bytes`; at least one, where there is one.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn read(&mut self, from: u64, max_bytes: usize) -> Result<Vec<StreamFrame>, LogError> {
+        let (mut frames, mut bytes, mut from) = (Vec::new(), 0, from);
+        while bytes < max_bytes {
+            let mut command = redis::cmd("XRANGE");
+            command.arg(keys::LOG).arg(format!("{from}-0")).arg("+").arg("COUNT").arg(READ_FRAMES);
+            let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
+            let n = reply.ids.len();
+            for entry in reply.ids {
+                let Some(frame) = frame_of(&entry) else { continue };
+                bytes += frame.bytes.len();
+                from = frame.number + 1;
+                if let Some(progress) = &self.progress {
+                    progress.appended(frame.number, frame.appended);
+                }
+                frames.push(frame);
+            }
+            if n < READ_FRAMES {
+                break;
+            }
+        }
+        Ok(frames)
+    }
+
+    /// The number of the last frame that was appended, kept or not; 0 before any was.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn last(&mut self) -> Result<u64, LogError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(keys::STATE).arg(field::FRAME);
+        Ok(self.connection.link()?.query::<Option<u64>>(&command)?.unwrap_or(0))
+    }
+
+    /// The number of the first frame that is kept.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn first(&mut self) -> Result<Option<u64>, LogError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(keys::LOG).arg("-").arg("+").arg("COUNT").arg(1);
+        let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
+        Ok(reply.ids.first().and_then(|entry| number_of(&entry.id)))
+    }
+
+    /// Events of all frames up to number `frame`.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn appended_upto(&mut self, frame: u64) -> Result<u64, LogError> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(keys::LOG).arg(format!("{}-0", frame + 1)).arg("+").arg("COUNT").arg(1);
+        let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
+        if let Some(next) = reply.ids.first().and_then(frame_of) {
+            return Ok(next.appended - next.events);
+        }
+        let mut command = redis::cmd("HGET");
+        command.arg(keys::STATE).arg(field::APPENDED);
+        Ok(self.connection.link()?.query::<Option<u64>>(&command)?.unwrap_or(0))
+    }
+}
+
+/// The frame of an entry; `None` where it is none of ours.
+pub fn frame_of(entry: &redis::streams::StreamId) -> Option<StreamFrame> {
+    let number = number_of(&entry.id)?;
+    let bytes = match entry.map.get("f")? {
+        Value::BulkString(bytes) => bytes.clone(),
+        _ => return None,
+    };
+    let count = |name: &str| entry.map.get(name).cloned().and_then(|value| from_redis_value::<u64>(value).ok());
+    // What is damaged stays as it is: whoever opens it finds that out, and says so.
+    let bytes = numbered(bytes.clone(), number).unwrap_or(bytes);
+    Some(StreamFrame { number, bytes, events: count("e")?, appended: count("a")? })
+}
+
+/// The number of an entry's id, `N-0`.
+pub fn number_of(id: &str) -> Option<u64> {
+    id.strip_suffix("-0")?.parse().ok()
+}
+
+fn numbered(mut bytes: Vec<u8>, number: u64) -> Option<Vec<u8>> {
+    frame::renumber(&mut bytes, UNNUMBERED, number).then_some(bytes)
+}
+
+fn write_json(value: &impl Serialize) -> Result<Vec<u8>, LogError> {
+    serde_json::to_vec(value).map_err(|fault| LogError::Away(format!("what goes with a frame cannot be written as JSON: {fault}")))
+}
+
+fn read_json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, LogError> {
+    serde_json::from_str(text).map_err(|fault| LogError::Away(format!("redis holds JSON that cannot be read: {fault}")))
+}

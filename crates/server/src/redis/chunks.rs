@@ -1,0 +1,155 @@
+//! Something large on Redis, in chunks, which counts when its manifest does: a checkpoint, a copy of the store.
+//!
+//! Chunks lie under keys that name the owner and a number, so that a zombie overwrites nobody's; a script checks the lease and that the
+//! number rises, sets the manifest, and trims the stream that the chunks make up for. Chunks whose manifest never comes expire.
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Link, RedisError, Script, keys};
+
+/// How long chunks without a manifest are kept.
+const ORPHANS_SECONDS: u64 = 3600;
+
+/// KEYS: manifest, lease, stream, then the chunks. ARGV: token, number, manifest, the least id of the stream that is kept (empty: all).
+/// Answers the manifest before; 0 where the lease is not ours, 1 where the number does not rise or a chunk is gone.
+static FINISH: Script = Script::new(
+    "finishing a manifest",
+    "#!lua flags=allow-oom
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+local before = redis.call('GET', KEYS[1])
+if before and tonumber(cjson.decode(before).number) >= tonumber(ARGV[2]) then return 1 end
+for i = 4, #KEYS do
+  if redis.call('PERSIST', KEYS[i]) == 0 then return 1 end
+end
+redis.call('SET', KEYS[1], ARGV[3])
+if ARGV[4] ~= '' then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[4]) end
+return before or ''",
+);
+
+/// What is kept in chunks.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// The key of its manifest; those of its chunks begin with it.
+    pub manifest: &'static [u8],
+    /// The stream whose beginning is not needed any more once it is there.
+    pub stream: &'static [u8],
+}
+
+/// The engine's state, which makes up for the log.
+pub const CHECKPOINT: Kind = Kind { manifest: keys::CHECKPOINT, stream: keys::LOG };
+/// A copy of the store, which makes up for the journal.
+pub const SNAPSHOT: Kind = Kind { manifest: keys::SNAPSHOT, stream: keys::JOURNAL };
+
+/// What a manifest says.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Rises with each.
+    pub number: u64,
+    /// The first entry of the stream that is still needed.
+    pub lowest: u64,
+    /// The chunks, in order.
+    pub chunks: Vec<Chunk>,
+}
+
+/// A chunk: where it is, and its checksum (XXH3, seeded with its place).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Chunk {
+    pub key: String,
+    pub checksum: u64,
+}
+
+/// Writes one.
+#[derive(Debug)]
+pub struct ChunkWriter {
+    kind: Kind,
+    token: String,
+    manifest: Manifest,
+    bytes: u64,
+}
+
+/// Why something in chunks was not written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum ChunksError {
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error("another processor has taken over")]
+    Deposed,
+    #[error("another one was finished meanwhile, or a chunk has expired")]
+    Overtaken,
+    #[error("its manifest cannot be read: {0}")]
+    Manifest(String),
+    #[error("chunk {number} of {of} is {what}")]
+    Damaged { number: usize, of: usize, what: &'static str },
+}
+
+impl ChunkWriter {
+    /// Begins one behind the newest.
+    ///
+    /// # Errors
+    /// Redis is away, or its manifest cannot be read.
+    pub fn begin(link: &mut Link, kind: Kind, token: &str) -> Result<Self, ChunksError> {
+        let number = newest(link, kind)?.map_or(1, |manifest| manifest.number + 1);
+        Ok(Self { kind, token: token.to_owned(), manifest: Manifest { number, ..Manifest::default() }, bytes: 0 })
+    }
+
+    /// Writes a chunk.
+    ///
+    /// # Errors
+    /// Redis is away, or has no room.
+    pub fn chunk(&mut self, link: &mut Link, bytes: &[u8]) -> Result<(), ChunksError> {
+        let place = self.manifest.chunks.len();
+        let key = format!("{}:{}:{}:{place}", String::from_utf8_lossy(self.kind.manifest), self.token, self.manifest.number);
+        let mut command = redis::cmd("SET");
+        command.arg(&key).arg(bytes).arg("EX").arg(ORPHANS_SECONDS);
+        link.query::<()>(&command)?;
+        self.manifest.chunks.push(Chunk { key, checksum: xxh3_64_with_seed(bytes, place as u64) });
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Makes it count, with entries of the stream from `lowest` on; returns its bytes. The one before goes.
+    ///
+    /// # Errors
+    /// The lease is somebody else's, Redis is away.
+    pub fn finish(mut self, link: &mut Link, lowest: u64) -> Result<u64, ChunksError> {
+        self.manifest.lowest = lowest;
+        let manifest = serde_json::to_string(&self.manifest).map_err(|fault| ChunksError::Manifest(fault.to_string()))?;
+        let (number, least) = (self.manifest.number.to_string(), format!("{lowest}-0"));
+        let mut keys: Vec<&[u8]> = vec![self.kind.manifest, keys::LEASE, self.kind.stream];
+        keys.extend(self.manifest.chunks.iter().map(|chunk| chunk.key.as_bytes()));
+        let args: [&[u8]; 4] = [self.token.as_bytes(), number.as_bytes(), manifest.as_bytes(), least.as_bytes()];
+        let before = match link.eval_durable(&FINISH, &keys, &args)? {
+            redis::Value::Int(0) => return Err(ChunksError::Deposed),
+            redis::Value::Int(_) => return Err(ChunksError::Overtaken),
+            redis::Value::BulkString(before) => before,
+            _ => Vec::new(),
+        };
+        if let Ok(before) = serde_json::from_slice::<Manifest>(&before) {
+            for chunk in before.chunks {
+                link.query::<u64>(redis::cmd("UNLINK").arg(chunk.key))?;
+            }
+        }
+        Ok(self.bytes)
+    }
+}
+
+/// The manifest of the newest that counts.
+///
+/// # Errors
+/// Redis is away, or it cannot be read.
+pub fn newest(link: &mut Link, kind: Kind) -> Result<Option<Manifest>, ChunksError> {
+    let text: Option<String> = link.query(redis::cmd("GET").arg(kind.manifest))?;
+    text.map(|text| serde_json::from_str(&text).map_err(|fault| ChunksError::Manifest(fault.to_string()))).transpose()
+}
+
+/// Reads the chunks of a manifest one after the other, each checked.
+pub fn chunks(link: &mut Link, manifest: Manifest) -> impl Iterator<Item = Result<Vec<u8>, ChunksError>> {
+    let of = manifest.chunks.len();
+    manifest.chunks.into_iter().enumerate().map(move |(number, chunk)| {
+        let bytes: Option<Vec<u8>> = link.query(redis::cmd("GET").arg(&chunk.key))?;
+        let damaged = |what| ChunksError::Damaged { number, of, what };
+        let bytes = bytes.ok_or_else(|| damaged("gone"))?;
+        if xxh3_64_with_seed(&bytes, number as u64) == chunk.checksum { Ok(bytes) } else { Err(damaged("damaged")) }
+    })
+}

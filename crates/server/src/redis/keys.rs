@@ -1,0 +1,73 @@
+//! The keys under which everything lies. All but the familiar ones share one hash tag.
+
+/// Frames: entry `N-0` is frame N, with the field `f` its bytes, `e` its events, `a` all events up to its end.
+pub const LOG: &[u8] = b"{anomaly}:log";
+/// Writes to the store: entry `N-0` is write N, with the field `w` its bytes.
+pub const JOURNAL: &[u8] = b"{anomaly}:journal";
+/// Counters and positions, a hash: see [`field`].
+pub const STATE: &[u8] = b"{anomaly}:state";
+/// What all roles count, a hash by name.
+pub const COUNTS: &[u8] = b"{anomaly}:counts";
+/// The hashes of all series that may enter the log.
+pub const KNOWN: &[u8] = b"{anomaly}:known";
+/// The names of all series, sorted.
+pub const NAMES: &[u8] = b"{anomaly}:names";
+/// What is known of each series, by name.
+pub const SERIES: &[u8] = b"{anomaly}:series";
+/// Recent points, a stream of chunks.
+pub const POINTS: &[u8] = b"{anomaly}:points";
+/// The manifest of the newest checkpoint.
+pub const CHECKPOINT: &[u8] = b"{anomaly}:checkpoint";
+/// The manifest of the newest copy of the store.
+pub const SNAPSHOT: &[u8] = b"{anomaly}:snapshot";
+/// Which lease allows to write what only the owner may.
+pub const LEASE: &[u8] = b"{anomaly}:lease";
+/// The prefix of both keys of the lease.
+pub const PREFIX: &str = "{anomaly}:";
+/// The familiar list that producers push JSON to.
+pub const RAW_EVENTS: &[u8] = b"raw_events";
+
+/// Fields of [`STATE`].
+pub mod field {
+    /// The last frame of the log.
+    pub const FRAME: &str = "frame";
+    /// Events that were ever appended.
+    pub const APPENDED: &str = "appended";
+    /// Events up to P.
+    pub const JUDGED: &str = "judged";
+    /// The last write of the journal.
+    pub const WRITE: &str = "write";
+    /// The last write that nothing can undo any more: readers go no further.
+    pub const SAFE: &str = "safe";
+    /// The number of the last anomaly that was published.
+    pub const PUBLISHED: &str = "published";
+    /// The identity of the store.
+    pub const STORE: &str = "store";
+    /// What the owner's engine counts: late events, duplicates, redelivered rows, bytes of state, series.
+    pub const LATE: &str = "late";
+    pub const DUPLICATES: &str = "duplicates";
+    pub const REDELIVERED: &str = "redelivered";
+    pub const MEMORY: &str = "memory";
+    pub const MEMORY_LIMIT: &str = "memory_limit";
+    pub const N_SERIES: &str = "series";
+}
+
+/// The answer to an `Idempotency-Key`.
+pub fn answer(key: &str) -> Vec<u8> {
+    format!("{{anomaly}}:answer:{key}").into_bytes()
+}
+
+/// An upload, a hash: the field `row`, and one for each file by its number.
+pub fn upload(id: &str) -> Vec<u8> {
+    format!("{{anomaly}}:upload:{id}").into_bytes()
+}
+
+/// The id of the upload that came with an `Idempotency-Key`.
+pub fn upload_by_key(key: &str) -> Vec<u8> {
+    format!("{{anomaly}}:upload-key:{key}").into_bytes()
+}
+
+/// The ids of the uploads that a replica is taking.
+pub fn running(replica: &str) -> Vec<u8> {
+    format!("{{anomaly}}:running:{replica}").into_bytes()
+}

@@ -1,0 +1,26 @@
+//! Redis as the place of log and store, lowest layer: a connection to the primary, scripts whose effect is known to be
+//! replicated, a lease, and what the server is set up to promise.
+//!
+//! All of it blocks, for the plain threads that own log, store and engine. Nothing reconnects by itself: a [`Link`] that met an
+//! I/O error is dead, and its owner makes a new one. It must not know what is stored.
+
+pub mod chunks;
+mod connect;
+mod error;
+mod fault;
+pub mod keys;
+mod lease;
+mod link;
+mod script;
+mod server;
+mod target;
+mod wire;
+
+pub use connect::Timeouts;
+pub use error::RedisError;
+pub use fault::Fault;
+pub use lease::{Lease, LeaseKeys, nonce};
+pub use link::Link;
+pub use script::Script;
+pub use server::ServerState;
+pub use target::RedisTarget;

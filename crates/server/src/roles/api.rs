@@ -1,0 +1,167 @@
+//! `anomaly api`: takes events, answers, and shows what processors find. Any number of it.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+use tokio::sync::{Notify, watch};
+
+use super::tail::{Tail, Watch};
+use super::{blocking, connect, place};
+use crate::app::App;
+use crate::backlog::Backlog;
+use crate::commit::{self, Committer};
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::desk::Desk;
+use crate::directory::Directory;
+use crate::disk::Disk;
+use crate::engine_thread::EngineHandle;
+use crate::fatal::Fatal;
+use crate::ids::new_id;
+use crate::live::Live;
+use crate::log::Log;
+use crate::log::admission::{Admission, Memory};
+use crate::log::stream::RedisLog;
+use crate::log::writer::{self, Writer};
+use crate::points;
+use crate::room::DiskWatch;
+use crate::run::{self, Running};
+use crate::sharing::Sharing;
+use crate::stats::{Component, Stats};
+use crate::store::journal::Journal;
+use crate::store::ledger::Ledger;
+use crate::store::snapshot::open_view;
+use crate::upload::Uploads;
+use crate::upload::tally::Tallies;
+
+/// Serves until Ctrl-C, SIGTERM, or a fault that would break a promise.
+///
+/// # Errors
+/// What keeps it from starting: no `REDIS_URL`, a Redis that cannot be used, a port in use.
+pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    run::serve(config, start, run::until_signal(), |_, _| std::future::pending::<anyhow::Result<()>>()).await
+}
+
+/// The stages of one API, running.
+#[derive(Debug)]
+pub struct Stages {
+    app: App,
+    writer: JoinHandle<()>,
+    committer: JoinHandle<()>,
+    points: JoinHandle<()>,
+    tail: Tail,
+}
+
+impl Running for Stages {
+    fn app(&self) -> &App {
+        &self.app
+    }
+
+    async fn stop(self) {
+        let Self { app, writer, committer, points, tail } = self;
+        app.uploads.stop().await;
+        drop(app);
+        let finish = move || {
+            let _ = writer.join();
+            tail.stop();
+            let _ = committer.join();
+            let _ = points.join();
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
+    }
+}
+
+/// Opens what this replica keeps, catches up with the journal, and starts every stage.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
+    let place = place(&config, "api")?;
+    let stats = Arc::new(Stats::new(config.queue_capacity));
+    let dir = Arc::new(DataDir::open_first(&config.data_dir, "api")?);
+    let replica = replica(&dir)?;
+    let opened = {
+        let (place, dir) = (place.clone(), Arc::clone(&dir));
+        blocking(move || -> anyhow::Result<Journal> {
+            let mut link = connect(&place, &AtomicBool::new(false))?;
+            let view = open_view(&dir, &mut link).context("what processors have found cannot be taken over from redis")?;
+            let mut journal = Journal::follower(view, place);
+            journal.follow()?;
+            Ok(journal)
+        })
+    };
+    let journal = opened.await??;
+    let store = journal.reader();
+    let (points, points_thread) = points::start(&dir, config.points_max_bytes);
+    let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
+    let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
+    let memory = Memory::new(config.memory_max_bytes);
+    let live = Live::new(store.extent()?);
+    let (reached, reached_reader) = watch::channel(journal.position().frame);
+    let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (log, requests) = writer::channel();
+    for name in ["log", "store", "points"] {
+        stats.component(name, Component::Ok);
+    }
+    let committer = Committer {
+        store: Ledger::Shared(journal),
+        live: live.clone(),
+        points: points.clone(),
+        sharing: Sharing::none(),
+        backlog: Arc::clone(&backlog),
+        stats: Arc::clone(&stats),
+        reached,
+        disk: Arc::clone(&disk),
+        tallies: Tallies::default(),
+        log: log.hints(),
+        idle: Vec::new(),
+        counted: 0,
+        retaining: None,
+        news,
+        decided,
+        fatal: fatal.clone(),
+    };
+    let (commits, committer) = commit::start(committer)?;
+    let writer = Writer {
+        log: Log::Redis(RedisLog::new(place.clone(), config.queue_capacity, replica)),
+        admission: Admission::shared(config.max_series, Arc::clone(&memory)),
+        feed: None,
+        backlog: Arc::clone(&backlog),
+        disk,
+        stats: Arc::clone(&stats),
+        rejected: 0,
+        fatal,
+        truncate_to: None,
+        grown: (0, 0),
+        away: false,
+    };
+    let writer = writer::start(writer, requests)?;
+    let wait_replicas = place.wait_replicas;
+    let watch = Watch { backlog, memory, stats: Arc::clone(&stats), log: log.hints(), commits: commits.clone(), wait_replicas };
+    let tail = Tail::of_api(place.clone(), watch, points.clone())?;
+    let engine = EngineHandle::elsewhere(Directory::new(place), reached_reader, config.engine.clone());
+    let desk = Desk::new(commits);
+    let config = Arc::new(config);
+    let uploads = Uploads::start(Arc::clone(&config), &dir, log.clone(), store.clone(), Arc::clone(&stats))?;
+    uploads.resume().await?;
+    let app = App { config, log, store, points, desk, engine, live, uploads, stats };
+    Ok(Stages { app, writer, committer, points: points_thread, tail })
+}
+
+/// The name of this replica, by which it finds its uploads again: made with its data directory.
+fn replica(dir: &DataDir) -> anyhow::Result<String> {
+    let Some(path) = dir.path() else { return Ok(new_id()) };
+    let path = path.join("replica");
+    match std::fs::read_to_string(&path) {
+        Ok(name) if !name.trim().is_empty() => Ok(name.trim().to_owned()),
+        _ => {
+            let name = new_id();
+            std::fs::write(&path, &name).with_context(|| format!("{} cannot be written", path.display()))?;
+            Ok(name)
+        }
+    }
+}
+

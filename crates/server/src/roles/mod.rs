@@ -1,0 +1,100 @@
+//! Roles that meet on Redis: [`api`] takes events and answers, [`processor`] detects, one at a time, others standing by.
+//!
+//! ```text
+//! api, api, …  ─► {anomaly}:log ─► processor (holds the lease) ─► {anomaly}:journal ─► every api's and processor's own store
+//! ```
+//! The stages are those of `anomaly all`; what differs is where log and store are (`log/stream.rs`, `store/journal.rs`).
+
+pub mod api;
+pub mod processor;
+mod raw_events;
+mod status;
+mod tail;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::log::stream::RedisPlace;
+use crate::redis::{Link, RedisError, ServerState};
+use crate::stats::Stats;
+
+/// How long a start waits for a Redis that does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two attempts to reach it.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Where Redis is.
+///
+/// # Errors
+/// `REDIS_URL` is not set.
+fn place(config: &Config, role: &str) -> anyhow::Result<RedisPlace> {
+    let target = config.redis.target.clone();
+    let target = target.with_context(|| {
+        format!("anomaly {role} keeps log and store on Redis: set REDIS_URL, such as redis://127.0.0.1:6379/0 (anomaly all needs no server)")
+    })?;
+    Ok(RedisPlace { target: Arc::new(target), wait_replicas: config.redis.wait_replicas })
+}
+
+/// Connects, waiting for a server that is about to start, and looks whether it keeps what is promised.
+///
+/// # Errors
+/// It cannot be reached, or must not be used as it is set up.
+fn connect(place: &RedisPlace, stopping: &AtomicBool) -> anyhow::Result<Link> {
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        let fault = match place.connect().and_then(|mut link| ServerState::read(&mut link).map(|state| (link, state))) {
+            Ok((link, state)) => {
+                let faults = state.faults(place.wait_replicas);
+                let refusals: Vec<_> = faults.iter().filter(|fault| fault.is_refusal()).map(ToString::to_string).collect();
+                anyhow::ensure!(refusals.is_empty(), "redis at {} would not keep what is acknowledged: {}", link.at(), refusals.join("; "));
+                if told {
+                    info!("redis at {} answers", link.at());
+                }
+                return Ok(link);
+            }
+            Err(fault) => fault,
+        };
+        let may_come = matches!(fault, RedisError::Connect { .. } | RedisError::Lost { .. } | RedisError::NotPrimary { .. })
+            || matches!(&fault, RedisError::Refused { code, .. } if code == "LOADING");
+        if !may_come || began.elapsed() >= PATIENCE || stopping.load(Ordering::Relaxed) {
+            return Err(fault.into());
+        }
+        if !std::mem::replace(&mut told, true) {
+            warn!("waiting up to {} s: {fault}", PATIENCE.as_secs());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// An API and a processor in one process, on Redis, until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// What keeps either from starting or going on.
+pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
+    let place = place(&config, "all with BACKEND=redis")?;
+    let stats = Arc::new(Stats::new(config.queue_capacity));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let working = processor::work(config.clone(), place, stats, async {
+        let _ = stopped.await;
+    });
+    let mut working = tokio::spawn(working);
+    let served = tokio::select! {
+        served = api::run(config) => served,
+        worked = &mut working => return worked?.map(|()| ExitCode::SUCCESS),
+    };
+    drop(stop);
+    working.await??;
+    served
+}
+
+/// Runs what blocks on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await.context("a thread that asked redis ended")
+}

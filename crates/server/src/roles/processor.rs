@@ -1,0 +1,445 @@
+//! `anomaly processor`: detects, writes what it finds, and tells people. One holds the lease and works; others stand by.
+//!
+//! Whoever takes the lease begins from what is replicated: the checkpoint, the journal to its end, the log behind P. Whatever goes
+//! wrong afterwards (a lost connection, a `WAIT` that counted too few, a lease that ran out) ends the ownership, and all state of it is
+//! dropped, since nobody knows what of it others have. Then it competes for the lease again.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anomaly_engine::frame::Position;
+use anomaly_engine::{DecodeError, Engine};
+use anyhow::Context as _;
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+
+use super::raw_events::RawEvents;
+use super::tail::{Tail, Watch};
+use super::{blocking, connect, place, status};
+use crate::backlog::Backlog;
+use crate::checkpoint::{self, Checkpoints};
+use crate::commit::{self, Committer};
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::desk::Desk;
+use crate::disk::Disk;
+use crate::engine_thread::{self, EngineFeed, EngineHandle, EngineStage};
+use crate::fatal::Fatal;
+use crate::live::Live;
+use crate::log::admission::{Admission, Memory};
+use crate::log::stream::{RedisLog, RedisPlace, RedisReader};
+use crate::log::writer::{self, LogHandle, Writer};
+use crate::log::{FrameReader, Log};
+use crate::notify::{self, Alerts};
+use crate::points;
+use crate::redis::chunks::{self, CHECKPOINT, ChunksError};
+use crate::redis::{Lease, LeaseKeys, Link, keys, nonce};
+use crate::room::DiskWatch;
+use crate::run;
+use crate::sharing::Sharing;
+use crate::stats::{Component, Stats};
+use crate::store::journal::{Journal, Owner, Progress, Publisher};
+use crate::store::ledger::Ledger;
+use crate::store::snapshot::{Snapshots, open_view};
+use crate::tick;
+use crate::upload::tally::Tallies;
+
+/// How long a lease lasts without being renewed: a processor that is gone is missed for so long.
+const LEASE: Duration = Duration::from_secs(5);
+/// It is renewed this often, and asked for this often.
+const RENEW: Duration = Duration::from_secs(1);
+const ASK: Duration = Duration::from_millis(500);
+/// How long a stop may take.
+const DRAIN: Duration = Duration::from_secs(9);
+/// Before the lease is asked for again after something went wrong.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Works or stands by until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// What keeps it from starting: no `REDIS_URL`, a Redis that must not be used as it is set up, a channel of alerts that cannot be used.
+pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
+    let place = place(&config, "processor")?;
+    let stats = Arc::new(Stats::new(config.queue_capacity));
+    status::start(&config, Arc::clone(&stats)).await?;
+    work(config, place, stats, run::until_signal()).await?;
+    info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Works or stands by until `stop`.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn work(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    let mut stop = std::pin::pin!(stop);
+    // A Redis that cannot be used as it is set up is told at once, and not by a processor that seems to stand by.
+    {
+        let (place, stopping) = (place.clone(), Arc::clone(&stopping));
+        let checked = blocking(move || connect(&place, &stopping).map(drop));
+        tokio::select! { checked = checked => checked??, () = &mut stop => return Ok(()) }
+    }
+    loop {
+        stats.component("processor", Component::Ok);
+        let acquiring = {
+            let (place, stopping, stats) = (place.clone(), Arc::clone(&stopping), Arc::clone(&stats));
+            blocking(move || acquire(&place, &stopping, &stats))
+        };
+        let acquired = tokio::select! {
+            acquired = acquiring => acquired?,
+            () = &mut stop => {
+                stopping.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+        };
+        let Some((link, lease)) = acquired else { return Ok(()) };
+        let (fatal, mut failed) = Fatal::new();
+        let began = Instant::now();
+        let keeper = Keeper::start(place.clone(), lease.clone(), fatal.clone())?;
+        let starting = Stages::start(config.clone(), place.clone(), Arc::clone(&stats), link, lease.token().to_owned(), fatal);
+        let stages = tokio::select! {
+            stages = starting => stages,
+            reason = failed.recv() => Err(anyhow::anyhow!(reason.unwrap_or_default())),
+            () = &mut stop => {
+                keeper.release();
+                return Ok(());
+            }
+        };
+        let stages = match stages {
+            Ok(stages) => stages,
+            Err(fault) => {
+                keeper.release();
+                if let Some(fault) = fault.downcast_ref::<notify::StartError>() {
+                    anyhow::bail!("{fault}");
+                }
+                warn!("the work could not be taken up, it is tried again: {fault:#}");
+                stats.component("processor", Component::Recovering(format!("{fault:#}")));
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "active: this processor detects, others stand by");
+        let reason = tokio::select! {
+            () = &mut stop => None,
+            reason = failed.recv() => Some(reason.unwrap_or_default()),
+        };
+        if let Some(reason) = &reason {
+            warn!("no longer active: {reason}");
+        } else {
+            info!("stopping: finishing what was accepted");
+        }
+        if tokio::time::timeout(DRAIN, stages.stop()).await.is_err() {
+            warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
+        }
+        keeper.release();
+        if reason.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Asks for the lease until it is given; `None` where the process is to stop.
+fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(Link, Lease)> {
+    let (keys, nonce) = (LeaseKeys::under(keys::PREFIX), nonce());
+    let mut link: Option<Link> = None;
+    let (mut told_away, mut told_standing_by) = (false, false);
+    while !stopping.load(Ordering::Relaxed) {
+        let mut current = match link.take() {
+            Some(link) => link,
+            None => match place.connect() {
+                Ok(link) => link,
+                Err(fault) => {
+                    if !std::mem::replace(&mut told_away, true) {
+                        warn!("waiting for redis: {fault}");
+                    }
+                    stats.component("redis", Component::Failed(fault.to_string()));
+                    std::thread::sleep(ASK);
+                    continue;
+                }
+            },
+        };
+        match Lease::try_acquire(&mut current, &keys, LEASE, &nonce) {
+            Ok(Some(lease)) => {
+                stats.component("redis", Component::Ok);
+                return Some((current, lease));
+            }
+            Ok(None) => {
+                stats.component("redis", Component::Ok);
+                if !std::mem::replace(&mut told_standing_by, true) {
+                    info!("standing by: another processor is active");
+                }
+                link = Some(current);
+            }
+            Err(fault) => {
+                if !std::mem::replace(&mut told_away, true) {
+                    warn!("the lease cannot be taken, it is tried again: {fault}");
+                }
+                stats.component("redis", Component::Degraded(fault.to_string()));
+            }
+        }
+        std::thread::sleep(ASK);
+    }
+    None
+}
+
+/// Renews the lease, on a connection of its own.
+struct Keeper {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    fn start(place: RedisPlace, lease: Lease, fatal: Fatal) -> anyhow::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
+            let mut link = place.connect();
+            let mut renewed = Instant::now();
+            while !stop.load(Ordering::Relaxed) {
+                if renewed.elapsed() >= RENEW {
+                    let ours = link.as_mut().map_err(|fault| fault.clone()).and_then(|link| lease.renew(link));
+                    match ours {
+                        Ok(true) => renewed = Instant::now(),
+                        Ok(false) => return fatal.call("the lease has run out, and another processor may be active".into()),
+                        // It may be there again before the lease runs out.
+                        Err(_) if renewed.elapsed() < LEASE => link = place.connect(),
+                        Err(fault) => return fatal.call(format!("the lease cannot be renewed: {fault}")),
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            if let Ok(link) = &mut link {
+                let _ = lease.release(link);
+            }
+        })?;
+        Ok(Self { stopping, thread })
+    }
+
+    /// Gives the lease back, so that another need not wait until it has run out.
+    fn release(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+    }
+}
+
+/// The stages of the active processor.
+#[derive(Debug)]
+struct Stages {
+    /// Locked while the view in it is used.
+    _dir: DataDir,
+    log: LogHandle,
+    tail: Tail,
+    writer: JoinHandle<()>,
+    engine: JoinHandle<EngineStage>,
+    committer: JoinHandle<()>,
+    checkpoints: JoinHandle<()>,
+    sharing: JoinHandle<()>,
+    points: JoinHandle<()>,
+    raw_events: RawEvents,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+/// Why a checkpoint cannot be restored.
+#[derive(Debug, thiserror::Error)]
+enum RecoveryError {
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// What was taken over.
+struct TakenOver {
+    dir: DataDir,
+    journal: Journal,
+    engine: Engine,
+    reader: RedisReader,
+    progress: Arc<Progress>,
+    checkpoint: Link,
+    tail: Link,
+    /// The last frame of the log.
+    last: u64,
+}
+
+/// Takes over what there is, on connections to one server: the one that gave the lease.
+fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -> anyhow::Result<TakenOver> {
+    let at = link.at().to_owned();
+    let (mut checkpoint, tail) = (place.connect()?, place.connect()?);
+    let progress = Arc::new(Progress::default());
+    let mut reader = RedisReader::new(place.clone()).telling(Arc::clone(&progress));
+    for other in [checkpoint.at(), tail.at(), &reader.at()?] {
+        anyhow::ensure!(other == at, "there are two primaries, {at} and {other}");
+    }
+    let dir = DataDir::open_first(&config.data_dir, "processor")?;
+    let view = open_view(&dir, &mut link)?;
+    let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
+    let owner = Owner { link, token: token.to_owned(), progress: Arc::clone(&progress), publisher };
+    let mut journal = Journal::owner(view, owner);
+    journal.follow()?;
+    journal.raise()?;
+    journal.publish_the_rest()?;
+    let stored = journal.position().frame;
+    progress.appended(stored, reader.appended_upto(stored)?);
+    let engine = match chunks::newest(&mut checkpoint, CHECKPOINT)? {
+        None => Engine::new(config.engine.clone(), config.shards),
+        Some(manifest) => {
+            let chunks = chunks::chunks(&mut checkpoint, manifest).map(|chunk| chunk.map_err(RecoveryError::from));
+            Engine::restore::<RecoveryError>(chunks, config.shards)
+                .context("the checkpoint cannot be read; a newer version of anomaly may have written it")?
+        }
+    };
+    let last = reader.last()?;
+    Ok(TakenOver { dir, journal, engine, reader, progress, checkpoint, tail, last })
+}
+
+impl Stages {
+    async fn start(
+        config: Config,
+        place: RedisPlace,
+        stats: Arc<Stats>,
+        link: Link,
+        token: String,
+        fatal: Fatal,
+    ) -> anyhow::Result<Self> {
+        let taken = {
+            let (config, place, token) = (config.clone(), place.clone(), token.clone());
+            blocking(move || take_over(&config, &place, link, &token))
+        };
+        let TakenOver { dir, journal, mut engine, mut reader, progress, checkpoint, tail, last } = taken.await??;
+        engine.keep_points(true);
+        let stored = journal.position().frame;
+        let lowest = engine.applied().max(engine.recovering());
+        let first = {
+            let first = blocking(move || (reader.first(), reader));
+            let (first, back) = first.await?;
+            reader = back;
+            first?
+        };
+        for name in ["log", "engine", "store"] {
+            stats.component(name, Component::Ok);
+        }
+        // Where the log begins behind what the engine has, frames are gone that nobody trimmed.
+        if let Some(lost) = lost_frames(engine.applied(), first, last, stored.max(lowest)) {
+            tracing::error!("{lost}");
+            stats.component("log", Component::Degraded(lost));
+        }
+        info!(series = engine.series_len(), "replaying frames {} to {last} of the log", engine.applied() + 1);
+        let store = journal.reader();
+        let (points, points_thread) = points::start(&DataDir::memory(), config.points_max_bytes);
+        let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
+        let memory = Memory::new(config.memory_max_bytes);
+        let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
+        let feed = Arc::new(EngineFeed::new(last));
+        let (reached, reached_reader) = watch::channel(engine.applied());
+        let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (log, requests) = writer::channel();
+        let recovered_config = engine.config().clone();
+        let handle = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
+        let (sharing, sharing_thread) = Sharing::start(place.clone(), handle.clone())?;
+        let committer = Committer {
+            store: Ledger::Shared(journal),
+            live: Live::new(store.extent()?),
+            points: points.clone(),
+            sharing,
+            backlog: Arc::clone(&backlog),
+            stats: Arc::clone(&stats),
+            reached,
+            disk: Arc::clone(&disk),
+            tallies: Tallies::default(),
+            log: log.hints(),
+            idle: Vec::new(),
+            counted: last,
+            retaining: None,
+            news: Arc::clone(&news),
+            decided: Arc::clone(&decided),
+            fatal: fatal.clone(),
+        };
+        let (commits, committer) = commit::start(committer)?;
+        let on_redis = checkpoint::RedisPlace { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone()) };
+        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
+        let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
+        let stage = EngineStage {
+            engine,
+            reader: FrameReader::Redis(reader),
+            feed: Arc::clone(&feed),
+            commits: commits.clone(),
+            stored,
+            memory: Arc::clone(&memory),
+            stats: Arc::clone(&stats),
+            open_incidents,
+            checkpoint,
+            fatal: fatal.clone(),
+        };
+        let engine = engine_thread::start(stage)?;
+        let writer = Writer {
+            log: Log::Redis(RedisLog::new(place.clone(), u64::MAX >> 12, format!("processor-{token}"))),
+            admission: Admission::shared(config.max_series, Arc::clone(&memory)),
+            feed: None,
+            backlog: Arc::clone(&backlog),
+            disk,
+            stats: Arc::clone(&stats),
+            rejected: stats.rejected_here(),
+            fatal: fatal.clone(),
+            truncate_to: None,
+            grown: (0, 0),
+            away: false,
+        };
+        let writer = writer::start(writer, requests)?;
+        let wait_replicas = place.wait_replicas;
+        let watch =
+            Watch { backlog: Arc::clone(&backlog), memory, stats: Arc::clone(&stats), log: log.hints(), commits: commits.clone(), wait_replicas };
+        let tail = Tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
+        handle.reached(Position { frame: last, row: u32::MAX }).await;
+        if recovered_config != config.engine || last == 0 {
+            let at = log.configure(config.engine.to_text()).await?;
+            handle.reached(at).await;
+            handle.set_config(config.engine.clone());
+        }
+        let mut tasks = vec![
+            tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days)),
+            tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
+        ];
+        let config = Arc::new(config);
+        let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
+        let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
+        tasks.extend(notify::start(&config, alerts).await?);
+        Ok(Self { _dir: dir, log, tail, writer, engine, committer, checkpoints, sharing: sharing_thread, points: points_thread, raw_events, tasks })
+    }
+
+    /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
+    async fn stop(self) {
+        let Self { _dir, log, tail, writer, engine, committer, checkpoints, sharing, points, raw_events, tasks } = self;
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        let finish = move || {
+            raw_events.stop();
+            drop(log);
+            let _ = writer.join();
+            tail.stop();
+            if let Ok(mut stage) = engine.join() {
+                stage.checkpoint.write_now(&stage.engine);
+            }
+            let _ = checkpoints.join();
+            let _ = committer.join();
+            let _ = sharing.join();
+            let _ = points.join();
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
+    }
+}
+
+/// What the log should still have and has not.
+fn lost_frames(applied: u64, first: Option<u64>, last: u64, known: u64) -> Option<String> {
+    if last < known {
+        return Some(format!("the log ends with frame {last}, but frame {known} was committed: it has lost what is between"));
+    }
+    let first = first.unwrap_or(last + 1);
+    (first > applied + 1).then(|| format!("frames {} to {} of the log are gone before they were judged", applied + 1, first - 1))
+}

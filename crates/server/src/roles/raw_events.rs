@@ -1,0 +1,207 @@
+//! The familiar list `raw_events`: producers push JSON to its right, and the active processor moves it into the log.
+//!
+//! ```text
+//! raw_events ─► {raw_events}:taken (a script, fenced) ─► read ─► log, as redis:raw_events/N ─► removed
+//! ```
+//! What was taken and not removed when a processor dies is appended again by the next one, under the same source and position, so the
+//! engine skips what it has. Only what there is room for is taken: while no processor works, or it falls behind, the list grows, as
+//! users know it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anomaly_engine::frame::{BatchBuilder, Origin};
+use anomaly_engine::parse::{Context, parse_event};
+use anomaly_engine::{Rejected, Report};
+use tracing::warn;
+
+use crate::backlog::Backlog;
+use crate::clock;
+use crate::config::Config;
+use crate::fatal::Fatal;
+use crate::log::stream::{Reconnecting, RedisPlace};
+use crate::log::writer::LogHandle;
+use crate::log::{Append, AppendError, Appended};
+use crate::redis::{RedisError, Script, keys};
+use crate::stats::Stats;
+
+/// Elements that are moved at a time.
+const MOVED: usize = 5000;
+/// Before it is tried again after something went wrong.
+const PAUSE: Duration = Duration::from_millis(500);
+/// The bad elements that are kept for a look, with what is wrong with each.
+const DEAD: &str = "raw_events:dead";
+const DEAD_KEPT: i64 = 10_000;
+
+/// KEYS: raw_events, taken, its number, lease. ARGV: token, how many. What was taken before and is still there comes first.
+static TAKE: Script = Script::new(
+    "taking from raw_events",
+    "#!lua flags=allow-oom
+if redis.call('GET', KEYS[4]) ~= ARGV[1] then return {-1, {}} end
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  local some = redis.call('LRANGE', KEYS[1], 0, ARGV[2] - 1)
+  if #some == 0 then return {0, {}} end
+  redis.call('INCR', KEYS[3])
+  redis.call('RPUSH', KEYS[2], unpack(some))
+  redis.call('LTRIM', KEYS[1], #some, -1)
+end
+return {tonumber(redis.call('GET', KEYS[3])), redis.call('LRANGE', KEYS[2], 0, -1)}",
+);
+
+const TAKEN: &[u8] = b"{raw_events}:taken";
+const NUMBER: &[u8] = b"{raw_events}:number";
+
+/// Moves the list into the log, on a thread of its own.
+#[derive(Debug)]
+pub(super) struct RawEvents {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+struct Mover {
+    connection: Reconnecting,
+    token: String,
+    config: Arc<Config>,
+    log: LogHandle,
+    backlog: Arc<Backlog>,
+    stats: Arc<Stats>,
+    stopping: Arc<AtomicBool>,
+    runtime: tokio::runtime::Handle,
+}
+
+/// Why nothing was moved.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Redis(#[from] RedisError),
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[error("another processor has taken over")]
+    Deposed,
+}
+
+impl RawEvents {
+    /// Moves as the owner of the lease with this token.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn start(
+        place: RedisPlace,
+        token: String,
+        config: Arc<Config>,
+        log: LogHandle,
+        backlog: Arc<Backlog>,
+        stats: Arc<Stats>,
+        fatal: Fatal,
+    ) -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mover = Mover {
+            connection: Reconnecting::new(place),
+            token,
+            config,
+            log,
+            backlog,
+            stats,
+            stopping: Arc::clone(&stopping),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let thread = std::thread::Builder::new().name("raw-events".into()).spawn(move || mover.run(&fatal))?;
+        Ok(Self { stopping, thread })
+    }
+
+    /// Ends it; what was taken and not appended is the next one's.
+    pub(super) fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+    }
+}
+
+impl Mover {
+    fn run(mut self, fatal: &Fatal) {
+        let _guard = fatal.guard("raw-events");
+        let mut told = false;
+        while !self.stopping.load(Ordering::Relaxed) {
+            match self.step() {
+                Ok(0) => std::thread::sleep(self.config.redis.sleep_on_empty),
+                Ok(_) => told = false,
+                Err(Fault::Deposed) => return,
+                Err(fault) => {
+                    if !std::mem::replace(&mut told, true) {
+                        warn!("raw_events waits: {fault}");
+                    }
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Moves some; returns how many.
+    fn step(&mut self) -> Result<usize, Fault> {
+        if self.backlog.queued() >= self.backlog.capacity() / 2 {
+            return Ok(0);
+        }
+        let many = MOVED.to_string();
+        let keys = [keys::RAW_EVENTS, TAKEN, NUMBER, keys::LEASE];
+        let (number, taken): (i64, Vec<Vec<u8>>) =
+            self.connection.link()?.eval_durable(&TAKE, &keys, &[self.token.as_bytes(), many.as_bytes()])?;
+        match number {
+            -1 => return Err(Fault::Deposed),
+            0 => return Ok(0),
+            _ => {}
+        }
+        self.append(number as u64, &taken)?;
+        self.connection.link()?.query::<u64>(redis::cmd("UNLINK").arg(TAKEN))?;
+        Ok(taken.len())
+    }
+
+    fn append(&mut self, number: u64, taken: &[Vec<u8>]) -> Result<(), Fault> {
+        let context = Context { max_event_bytes: self.config.limits.max_event_bytes, ..Context::new(clock::now(), self.config.max_future) };
+        let mut batch = BatchBuilder::with_made_ids();
+        let mut dead = Vec::new();
+        for (line, text) in (1..).zip(taken) {
+            if let Err(rejected) = parse_event(text, &context, &mut batch) {
+                dead.push(Rejected { line, ..rejected });
+            }
+        }
+        let report = Report { accepted: batch.len() as u64, ..Report::default() };
+        if !batch.is_empty() {
+            let origin = Origin { name: format!("redis:raw_events/{number}"), first: Some(0) };
+            let append = Append { batch: batch.finish(origin), report, atomic: false, key: None };
+            match self.runtime.block_on(self.log.append(append)) {
+                Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
+                    self.stats.report(&report);
+                    dead.extend(report.errors);
+                }
+                Err(AppendError::Refused(report)) => {
+                    self.stats.report_rejected(&report);
+                    dead.extend(report.errors);
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        self.bury(&dead, taken)
+    }
+
+    /// Keeps what could not be read, with the reason.
+    fn bury(&mut self, dead: &[Rejected], taken: &[Vec<u8>]) -> Result<(), Fault> {
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let mut push = redis::cmd("RPUSH");
+        push.arg(DEAD);
+        for rejected in dead {
+            self.stats.rejected(rejected.code, 1);
+            let text = usize::try_from(rejected.line).ok().and_then(|line| taken.get(line.wrapping_sub(1)));
+            let event = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+            let Rejected { field, code, message, .. } = rejected;
+            push.arg(serde_json::json!({"code": code.as_str(), "field": field, "message": message, "event": event}).to_string());
+        }
+        let link = self.connection.link()?;
+        link.query::<u64>(&push)?;
+        link.query::<()>(redis::cmd("LTRIM").arg(DEAD).arg(-DEAD_KEPT).arg(-1))?;
+        warn!(n = dead.len(), "elements of raw_events could not be read: LRANGE {DEAD} 0 -1 shows them, and why");
+        Ok(())
+    }
+}

@@ -1,0 +1,289 @@
+//! Follows what other processes write to Redis: frames for the engine, entries of the journal for the store, points, counters.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use redis::Value;
+use redis::streams::StreamReadReply;
+use tracing::{info, warn};
+
+use crate::backlog::Backlog;
+use crate::commit::ToCommit;
+use crate::engine_thread::EngineFeed;
+use crate::fatal::Fatal;
+use crate::log::admission::Memory;
+use crate::log::stream::{Reconnecting, RedisPlace, frame_of};
+use crate::log::writer::LogHints;
+use crate::points::PointsHandle;
+use crate::redis::keys::{self, field};
+use crate::redis::{Link, RedisError, ServerState};
+use crate::sharing::points_of;
+use crate::stats::{Component, Stats, Totals};
+use crate::store::journal::Progress;
+
+/// How long a read waits for something new.
+const BLOCK: Duration = Duration::from_millis(100);
+/// Counters are looked at this often.
+const COUNTERS: Duration = Duration::from_millis(250);
+/// What the server is set up to do is looked at this often.
+const SERVER: Duration = Duration::from_secs(5);
+/// Entries that are read at a time.
+const ENTRIES: usize = 64;
+/// From this share of `maxmemory` on nothing is accepted: what is left is for commits and checkpoints.
+const FULL_SHARE: f64 = 0.75;
+
+/// What the followers of one process share.
+#[derive(Clone, Debug)]
+pub(super) struct Watch {
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) stats: Arc<Stats>,
+    pub(super) log: LogHints,
+    pub(super) commits: SyncSender<ToCommit>,
+    pub(super) wait_replicas: u32,
+}
+
+/// A thread that follows, and how it is stopped.
+#[derive(Debug)]
+pub(super) struct Tail {
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Tail {
+    /// Follows for a process without an engine: entries that are safe, points, counters. Redis may go away and come back.
+    pub(super) fn of_api(place: RedisPlace, watch: Watch, points: PointsHandle) -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut state = State::new(watch, Arc::clone(&stopping));
+        let mut connection = Reconnecting::new(place);
+        let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
+            let mut seen = Seen { journal: 0, points: "$".to_owned() };
+            while !state.stopped() {
+                let step = connection.link().and_then(|link| state.follow(link, &mut seen, &points));
+                state.reached(step.as_ref().err());
+                if step.is_err() {
+                    std::thread::sleep(BLOCK);
+                }
+            }
+        })?;
+        Ok(Self { stopping, thread })
+    }
+
+    /// Follows for the owner of the lease, with its link: frames behind `last`, counters. When Redis goes away, the ownership ends.
+    pub(super) fn of_processor(
+        mut link: Link,
+        watch: Watch,
+        feed: Arc<EngineFeed>,
+        progress: Arc<Progress>,
+        mut last: u64,
+        fatal: Fatal,
+    ) -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut state = State::new(watch, Arc::clone(&stopping));
+        let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
+            let _guard = fatal.guard("tail");
+            while !state.stopped() {
+                if let Err(fault) = state.take(&mut link, &feed, &progress, &mut last) {
+                    state.reached(Some(&fault));
+                    fatal.call(fault.to_string());
+                    break;
+                }
+            }
+            feed.close();
+        })?;
+        Ok(Self { stopping, thread })
+    }
+
+    /// Ends it.
+    pub(super) fn stop(self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let _ = self.thread.join();
+    }
+}
+
+/// How far an API's tail is.
+struct Seen {
+    /// The last entry of the journal of which the committer was told.
+    journal: u64,
+    points: String,
+}
+
+struct State {
+    watch: Watch,
+    stopping: Arc<AtomicBool>,
+    counted: Option<Instant>,
+    looked: Option<Instant>,
+    /// Whether Redis was there when it was asked last.
+    there: bool,
+    /// What the server's set-up weakens, and why nothing is accepted.
+    weak: Vec<String>,
+    full: Option<String>,
+    /// The last entry of the journal.
+    written: u64,
+}
+
+impl State {
+    fn new(watch: Watch, stopping: Arc<AtomicBool>) -> Self {
+        Self { watch, stopping, counted: None, looked: None, there: true, weak: Vec::new(), full: None, written: 0 }
+    }
+
+    fn stopped(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// One step of an API's tail.
+    fn follow(&mut self, link: &mut Link, seen: &mut Seen, points: &PointsHandle) -> Result<(), RedisError> {
+        let safe = self.count(link)?;
+        if safe > seen.journal {
+            self.tell_committer();
+            seen.journal = safe;
+        }
+        if self.written > safe {
+            // What is not safe yet would end the wait below at once, again and again.
+            std::thread::sleep(Duration::from_millis(1));
+            return Ok(());
+        }
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(ENTRIES).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        command.arg("STREAMS").arg(keys::JOURNAL).arg(keys::POINTS).arg(format!("{safe}-0")).arg(&seen.points);
+        let reply: Option<StreamReadReply> = link.query_blocking(&command, BLOCK)?;
+        for stream in reply.into_iter().flat_map(|reply| reply.keys) {
+            if stream.key.as_bytes() != keys::POINTS {
+                continue;
+            }
+            for entry in stream.ids {
+                if let Some(Value::BulkString(bytes)) = entry.map.get("p") {
+                    points.offer(points_of(bytes));
+                }
+                seen.points = entry.id;
+            }
+        }
+        Ok(())
+    }
+
+    /// One step of the owner's tail.
+    fn take(&mut self, link: &mut Link, feed: &EngineFeed, progress: &Progress, last: &mut u64) -> Result<(), RedisError> {
+        let written = self.written;
+        self.count(link)?;
+        if self.written > written {
+            self.tell_committer();
+        }
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(ENTRIES).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        command.arg("STREAMS").arg(keys::LOG).arg(format!("{last}-0"));
+        let reply: Option<StreamReadReply> = link.query_blocking(&command, BLOCK)?;
+        for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
+            let Some(frame) = frame_of(&entry) else {
+                warn!(entry = entry.id, "an entry of the log is no frame of ours: it is left out");
+                continue;
+            };
+            progress.appended(frame.number, frame.appended);
+            feed.push(frame.number, Arc::new(frame.bytes));
+            *last = frame.number;
+        }
+        Ok(())
+    }
+
+    fn tell_committer(&self) {
+        // A committer that is busy looks when it is told the next time, or when it writes.
+        match self.watch.commits.try_send(ToCommit::Follow) {
+            Ok(()) | Err(mpsc::TrySendError::Disconnected(_)) => {}
+            Err(mpsc::TrySendError::Full(message)) => drop(self.watch.commits.send(message)),
+        }
+    }
+
+    /// Reads how far everything is, and tells it where it is due; returns what is safe.
+    fn count(&mut self, link: &mut Link) -> Result<u64, RedisError> {
+        let is_due = self.counted.is_none_or(|at| at.elapsed() >= COUNTERS);
+        if !is_due {
+            let mut command = redis::cmd("HMGET");
+            command.arg(keys::STATE).arg(field::SAFE).arg(field::WRITE);
+            let (safe, written): (Option<u64>, Option<u64>) = link.query(&command)?;
+            self.written = written.unwrap_or(0);
+            return Ok(safe.unwrap_or(0));
+        }
+        self.counted = Some(Instant::now());
+        let mut pipe = redis::pipe();
+        pipe.cmd("HMGET").arg(keys::STATE);
+        let fields = [
+            field::SAFE,
+            field::WRITE,
+            field::APPENDED,
+            field::JUDGED,
+            field::LATE,
+            field::DUPLICATES,
+            field::REDELIVERED,
+            field::MEMORY,
+            field::MEMORY_LIMIT,
+            field::N_SERIES,
+        ];
+        pipe.arg(&fields[..]);
+        pipe.cmd("HGET").arg(keys::COUNTS).arg(crate::log::writer::REJECTED);
+        pipe.cmd("LLEN").arg(keys::RAW_EVENTS);
+        pipe.cmd("EXISTS").arg(keys::LEASE);
+        let (numbers, rejected, raw, owned): (Vec<Option<u64>>, Option<u64>, u64, bool) = link.pipe(&pipe)?;
+        let of = |name: &str| fields.iter().position(|known| *known == name).and_then(|i| numbers[i]).unwrap_or(0);
+        let watch = &self.watch;
+        let waiting = of(field::APPENDED).saturating_sub(of(field::JUDGED));
+        watch.backlog.set(waiting);
+        watch.stats.queue(waiting + raw);
+        let (events, rejected) = (of(field::APPENDED).saturating_sub(of(field::REDELIVERED)), rejected.unwrap_or(0));
+        let (late, duplicates, redelivered) = (of(field::LATE), of(field::DUPLICATES), of(field::REDELIVERED));
+        watch.stats.share(Totals { events, rejected, late, duplicates, redelivered });
+        watch.stats.set_series(of(field::N_SERIES));
+        watch.memory.share(of(field::MEMORY), of(field::MEMORY_LIMIT));
+        let processor = if owned { Component::Ok } else { Component::Degraded("no processor is active: events are kept and wait".into()) };
+        watch.stats.component("processor", processor);
+        watch.log.note_counts();
+        self.written = of(field::WRITE);
+        if self.looked.is_none_or(|at| at.elapsed() >= if self.full.is_some() { COUNTERS } else { SERVER / 10 }) {
+            self.look(link)?;
+        }
+        Ok(of(field::SAFE))
+    }
+
+    /// Looks at how the server is set up, and how full it is.
+    fn look(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        self.looked = Some(Instant::now());
+        let server = ServerState::read(link)?;
+        self.weak = server.faults(self.watch.wait_replicas).iter().map(ToString::to_string).collect();
+        let share = server.share_used().unwrap_or(0.0);
+        let is_full = share >= FULL_SHARE;
+        if is_full != self.full.is_some() {
+            if is_full {
+                warn!("redis has {:.0} % of its maxmemory in use: nothing is accepted until processors have made room", share * 100.0);
+            } else {
+                info!("redis has room again: events are accepted");
+            }
+        }
+        self.full = is_full.then(|| {
+            format!("redis has {:.0} % of its maxmemory in use; from {:.0} % on nothing is accepted: raise maxmemory, or see why processors fall behind", share * 100.0, FULL_SHARE * 100.0)
+        });
+        self.watch.backlog.refuse(self.full.clone());
+        Ok(())
+    }
+
+    /// Tells whether Redis is there.
+    fn reached(&mut self, fault: Option<&RedisError>) {
+        let was = std::mem::replace(&mut self.there, fault.is_none());
+        match fault {
+            Some(fault) => {
+                if was {
+                    warn!("nothing is accepted until redis answers: {fault}");
+                }
+                self.watch.stats.component("redis", Component::Failed(fault.to_string()));
+            }
+            None => {
+                if !was {
+                    info!("redis answers again");
+                }
+                let told = self.full.iter().chain(&self.weak).cloned().collect::<Vec<_>>();
+                let component = if told.is_empty() { Component::Ok } else { Component::Degraded(told.join("; ")) };
+                self.watch.stats.component("redis", component);
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! What the owner of the engine shows to other processes, best effort: recent points, and what is known of each series.
+//!
+//! A thread of its own gathers both and writes them to Redis now and then. When it cannot keep up, or Redis is away, points are
+//! dropped: charts have a gap then, and nothing else. Memory: at most [`QUEUE`] batches of points, and a hash for each series that has
+//! changed since it was last told.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anomaly_engine::{DetectorKind, SeriesHash, SeriesInfo, SeriesKey, Timestamp};
+use hashbrown::{HashMap, HashSet};
+use serde::{Deserialize, Serialize};
+
+use crate::engine_thread::EngineHandle;
+use crate::log::stream::{Reconnecting, RedisPlace};
+use crate::points::{Point, decode_chunk, encode_chunk};
+use crate::redis::RedisError;
+use crate::redis::keys;
+
+/// Batches that may wait; then points are dropped.
+const QUEUE: usize = 64;
+/// Nothing waits longer.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Series are told of this often.
+const SERIES_PAUSE: Duration = Duration::from_secs(1);
+/// Points that are written without waiting for more.
+const MANY_POINTS: usize = 8192;
+/// Series of which is told at a time.
+const SERIES_STEP: usize = 5000;
+/// The points that are kept on Redis, in bytes.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// Takes what is to be shown. Never waits. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Sharing {
+    sender: Option<SyncSender<Shown>>,
+}
+
+#[derive(Debug)]
+enum Shown {
+    Points(Vec<(SeriesHash, Point)>),
+    Gone(Vec<SeriesHash>),
+}
+
+impl Sharing {
+    /// Nobody looks.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Starts the thread; it ends with the last handle. It asks `engine` for what is known of a series.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(place: RedisPlace, engine: EngineHandle) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (sender, receiver) = sync_channel(QUEUE);
+        let shower = Shower {
+            connection: Reconnecting::new(place),
+            engine,
+            points: HashMap::new(),
+            n_points: 0,
+            changed: HashSet::new(),
+            gone: Vec::new(),
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            told: Instant::now(),
+        };
+        let thread = std::thread::Builder::new().name("sharing".into()).spawn(move || shower.run(&receiver))?;
+        Ok((Self { sender: Some(sender) }, thread))
+    }
+
+    /// Points, in the order in which they were judged.
+    pub fn points(&self, points: &[(SeriesHash, Point)]) {
+        if let Some(sender) = self.sender.as_ref().filter(|_| !points.is_empty()) {
+            let _ = sender.try_send(Shown::Points(points.to_vec()));
+        }
+    }
+
+    /// Series that are known no more. Waits for its turn: who is told nothing of it would show them for ever.
+    pub fn gone(&self, series: Vec<SeriesHash>) {
+        if let Some(sender) = self.sender.as_ref().filter(|_| !series.is_empty()) {
+            let _ = sender.send(Shown::Gone(series));
+        }
+    }
+}
+
+/// What is shown of a series.
+#[derive(Debug, Serialize, Deserialize)]
+struct About {
+    name: String,
+    count: u64,
+    at: Timestamp,
+    value: f64,
+    detector: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sparse: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+/// What is known of a series, from what is shown of it.
+pub fn series_of(text: &str) -> Option<SeriesInfo> {
+    let About { name, count, at, value, detector, sparse, truncated } = serde_json::from_str(text).ok()?;
+    let detector = DetectorKind::parse(&detector)?;
+    Some(SeriesInfo { key: SeriesKey::parse(&name)?, name, count, last: (at, value), detector, sparse, truncated })
+}
+
+/// The points of an entry of the stream; what is damaged is left out.
+pub fn points_of(mut entry: &[u8]) -> Vec<(SeriesHash, Point)> {
+    let mut points = Vec::new();
+    while let Some((hash, rest)) = entry.split_first_chunk::<16>()
+        && let Some((length, rest)) = rest.split_first_chunk::<4>()
+        && let Some((chunk, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+    {
+        let series = SeriesHash::from_le_bytes(*hash);
+        points.extend(decode_chunk(chunk).unwrap_or_default().into_iter().map(|point| (series, point)));
+        entry = rest;
+    }
+    points
+}
+
+struct Shower {
+    connection: Reconnecting,
+    engine: EngineHandle,
+    points: HashMap<SeriesHash, Vec<Point>>,
+    n_points: usize,
+    changed: HashSet<SeriesHash>,
+    gone: Vec<SeriesHash>,
+    /// The entries of points that are on Redis, and how large they are.
+    kept: VecDeque<(String, usize)>,
+    kept_bytes: usize,
+    told: Instant,
+}
+
+impl Shower {
+    fn run(mut self, receiver: &Receiver<Shown>) {
+        let mut due = Instant::now() + PAUSE;
+        loop {
+            let ended = match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Shown::Points(points)) => {
+                    self.n_points += points.len();
+                    for (series, point) in points {
+                        self.changed.insert(series);
+                        self.points.entry(series).or_default().push(point);
+                    }
+                    false
+                }
+                Ok(Shown::Gone(series)) => {
+                    for series in &series {
+                        self.changed.remove(series);
+                        self.n_points -= self.points.remove(series).map_or(0, |points| points.len());
+                    }
+                    self.gone.extend(series);
+                    false
+                }
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if ended || self.n_points >= MANY_POINTS || Instant::now() >= due {
+                self.show(ended);
+                due = Instant::now() + PAUSE;
+            }
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// Writes what was gathered; what Redis does not take is let go.
+    fn show(&mut self, all: bool) {
+        if self.n_points > 0 {
+            let _ = self.show_points();
+            self.points.clear();
+            self.n_points = 0;
+        }
+        if all || self.told.elapsed() >= SERIES_PAUSE {
+            self.told = Instant::now();
+            // Kept until Redis takes it.
+            let _ = self.forget_gone();
+            let _ = self.show_series();
+        }
+    }
+
+    fn show_points(&mut self) -> Result<(), RedisError> {
+        let mut entry = Vec::new();
+        for (series, points) in &self.points {
+            let chunk = encode_chunk(points);
+            entry.extend_from_slice(&series.to_le_bytes());
+            entry.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
+            entry.extend_from_slice(&chunk);
+        }
+        let link = self.connection.link()?;
+        let id: String = link.query(redis::cmd("XADD").arg(keys::POINTS).arg("*").arg("p").arg(&entry[..]))?;
+        self.kept_bytes += entry.len();
+        self.kept.push_back((id, entry.len()));
+        if self.kept_bytes <= KEPT_BYTES {
+            return Ok(());
+        }
+        while self.kept_bytes > KEPT_BYTES / 2
+            && let Some((_, bytes)) = self.kept.pop_front()
+        {
+            self.kept_bytes -= bytes;
+        }
+        let Some((first, _)) = self.kept.front() else { return Ok(()) };
+        link.query::<u64>(redis::cmd("XTRIM").arg(keys::POINTS).arg("MINID").arg(first)).map(drop)
+    }
+
+    fn forget_gone(&mut self) -> Result<(), RedisError> {
+        if self.gone.is_empty() {
+            return Ok(());
+        }
+        let link = self.connection.link()?;
+        for series in self.gone.chunks(SERIES_STEP) {
+            let hashes: Vec<_> = series.iter().map(|series| series.to_be_bytes().to_vec()).collect();
+            let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(&hashes))?;
+            let names = shown.into_iter().flatten().filter_map(|text| serde_json::from_str::<About>(&text).ok());
+            let names: Vec<String> = names.map(|about| about.name).collect();
+            if !names.is_empty() {
+                link.query::<u64>(redis::cmd("ZREM").arg(keys::NAMES).arg(&names))?;
+            }
+            link.query::<u64>(redis::cmd("HDEL").arg(keys::SERIES).arg(&hashes))?;
+        }
+        self.gone.clear();
+        Ok(())
+    }
+
+    fn show_series(&mut self) -> Result<(), RedisError> {
+        while !self.changed.is_empty() {
+            let some: Vec<SeriesHash> = self.changed.iter().copied().take(SERIES_STEP).collect();
+            let asked = some.clone();
+            let ask = move |stage: &mut crate::engine_thread::EngineStage| {
+                asked.into_iter().filter_map(|series| stage.engine.series(series)).collect::<Vec<_>>()
+            };
+            let Some(known) = self.engine.ask_and_wait(ask) else {
+                self.changed.clear();
+                return Ok(());
+            };
+            let link = self.connection.link()?;
+            let (mut about, mut names) = (redis::cmd("HSET"), redis::cmd("ZADD"));
+            about.arg(keys::SERIES);
+            names.arg(keys::NAMES);
+            for info in &known {
+                let SeriesInfo { key, name, count, last: (at, value), detector, sparse, truncated } = info;
+                let (name, detector) = (name.clone(), detector.as_str().to_owned());
+                let shown = About { name, count: *count, at: *at, value: *value, detector, sparse: *sparse, truncated: *truncated };
+                about.arg(&key.hash().to_be_bytes()[..]).arg(serde_json::to_string(&shown).unwrap_or_default());
+                names.arg(0).arg(&info.name);
+            }
+            if !known.is_empty() {
+                link.query::<u64>(&about)?;
+                link.query::<u64>(&names)?;
+            }
+            for series in &some {
+                self.changed.remove(series);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::points::Verdict;
+
+    #[test]
+    fn what_is_shown_of_a_series_is_read_again() {
+        let text = r#"{"name":"cpu{dc=\"eu\"}","count":7,"at":1000000000,"value":1.5,"detector":"zscore","sparse":true}"#;
+        let info = series_of(text).unwrap();
+        assert_eq!((info.name.as_str(), info.count, info.last, info.sparse, info.truncated), ("cpu{dc=\"eu\"}", 7, (Timestamp::from_seconds(1), 1.5), true, false));
+        assert_eq!(info.key.metric(), "cpu");
+        assert!(series_of("{}").is_none());
+    }
+
+    #[test]
+    fn points_of_a_damaged_entry_end_where_it_does() {
+        let point = Point {
+            timestamp: Timestamp::from_seconds(3),
+            value: 2.0,
+            verdict: Verdict::Normal,
+            count: 9,
+            mean: 1.0,
+            stddev: 0.5,
+            expected: 1.0,
+            lower: 0.0,
+            upper: 3.0,
+            z_score: Some(2.0),
+            strength: 0.6,
+        };
+        let chunk = encode_chunk(&[point]);
+        let mut entry = Vec::new();
+        for series in [1u128, 2] {
+            entry.extend_from_slice(&series.to_le_bytes());
+            entry.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
+            entry.extend_from_slice(&chunk);
+        }
+        assert_eq!(points_of(&entry), [(1, point), (2, point)]);
+        assert_eq!(points_of(&entry[..entry.len() - 1]), [(1, point)]);
+    }
+}

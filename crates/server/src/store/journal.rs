@@ -1,0 +1,478 @@
+//! The store of several processes: every write is an entry of one stream on Redis, and each process does all of them, in order, to a
+//! store of its own, from which it reads.
+//!
+//! ```text
+//! write ─► script: is the lease ours? entry N ─► WAIT ─► our store ─► safe ≥ N ─► published
+//!                                                other stores: entries up to safe, in order
+//! ```
+//! A write that only the owner may make (a commit, a decision) carries the token of its lease, and a script refuses it when the lease is
+//! somebody else's. It counts when its `WAIT` has returned; readers go no further than `safe`, so what a fail-over could undo is
+//! seen nowhere. Who falls behind what the stream keeps begins anew from a copy of the store ([`super::snapshot`]).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anomaly_engine::frame::Position;
+use redis::streams::StreamRangeReply;
+use redis::Value;
+
+use super::sqlite::{Store, StoreReader};
+use super::{Change, Commit, Outcome, StoreError, Stored, Write};
+use crate::log::stream::{Reconnecting, RedisPlace, number_of};
+use crate::redis::keys::{self, field};
+use crate::redis::{Link, RedisError, Script};
+
+/// Entries that are read at a time.
+const READ_ENTRIES: usize = 256;
+/// Anomalies that one script publishes, so that nobody else waits for long.
+const PUBLISHED_AT_ONCE: usize = 256;
+/// How an entry's bytes are to be read.
+const VERSION: u8 = 1;
+const COMPRESSION: i32 = 1;
+
+/// KEYS: state, journal. ARGV: entry, whether it is safe at once. Answers its number.
+static SAY: Script = Script::new(
+    "writing to the journal",
+    "#!lua
+local n = tonumber(redis.call('HGET', KEYS[1], 'write') or '0') + 1
+local text = string.format('%.0f', n)
+redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1])
+redis.call('HSET', KEYS[1], 'write', text)
+if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'safe', text) end
+return n",
+);
+
+/// KEYS: state, journal, lease. ARGV: entry, whether it is safe at once, token, then fields of the state and their values.
+/// Answers its number; 0 where the lease is not ours.
+static COMMIT: Script = Script::new(
+    "committing",
+    "#!lua flags=allow-oom
+if redis.call('GET', KEYS[3]) ~= ARGV[3] then return 0 end
+local n = tonumber(redis.call('HGET', KEYS[1], 'write') or '0') + 1
+local text = string.format('%.0f', n)
+redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1])
+redis.call('HSET', KEYS[1], 'write', text)
+if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'safe', text) end
+if #ARGV > 3 then redis.call('HSET', KEYS[1], unpack(ARGV, 4)) end
+return n",
+);
+
+/// KEYS: state, lease. ARGV: token, then fields of the state and their values. Answers whether the lease is ours.
+static NOTE: Script = Script::new(
+    "noting how far it is",
+    "#!lua flags=allow-oom
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+return 1",
+);
+
+/// KEYS: state. ARGV: the number up to which everything is safe.
+static RAISE: Script = Script::new(
+    "raising what is safe",
+    "#!lua flags=allow-oom
+if tonumber(redis.call('HGET', KEYS[1], 'safe') or '0') < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'safe', ARGV[1]) end
+return 1",
+);
+
+/// KEYS: state, lease. ARGV: token, the last anomaly's number, channel, seconds to live, then for each anomaly its JSON, the key of
+/// its hash (empty: none), and the number of fields and values that follow. What was published before is not published again.
+static PUBLISH: Script = Script::new(
+    "publishing",
+    "#!lua flags=allow-oom
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+if tonumber(redis.call('HGET', KEYS[1], 'published') or '0') >= tonumber(ARGV[2]) then return 1 end
+local i = 5
+while i <= #ARGV do
+  local n = tonumber(ARGV[i + 2])
+  if ARGV[i + 1] ~= '' then
+    redis.call('HSET', ARGV[i + 1], unpack(ARGV, i + 3, i + 2 + n))
+    redis.call('EXPIRE', ARGV[i + 1], ARGV[4])
+  end
+  redis.call('PUBLISH', ARGV[3], ARGV[i])
+  i = i + 3 + n
+end
+redis.call('HSET', KEYS[1], 'published', ARGV[2])
+return 1",
+);
+
+/// A store that follows the journal, and writes to it.
+#[derive(Debug)]
+pub struct Journal {
+    view: Store,
+    link: Connection,
+    wait_replicas: u32,
+    /// The last entry that was done to `view`.
+    applied: u64,
+}
+
+#[derive(Debug)]
+enum Connection {
+    /// Anybody's: made anew where it is lost.
+    Anybody(Reconnecting),
+    /// The owner's: lost once, it has owned for the last time.
+    Owner(Box<Owner>),
+}
+
+/// What the owner of the lease writes with.
+#[derive(Debug)]
+pub struct Owner {
+    /// On the server that gave the lease.
+    pub link: Link,
+    /// The lease's token.
+    pub token: String,
+    /// How many events were appended up to each frame.
+    pub progress: Arc<Progress>,
+    /// Where anomalies are published.
+    pub publisher: Publisher,
+}
+
+/// Where anomalies are published, and for how long results are kept.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    /// `ALERTS_CHANNEL`.
+    pub channel: String,
+    /// `REDIS_RESULT_TTL_SECONDS`.
+    pub ttl_seconds: u64,
+}
+
+/// How many events were appended up to the end of each frame that is not committed.
+#[derive(Debug, Default)]
+pub struct Progress {
+    frames: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl Progress {
+    /// All events up to the end of a frame.
+    pub fn appended(&self, frame: u64, events: u64) {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).insert(frame, events);
+    }
+
+    /// All events up to the end of `frame`, if that is known; those of frames before it are let go.
+    fn upto(&self, frame: u64) -> Option<u64> {
+        let mut frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let later = frames.split_off(&(frame + 1));
+        let upto = std::mem::replace(&mut *frames, later);
+        upto.last_key_value().map(|(_, events)| *events)
+    }
+}
+
+/// What entries have done to the store.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// New anomalies, in order.
+    pub stored: Vec<Stored>,
+    /// Series that were forgotten.
+    pub forgotten: Vec<anomaly_engine::SeriesHash>,
+    /// Incidents may stand otherwise.
+    pub news: bool,
+    /// There may be something to send.
+    pub decisions: bool,
+}
+
+impl Journal {
+    /// Follows the journal with a store that has done its entries up to `view.applied()`, and writes what anybody may.
+    pub fn follower(view: Store, place: RedisPlace) -> Self {
+        let (wait_replicas, applied) = (place.wait_replicas, view.applied());
+        Self { view, link: Connection::Anybody(Reconnecting::new(place)), wait_replicas, applied }
+    }
+
+    /// As [`Journal::follower`], for the owner of the lease.
+    pub fn owner(view: Store, owner: Owner) -> Self {
+        let (wait_replicas, applied) = (owner.link.wait_replicas(), view.applied());
+        Self { view, link: Connection::Owner(Box::new(owner)), wait_replicas, applied }
+    }
+
+    /// P, as far as the journal was followed.
+    pub fn position(&self) -> Position {
+        self.view.position()
+    }
+
+    /// A handle that reads.
+    pub fn reader(&self) -> StoreReader {
+        self.view.reader()
+    }
+
+    /// The last entry that was done.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// Does all entries that are safe. For the owner, after its lease was confirmed, all that there are.
+    ///
+    /// # Errors
+    /// Redis is away; the journal is not kept from here on ([`StoreError::Behind`]); the store itself.
+    pub fn follow(&mut self) -> Result<Followed, StoreError> {
+        let upto = if self.is_owner() { field::WRITE } else { field::SAFE };
+        let mut command = redis::cmd("HGET");
+        command.arg(keys::STATE).arg(upto);
+        let upto = self.link()?.query::<Option<u64>>(&command)?.unwrap_or(0);
+        let mut followed = Followed::default();
+        self.follow_to(upto, &mut followed)?;
+        Ok(followed)
+    }
+
+    /// Writes, and does it and what came before it to the store; returns what came of it, and what the others' entries did.
+    ///
+    /// # Errors
+    /// [`StoreError::Deposed`] where the lease is somebody else's; [`StoreError::Away`], after which it may be in the journal.
+    pub fn write(&mut self, write: &Write) -> Result<(Outcome, Followed), StoreError> {
+        let entry = encode(write)?;
+        let at_once: &[u8] = if self.wait_replicas == 0 { b"1" } else { b"0" };
+        let judged = match (write, &self.link) {
+            (Write::Commit(commit), Connection::Owner(owner)) => owner.progress.upto(commit.upto.frame).map(|events| events.to_string()),
+            _ => None,
+        };
+        let number: u64 = match &mut self.link {
+            Connection::Owner(owner) => {
+                let mut args: Vec<&[u8]> = vec![&entry, at_once, owner.token.as_bytes()];
+                if let Some(judged) = &judged {
+                    args.extend([field::JUDGED.as_bytes(), judged.as_bytes()]);
+                }
+                owner.link.eval_durable(&COMMIT, &[keys::STATE, keys::JOURNAL, keys::LEASE], &args)?
+            }
+            Connection::Anybody(connection) => connection.link()?.eval_durable(&SAY, &[keys::STATE, keys::JOURNAL], &[&entry, at_once])?,
+        };
+        if number == 0 {
+            return Err(StoreError::Deposed);
+        }
+        let mut followed = Followed::default();
+        self.follow_to(number - 1, &mut followed)?;
+        let outcome = self.apply(number, write, &mut followed)?;
+        if self.wait_replicas > 0 {
+            let number = number.to_string();
+            self.link()?.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()])?;
+        }
+        Ok((outcome, followed))
+    }
+
+    /// Notes how far the owner is, where nothing was found that is worth a write.
+    ///
+    /// # Errors
+    /// As for a write.
+    pub fn note(&mut self, frame: u64, counted: &[(&str, u64)]) -> Result<(), StoreError> {
+        let Connection::Owner(owner) = &mut self.link else { return Ok(()) };
+        let mut fields: Vec<(&str, String)> = counted.iter().map(|(name, n)| (*name, n.to_string())).collect();
+        fields.extend(owner.progress.upto(frame).map(|events| (field::JUDGED, events.to_string())));
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let mut args: Vec<&[u8]> = vec![owner.token.as_bytes()];
+        fields.iter().for_each(|(name, value)| args.extend([name.as_bytes(), value.as_bytes()]));
+        let ours: u8 = owner.link.eval(&NOTE, &[keys::STATE, keys::LEASE], &args)?;
+        if ours == 1 { Ok(()) } else { Err(StoreError::Deposed) }
+    }
+
+    /// Publishes anomalies that are safe, in order, each once; those of an owner that died between writing and publishing too.
+    ///
+    /// # Errors
+    /// As for a write.
+    pub fn publish(&mut self, stored: &[Stored]) -> Result<(), StoreError> {
+        stored.chunks(PUBLISHED_AT_ONCE).try_for_each(|some| self.publish_some(some))
+    }
+
+    fn publish_some(&mut self, stored: &[Stored]) -> Result<(), StoreError> {
+        let (Connection::Owner(owner), Some(last)) = (&mut self.link, stored.last()) else { return Ok(()) };
+        let Publisher { channel, ttl_seconds } = &owner.publisher;
+        let (last, ttl) = (last.seq.to_string(), ttl_seconds.to_string());
+        let mut words: Vec<Vec<u8>> = Vec::new();
+        for anomaly in stored {
+            let fields = result_of(&anomaly.body);
+            words.push(anomaly.body.clone().into_bytes());
+            words.push(fields.as_ref().map(|(key, _)| key.clone().into_bytes()).unwrap_or_default());
+            let fields = fields.map(|(_, fields)| fields).unwrap_or_default();
+            words.push((2 * fields.len()).to_string().into_bytes());
+            words.extend(fields.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.into_bytes()]));
+        }
+        let mut args: Vec<&[u8]> = vec![owner.token.as_bytes(), last.as_bytes(), channel.as_bytes(), ttl.as_bytes()];
+        args.extend(words.iter().map(Vec::as_slice));
+        let ours: u8 = owner.link.eval(&PUBLISH, &[keys::STATE, keys::LEASE], &args)?;
+        if ours == 1 { Ok(()) } else { Err(StoreError::Deposed) }
+    }
+
+    /// What an owner before has written and not published.
+    ///
+    /// # Errors
+    /// Redis is away, or the store.
+    pub fn publish_the_rest(&mut self) -> Result<(), StoreError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(keys::STATE).arg(field::PUBLISHED);
+        let mut published = self.link()?.query::<Option<u64>>(&command)?.unwrap_or(0);
+        loop {
+            let page = self.view.reader().after(Some(published), READ_ENTRIES)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            published = last.seq;
+            self.publish(&page)?;
+        }
+    }
+
+    /// Everything that is in the journal is safe: for a new owner, whose lease is known to be replicated behind it.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn raise(&mut self) -> Result<(), StoreError> {
+        let number = self.applied.to_string();
+        Ok(self.link()?.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()]).map(drop)?)
+    }
+
+    /// Whether one failed write is no reason to stop. Who owned the lease when a write failed does not know what is replicated: it
+    /// begins anew from what is.
+    pub fn may_go_on_after(&self, fault: &StoreError) -> bool {
+        match fault {
+            StoreError::Away(_) => !self.is_owner(),
+            StoreError::Sqlite(_) | StoreError::BadCursor(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Ends the store's writing cleanly.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.view.close()
+    }
+
+    fn is_owner(&self) -> bool {
+        matches!(self.link, Connection::Owner(_))
+    }
+
+    fn link(&mut self) -> Result<&mut Link, RedisError> {
+        match &mut self.link {
+            Connection::Owner(owner) => Ok(&mut owner.link),
+            Connection::Anybody(connection) => connection.link(),
+        }
+    }
+
+    fn follow_to(&mut self, upto: u64, followed: &mut Followed) -> Result<(), StoreError> {
+        while self.applied < upto {
+            let mut command = redis::cmd("XRANGE");
+            let (from, to) = (self.applied + 1, upto);
+            command.arg(keys::JOURNAL).arg(format!("{from}-0")).arg(format!("{to}-0")).arg("COUNT").arg(READ_ENTRIES);
+            let reply: StreamRangeReply = self.link()?.query(&command)?;
+            let first = reply.ids.first().and_then(|entry| number_of(&entry.id));
+            if first != Some(from) {
+                return Err(StoreError::Behind { wanted: from, first });
+            }
+            for entry in reply.ids {
+                let number = number_of(&entry.id).unwrap_or(0);
+                let bytes = match entry.map.get("w") {
+                    Some(Value::BulkString(bytes)) => decode(bytes)?,
+                    _ => return Err(StoreError::Unreadable { number, reason: "it has no field w".into() }),
+                };
+                match self.apply(number, &bytes, followed) {
+                    // Whoever wrote it was told; it does the same everywhere.
+                    Ok(_) | Err(StoreError::Sqlite(_)) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, number: u64, write: &Write, followed: &mut Followed) -> Result<Outcome, StoreError> {
+        let done = self.view.apply_numbered(number, write);
+        if matches!(done, Ok(_) | Err(StoreError::Sqlite(_))) {
+            self.applied = number;
+        }
+        let outcome = done?;
+        if let Outcome::Stored(stored) = &outcome {
+            followed.stored.extend(stored.iter().cloned());
+        }
+        if let Write::Commit(Commit { changes, .. }) = write {
+            followed.forgotten.extend(changes.iter().filter_map(|change| match change {
+                Change::Forget(series) => Some(*series),
+                _ => None,
+            }));
+        }
+        followed.news |= write.is_news();
+        followed.decisions |= write.is_decision();
+        Ok(outcome)
+    }
+}
+
+/// The hash under which the result of an anomaly's event is kept, where the event has an id: its key and its fields.
+fn result_of(body: &str) -> Option<(String, Vec<(&'static str, String)>)> {
+    let anomaly: serde_json::Value = serde_json::from_str(body).ok()?;
+    let id = anomaly.get("event_id")?.as_str()?;
+    let text = |name: &str| match anomaly.get(name) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => String::new(),
+    };
+    let mut fields: Vec<(&'static str, String)> =
+        ["metric", "series", "timestamp", "value", "score", "z_score", "severity", "explanation"].map(|name| (name, text(name))).into();
+    fields.push(("anomaly", "1".into()));
+    fields.push(("anomaly_id", text("id")));
+    fields.push(("data", body.to_owned()));
+    Some((format!("event:{id}"), fields))
+}
+
+fn encode(write: &Write) -> Result<Vec<u8>, StoreError> {
+    let unreadable = |reason: String| StoreError::Unreadable { number: 0, reason };
+    let json = serde_json::to_vec(write).map_err(|fault| unreadable(fault.to_string()))?;
+    let packed = zstd::bulk::compress(&json, COMPRESSION).map_err(|fault| unreadable(fault.to_string()))?;
+    let mut entry = Vec::with_capacity(packed.len() + 9);
+    entry.push(VERSION);
+    entry.extend_from_slice(&(json.len() as u64).to_le_bytes());
+    entry.extend_from_slice(&packed);
+    Ok(entry)
+}
+
+fn decode(entry: &[u8]) -> Result<Write, StoreError> {
+    let unreadable = |reason: String| StoreError::Unreadable { number: 0, reason };
+    let (&version, rest) = entry.split_first().ok_or_else(|| unreadable("it is empty".into()))?;
+    if version != VERSION {
+        return Err(unreadable(format!("it has version {version}, this anomaly reads {VERSION}: use a newer one")));
+    }
+    let (length, packed) = rest.split_first_chunk::<8>().ok_or_else(|| unreadable("it is cut".into()))?;
+    let length = u64::from_le_bytes(*length) as usize;
+    let json = zstd::bulk::decompress(packed, length).map_err(|fault| unreadable(fault.to_string()))?;
+    serde_json::from_slice(&json).map_err(|fault| unreadable(fault.to_string()))
+}
+
+impl From<RedisError> for StoreError {
+    fn from(error: RedisError) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anomaly_engine::Timestamp;
+
+    use super::*;
+    use crate::store::handling::{Act, Word};
+
+    #[test]
+    fn a_write_is_read_as_it_was_written() {
+        let write = Write::Act {
+            incident: "i".into(),
+            act: Act::Feedback { useful: true, rule: "default".into() },
+            word: Word { by: Some("ada".into()), comment: None },
+            at: Timestamp::from_seconds(7),
+        };
+        let entry = encode(&write).unwrap();
+        assert_eq!(format!("{:?}", decode(&entry).unwrap()), format!("{write:?}"));
+        assert!(decode(&entry[..entry.len() - 1]).is_err() && decode(&[]).is_err());
+        let newer = [&[VERSION + 1], &entry[1..]].concat();
+        assert!(decode(&newer).unwrap_err().to_string().contains("use a newer one"));
+    }
+
+    #[test]
+    fn a_result_is_kept_under_the_id_of_its_event() {
+        let (key, fields) = result_of(r#"{"id":"a1","event_id":"7-0","metric":"cpu","value":95.0,"z_score":null}"#).unwrap();
+        assert_eq!(key, "event:7-0");
+        assert!(fields.contains(&("metric", "cpu".into())) && fields.contains(&("value", "95.0".into())));
+        assert!(fields.contains(&("anomaly", "1".into())) && fields.contains(&("anomaly_id", "a1".into())));
+        assert_eq!(result_of(r#"{"id":"a1","event_id":null}"#), None);
+    }
+
+    #[test]
+    fn progress_is_known_up_to_a_frame_and_let_go() {
+        let progress = Progress::default();
+        progress.appended(1, 10);
+        progress.appended(2, 15);
+        progress.appended(4, 40);
+        assert_eq!((progress.upto(3), progress.upto(3), progress.upto(9)), (Some(15), None, Some(40)));
+    }
+}

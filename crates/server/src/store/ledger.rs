@@ -1,0 +1,95 @@
+//! Where the committer writes: a store of its own, or the one that several processes share.
+
+use anomaly_engine::frame::Position;
+
+use super::journal::{Followed, Journal};
+use super::sqlite::Store;
+use super::{Outcome, StoreError, Write};
+
+/// The store, as the one who writes to it has it.
+#[derive(Debug)]
+pub enum Ledger {
+    Embedded(Store),
+    Shared(Journal),
+}
+
+impl Ledger {
+    /// P.
+    pub fn position(&self) -> Position {
+        match self {
+            Self::Embedded(store) => store.position(),
+            Self::Shared(journal) => journal.position(),
+        }
+    }
+
+    /// Writes; it is durable when this returns. Returns what came of it, and all that is new in the store by it: others may have
+    /// written before.
+    ///
+    /// # Errors
+    /// As each of them.
+    pub fn write(&mut self, write: &Write) -> Result<(Outcome, Followed), StoreError> {
+        let store = match self {
+            Self::Shared(journal) => return journal.write(write),
+            Self::Embedded(store) => store,
+        };
+        let outcome = store.apply(write)?;
+        let stored = match &outcome {
+            Outcome::Stored(stored) => stored.clone(),
+            _ => Vec::new(),
+        };
+        let followed = Followed { stored, forgotten: Vec::new(), news: write.is_news(), decisions: write.is_decision() };
+        Ok((outcome, followed))
+    }
+
+    /// Takes over what others have written; nothing where it is not shared.
+    ///
+    /// # Errors
+    /// As [`Journal::follow`].
+    pub fn follow(&mut self) -> Result<Followed, StoreError> {
+        match self {
+            Self::Embedded(_) => Ok(Followed::default()),
+            Self::Shared(journal) => journal.follow(),
+        }
+    }
+
+    /// Notes how far the engine is, and what it counted, where others want to know.
+    ///
+    /// # Errors
+    /// As [`Journal::note`].
+    pub fn note(&mut self, frame: u64, counted: &[(&str, u64)]) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Shared(journal) => journal.note(frame, counted),
+        }
+    }
+
+    /// Publishes what was stored, where somebody may listen.
+    ///
+    /// # Errors
+    /// As [`Journal::publish`].
+    pub fn publish(&mut self, followed: &Followed) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Shared(journal) => journal.publish(&followed.stored),
+        }
+    }
+
+    /// Whether one failed write is no reason to stop: the next may succeed.
+    pub fn may_go_on_after(&self, fault: &StoreError) -> bool {
+        match self {
+            Self::Embedded(_) => !matches!(fault, StoreError::Fatal(_)),
+            Self::Shared(journal) => journal.may_go_on_after(fault),
+        }
+    }
+
+    /// Ends writing cleanly.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn close(self) -> Result<(), StoreError> {
+        match self {
+            Self::Embedded(store) => store.close(),
+            Self::Shared(journal) => journal.close(),
+        }
+    }
+}
