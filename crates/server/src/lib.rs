@@ -21,6 +21,7 @@ pub mod disk;
 pub mod engine_thread;
 pub mod fatal;
 pub mod feed;
+pub mod kafka;
 pub mod live;
 pub mod log;
 pub mod logging;

@@ -55,12 +55,14 @@ pub fn as_dotenv() -> String {
         let _ = write!(out, "\n# {}\n", group.title());
         for setting in in_group(group) {
             comment(&mut out, setting.doc);
+            // What needs a server is commented out.
+            let mark = if group == Group::Kafka { "# " } else { "" };
             match &setting.unset {
                 Unset::Value(_) => {
-                    let _ = writeln!(out, "{}={}", setting.name, setting.default_text().unwrap_or_default());
+                    let _ = writeln!(out, "{mark}{}={}", setting.name, setting.default_text().unwrap_or_default());
                 }
                 Unset::Words(words) => {
-                    let _ = writeln!(out, "{}= # default: {}", setting.name, plain(words));
+                    let _ = writeln!(out, "{mark}{}= # default: {}", setting.name, plain(words));
                 }
             }
         }

@@ -6,6 +6,7 @@
 pub mod docs;
 mod dotenv;
 mod file;
+pub mod kafka;
 pub mod later;
 mod load;
 mod machine;
@@ -22,6 +23,7 @@ use anomaly_engine::{EngineConfig, NANOS};
 use jiff::tz::TimeZone;
 
 pub use crate::log::sqlite::Durability;
+pub use kafka::KafkaConfig;
 pub use load::{Fault, Faults, Flag, Loaded, Lookup, Origin, Sources};
 pub use notify::NotifyConfig;
 
@@ -70,6 +72,8 @@ pub struct Config {
     pub max_future: i64,
     /// Sizes beyond which a request is refused.
     pub limits: Limits,
+    /// What is read from Kafka.
+    pub kafka: KafkaConfig,
     /// Who is told of incidents, and how.
     pub notify: NotifyConfig,
     /// Parts that series are divided into, each owned by one thread (default: one a core, at most 8). Not a setting:
@@ -145,6 +149,7 @@ impl Default for Config {
                 max_batch_unpacked_bytes: 64 << 20,
                 max_file_bytes: 2 << 30,
             },
+            kafka: KafkaConfig::default(),
             notify: NotifyConfig::default(),
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)),
         }
@@ -208,6 +213,7 @@ impl Config {
     /// Faults that matter only to a process that listens.
     fn serving_faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = self.notify.faults();
+        faults.extend(self.kafka.faults());
         if self.host.is_loopback() || self.allow_unauthenticated {
             return faults;
         }
