@@ -30,7 +30,7 @@ class Kafka:
     def __init__(self):
         self.dir = Path(tempfile.mkdtemp(prefix="anomaly-kafka-"))
         self.port, self.process = free_port(), None
-        self.address = f"127.0.0.1:{self.port}"
+        self.address, self.sasl_address = f"127.0.0.1:{self.port}", f"127.0.0.1:{free_port()}"
         self.java = [shutil.which("java"), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder()}/*"]
         controller = free_port()
         self.properties = self.dir / "server.properties"
@@ -38,9 +38,12 @@ class Kafka:
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self.address},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"PLAINTEXT://{self.address},SASL://{self.sasl_address},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.address},SASL://{self.sasl_address}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl.plain.sasl.jaas.config": 'org.apache.kafka.common.security.plain.PlainLoginModule required user_me="hunter2";',
             "controller.listener.names": "CONTROLLER",
             "log.dirs": self.dir / "data",
             "offsets.topic.num.partitions": 1,

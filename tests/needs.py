@@ -115,9 +115,8 @@ def _kafka() -> str | None:
     """Brings it from Maven Central where it is not here yet."""
     if not importlib.util.find_spec("confluent_kafka"):
         return "confluent_kafka is not installed"
-    for tool in ("java", "mvn"):
-        if not shutil.which(tool):
-            return f"{tool} is not installed"
+    if not shutil.which("java"):
+        return "java is not installed"
     done = subprocess.run([REPO / "scripts" / "kafka.sh"], capture_output=True, text=True)
     return None if done.returncode == 0 else f"Apache Kafka cannot be brought here: {done.stderr.strip()[-200:]}"
 

@@ -2,6 +2,7 @@
 import ctypes
 import json
 import os
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from needs import need
 from server import Server, free_port, run
 
 _topics = count()
+START = time.time() - 50_000
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +44,7 @@ def event(metric: str, value: float = 1.0, **more) -> bytes:
 
 def numbered(first: int, n: int, partitions: int = 4):
     """Messages of one event each, round the partitions; 40 series, ten in each partition."""
-    start = time.time() - 50_000
-    return [(i % partitions, event(f"m{i % partitions}-{i // partitions % 10}", 50 + i % 7, timestamp=start + i * 0.01)) for i in range(first, first + n)]
+    return [(i % partitions, event(f"m{i % partitions}-{i // partitions % 10}", 50 + i % 7, timestamp=START + i * 0.01)) for i in range(first, first + n)]
 
 
 def until(what, timeout: float = 60, pause: float = 0.1):
@@ -64,7 +65,7 @@ def component(server) -> dict:
 
 
 def caught_up(kafka, topic: str, partitions: int = 4) -> bool:
-    return kafka.committed(f"group-{topic}", topic, partitions) == kafka.ends(topic, partitions)
+    return [offset or 0 for offset in kafka.committed(f"group-{topic}", topic, partitions)] == kafka.ends(topic, partitions)
 
 
 def metric(server, name: str) -> float:
@@ -81,7 +82,7 @@ def test_every_event_arrives_once_and_the_group_is_told(tmp_path, kafka, topic):
         until(lambda: caught_up(kafka, topic), 10)
         assert total(server) == 20_000 and total(server, "redelivered") == 0
         assert set(server.series_counts().values()) == {500}
-        kafka.produce(topic, [(1, event("m1-0", 1e6))])
+        kafka.produce(topic, [(1, event("m1-0", 1e6, timestamp=START + 201))])
         spike = until(server.anomalies, 10)
         assert len(spike) == 1 and json.loads(spike[0])["source"] == f"kafka:{topic}/1"
         assert component(server) == {"status": "ok"}
@@ -157,6 +158,42 @@ def test_members_of_a_group_share_the_partitions_and_each_event_is_in_one_of_the
             assert total(first) + total(second) == n and total(first, "redelivered") + total(second, "redelivered") == 0
 
 
+def test_what_was_aborted_is_not_taken_and_the_gaps_of_transactions_lose_nothing(tmp_path, kafka, topic):
+    """The mark that ends a transaction takes an offset of its own."""
+    producer = kafka.producer(transactional_id=f"t-{topic}")
+    producer.init_transactions(20)
+    for i in range(60):
+        producer.begin_transaction()
+        for partition, value in numbered(i * 40, 40):
+            producer.produce(topic, value=value, partition=partition)
+        producer.abort_transaction(20) if i % 3 == 2 else producer.commit_transaction(20)
+    with ingesting(tmp_path, kafka, topic) as server:
+        until(lambda: total(server) >= 1600)
+        server.kill()
+        server.start()
+        kafka.produce(topic, [(p, event("last")) for p in range(4)])
+        until(lambda: server.series_counts().get("last") == 4)
+        until(lambda: caught_up(kafka, topic), 10)
+        assert total(server) == 1604 and total(server, "rejected") == 0
+
+
+def test_a_process_that_stood_still_and_was_given_up_goes_on(tmp_path, kafka, topic):
+    """Longer than the session: its partitions are nobody's, or another's, before it knows."""
+    with ingesting(tmp_path, kafka, topic) as server:
+        kafka.produce(topic, numbered(0, 1000))
+        until(lambda: total(server) >= 1000)
+        kafka.produce(topic, numbered(1000, 20_000))
+        until(lambda: total(server) > 1000, pause=0.002)
+        server.process.send_signal(signal.SIGSTOP)
+        until(lambda: not kafka.members(f"group-{topic}"), 30, 0.5)
+        server.process.send_signal(signal.SIGCONT)
+        kafka.produce(topic, numbered(21_000, 1000))
+        until(lambda: total(server) >= 22_000)
+        server.settle()
+        until(lambda: caught_up(kafka, topic), 20)
+        assert total(server) == 22_000 and set(server.series_counts().values()) == {550}
+
+
 # --- what is bad -----------------------------------------------------------------------------------------------------------
 
 def test_bad_messages_go_to_the_dead_letters_and_their_neighbours_are_taken(tmp_path, kafka, topic):
@@ -215,7 +252,7 @@ def test_what_cannot_be_written_to_the_dead_letters_is_waited_for(tmp_path, kafk
         until(lambda: server.series_counts().get("b") == 2, 10)
         from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
         larger = ConfigEntry("max.message.bytes", "1000000", incremental_operation=AlterConfigOpType.SET)
-        kafka.admin.incremental_alter_configs([ConfigResource(ConfigResource.Type.TOPIC, dead, incremental_configs=[larger])]).popitem()[1].result(10)
+        kafka.admin.incremental_alter_configs([ConfigResource(ConfigResource.Type.TOPIC, dead, incremental_configs=[larger])])
         until(lambda: caught_up(kafka, topic), 20)
         assert len(kafka.read(dead, 1)) == 1 and component(server) == {"status": "ok"} and total(server) == 4
 
@@ -301,6 +338,18 @@ def test_a_full_queue_pauses_and_goes_on(tmp_path, kafka, topic):
 
 
 # --- settings --------------------------------------------------------------------------------------------------------------
+
+def test_a_name_and_a_password_are_given_where_the_broker_wants_them(tmp_path, kafka, topic):
+    (tmp_path / "password").write_text("hunter2\n")
+    kafka.produce(topic, [(0, event("a")), (0, "nonsense")])
+    env = {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SASL_USERNAME": "me", "KAFKA_BROKER": kafka.sasl_address, "KAFKA_TOPIC": topic}
+    with Server(tmp_path / "data", KAFKA_SASL_PASSWORD_FILE=tmp_path / "password", **env) as server:
+        until(lambda: total(server) == 1, 20)
+        assert len(kafka.read(f"{topic}.dead", 1)) == 1
+    with Server(tmp_path / "other", KAFKA_SASL_PASSWORD="hunter1", **env) as server:
+        until(lambda: "uthentication" in component(server).get("reason", ""), 20)
+        assert "hunter" not in server.log() + json.dumps(component(server))
+
 
 def test_what_this_build_cannot_do_is_told_at_start(tmp_path):
     done = run("all", timeout=20, PORT=free_port(), DATA_DIR=tmp_path / "data", KAFKA_BROKER="127.0.0.1:9", KAFKA_SECURITY_PROTOCOL="SASL_SSL", KAFKA_SASL_MECHANISM="SCRAM-SHA-512", KAFKA_SASL_USERNAME="me", KAFKA_SASL_PASSWORD="hunter2")

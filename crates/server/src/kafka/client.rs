@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
 use crate::config::KafkaConfig;
+use crate::config::notify::Secret;
 
 /// What librdkafka tells besides messages.
 #[derive(Debug)]
@@ -84,6 +85,10 @@ impl Client {
 pub(super) fn connection(config: &KafkaConfig) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set_log_level(RDKafkaLogLevel::Info);
+    // What goes on inside, where nothing else tells: LOG_LEVEL=info,librdkafka=trace.
+    if tracing::enabled!(target: "librdkafka", tracing::Level::TRACE) {
+        settings.set_log_level(RDKafkaLogLevel::Debug).set("debug", "broker,cgrp,consumer,fetch,topic");
+    }
     let mut set = |key: &str, value: Option<&str>| {
         if let Some(value) = value {
             settings.set(key, value);
@@ -96,7 +101,7 @@ pub(super) fn connection(config: &KafkaConfig) -> ClientConfig {
     if config.security_protocol.is_sasl() {
         set("sasl.mechanism", Some(config.sasl_mechanism.map_or("PLAIN", |mechanism| mechanism.as_str())));
         set("sasl.username", config.sasl_username.as_deref());
-        set("sasl.password", config.sasl_password.as_ref().map(|secret| secret.reveal()));
+        set("sasl.password", config.sasl_password.as_ref().map(Secret::reveal));
     }
     set("ssl.ca.location", config.ssl_ca_location.as_deref().and_then(|path| path.to_str()));
     settings

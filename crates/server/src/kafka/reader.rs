@@ -23,7 +23,7 @@ use super::take::Taker;
 use super::{Sink, is_told};
 
 /// Messages that are taken from the consumer before anything else is looked at.
-const AT_ONCE: usize = 1000;
+pub(super) const AT_ONCE: usize = 1000;
 /// What waits in all lanes together, so that many partitions share what few may have each.
 const MOST_BYTES_OF_ALL: usize = 64 << 20;
 /// How often what is not urgent is done: commits, pauses, questions to the broker.
@@ -116,6 +116,8 @@ pub(super) async fn read<S: Sink>(client: Client, taker: Arc<Taker<S>>, stop: &m
                     }
                 }
             }
+            // Nothing of the above: the consumer has nothing more.
+            () = std::future::ready(()), if has_room && !reader.is_drained => reader.is_drained = true,
         }
         reader.dispatch();
     };
@@ -171,10 +173,14 @@ impl<S: Sink> Reader<S> {
                 Finished { partition, generation, done }
             });
         }
-        if resumed.count() > 0 {
-            if let Err(fault) = self.consumer.resume(&resumed) {
-                warn!("Kafka: partitions could not be resumed: {fault}");
-            }
+        self.resume(&resumed);
+    }
+
+    fn resume(&self, partitions: &TopicPartitionList) {
+        if partitions.count() > 0
+            && let Err(fault) = self.consumer.resume(partitions)
+        {
+            warn!("Kafka: partitions could not be resumed: {fault}");
         }
     }
 
@@ -238,10 +244,15 @@ impl<S: Sink> Reader<S> {
                 warn!("Kafka: offsets of partitions that another gets were not committed; it is sent some events again: {why}");
             }
         }
+        let mut paused = TopicPartitionList::new();
         for partition in of {
-            self.lanes.remove(&partition);
+            if self.lanes.remove(&partition).is_some_and(|lane| lane.is_paused) {
+                paused.add_partition(&self.taker.topic, partition);
+            }
             self.taker.health.goes_on(partition);
         }
+        // Should they come back, they begin as any other.
+        self.resume(&paused);
         if let Err(fault) = self.consumer.incremental_unassign(&partitions) {
             warn!("Kafka: partitions could not be given up: {fault}");
         }

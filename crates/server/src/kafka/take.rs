@@ -76,6 +76,10 @@ impl<S: Sink> Taker<S> {
                 Step::Events { messages, batch } => (messages, batch, Report::default()),
                 Step::Array { message, batch, report } => (message..message + 1, batch, report),
             };
+            if *left.borrow() {
+                done = range.start;
+                break;
+            }
             match self.offer(partition, batch, &mut left).await {
                 Offered::Taken => {
                     if report.rejected > 0 {

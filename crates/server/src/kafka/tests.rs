@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anomaly_engine::frame::Position;
 use anomaly_engine::{Code, Rejected, Report};
+use futures_util::future::join_all;
 use rdkafka::ClientConfig;
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -13,7 +14,7 @@ use rdkafka::message::Headers as _;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use rdkafka::util::Timeout;
 
 use super::*;
@@ -106,10 +107,9 @@ impl Rig {
 
     async fn send(&self, partition: i32, values: &[String]) {
         let producer: FutureProducer = self.client().create().unwrap();
-        for value in values {
-            let record = FutureRecord::<str, str>::to("events").partition(partition).key("k").payload(value);
-            producer.send(record, Timeout::Never).await.unwrap();
-        }
+        let record = |value| FutureRecord::<str, str>::to("events").partition(partition).key("k").payload(value);
+        let sent = join_all(values.iter().map(|value| producer.send(record(value), Timeout::Never)));
+        assert!(sent.await.iter().all(Result::is_ok));
     }
 
     fn client(&self) -> ClientConfig {
@@ -124,7 +124,7 @@ impl Rig {
         let mut list = TopicPartitionList::new();
         (0..partitions).for_each(|partition| _ = list.add_partition("events", partition));
         let found = consumer.committed_offsets(list, Duration::from_secs(5)).unwrap();
-        found.elements().iter().map(|element| element.offset()).collect()
+        found.elements().iter().map(TopicPartitionListElem::offset).collect()
     }
 
     /// Source and code of each dead letter.
@@ -182,6 +182,15 @@ async fn each_message_is_taken_once_and_in_order_and_its_offset_committed() {
     rig.until(|rows| rows.values().sum::<usize>() == 750).await;
     ingest.stop().await;
     assert_eq!(rig.committed(2), [Offset::Offset(350), Offset::Offset(400)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_appended_however_many_messages_there_are() {
+    let rig = Rig::new(1);
+    rig.send(0, &events(2 * reader::AT_ONCE)).await;
+    let ingest = rig.start();
+    rig.until(|rows| rows.values().sum::<usize>() == 2 * reader::AT_ONCE).await;
+    ingest.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
