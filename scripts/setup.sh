@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
-wanted=(cc=gcc python3=python3 strace=strace mkfs.ext4=e2fsprogs mount=mount curl=curl chromium=chromium npm=npm docker-compose=docker-compose prometheus-alertmanager=prometheus-alertmanager openssl=openssl "$@")
+wanted=(cc=gcc make=make python3=python3 strace=strace mkfs.ext4=e2fsprogs mount=mount curl=curl chromium=chromium npm=npm docker-compose=docker-compose prometheus-alertmanager=prometheus-alertmanager openssl=openssl java=default-jre-headless mvn=maven "$@")
 lacking=()
 for pair in "${wanted[@]}"; do
   command -v "${pair%%=*}" >/dev/null || lacking+=("${pair#*=}")

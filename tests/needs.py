@@ -23,6 +23,7 @@ USED_BY = {
     "browser": "the dashboard and plots in a browser: tests/browser, test_plot.py",
     "compose": "test_packaging.py: whether docker-compose takes docker-compose.yml",
     "alertmanager": "test_channels.py: whether the real Alertmanager takes what it is sent",
+    "kafka": "test_kafka.py (events from Apache Kafka itself)",
     "readme": "the commands that README.md shows",
 }
 
@@ -30,7 +31,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "ptrace": _ptrace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "ptrace": _ptrace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "kafka": _kafka, "readme": _readme}[name]()
 
 
 def need(*names: str) -> None:
@@ -108,6 +109,16 @@ def _compose() -> str | None:
 
 def _alertmanager() -> str | None:
     return None if shutil.which("prometheus-alertmanager") else "prometheus-alertmanager is not installed"
+
+
+def _kafka() -> str | None:
+    """Brings it from Maven Central where it is not here yet."""
+    if not importlib.util.find_spec("confluent_kafka"):
+        return "confluent_kafka is not installed"
+    if not shutil.which("java"):
+        return "java is not installed"
+    done = subprocess.run([REPO / "scripts" / "kafka.sh"], capture_output=True, text=True)
+    return None if done.returncode == 0 else f"Apache Kafka cannot be brought here: {done.stderr.strip()[-200:]}"
 
 
 def _readme() -> str | None:

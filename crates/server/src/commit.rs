@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::fatal::Fatal;
+use crate::kafka;
 use crate::live::Live;
 use crate::log::writer::LogHints;
 use crate::points::{Point, PointsHandle};
@@ -240,6 +241,10 @@ impl Committer {
                 self.stats.late(u64::from(outcome.late));
                 self.stats.duplicates(u64::from(outcome.duplicates));
                 self.stats.redelivered(u64::from(outcome.redelivered));
+                // Whether rows of Kafka came before is known only here, so they are counted here and not when they are appended.
+                if outcome.origin.starts_with(kafka::SOURCE) {
+                    self.stats.accepted(u64::from(outcome.rows - outcome.redelivered));
+                }
             }
             batch.changes.extend(self.tallies.add(outcome).map(Change::Judged));
         }

@@ -23,6 +23,7 @@ pub mod engine_thread;
 pub mod fatal;
 pub mod feed;
 pub mod ids;
+pub mod kafka;
 pub mod live;
 pub mod log;
 pub mod logging;

@@ -27,6 +27,7 @@ use crate::desk::Desk;
 use crate::disk::Disk;
 use crate::engine_thread::{self, EngineFeed, EngineHandle, EngineStage};
 use crate::fatal::Fatal;
+use crate::kafka::Ingest;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::sqlite::{Durability, EventLog};
@@ -180,6 +181,7 @@ pub struct Stages {
     retention: tokio::task::JoinHandle<()>,
     ticks: tokio::task::JoinHandle<()>,
     alerting: Vec<tokio::task::JoinHandle<()>>,
+    kafka: Ingest,
 }
 
 impl Stages {
@@ -316,10 +318,22 @@ impl Stages {
         let alerting = notify::start(&config, alerts).await?;
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
+        let kafka = Ingest::start(&config, log_handle.clone(), Arc::clone(&stats))?;
         let app = App { config, log: log_handle, store: store_reader, points, desk, engine, live, uploads, stats };
-        Ok(Self { app, replayed, writer, engine: engine_thread, committer, checkpoints, points: points_thread, retention, ticks, alerting })
+        Ok(Self {
+            app,
+            replayed,
+            writer,
+            engine: engine_thread,
+            committer,
+            checkpoints,
+            points: points_thread,
+            retention,
+            ticks,
+            alerting,
+            kafka,
+        })
     }
-
 }
 
 impl Running for Stages {
@@ -329,7 +343,8 @@ impl Running for Stages {
 
     /// Writes a checkpoint too, and ends the threads in the order of the path.
     async fn stop(self) {
-        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention, ticks, alerting } = self;
+        let Self { app, replayed: _, writer, engine, committer, checkpoints, points, retention, ticks, alerting, kafka } = self;
+        kafka.stop().await;
         retention.abort();
         ticks.abort();
         // What is just being sent is sent again at the next start, under its id. They are waited for: each holds the committer.

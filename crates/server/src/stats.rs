@@ -4,6 +4,7 @@
 
 mod deliveries;
 mod exposition;
+mod kafka;
 mod ring;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::notify::channel::Channel;
 use deliveries::Deliveries;
 pub use deliveries::Delivery;
 use exposition::Histogram;
+use kafka::KafkaCounts;
 use ring::{Levels, Sums};
 
 /// Seconds of history that `/stats` tells.
@@ -74,6 +76,7 @@ pub struct Stats {
     depth: AtomicU64,
     series: AtomicU64,
     deliveries: Deliveries,
+    kafka: KafkaCounts,
     websockets: AtomicI64,
     /// Answers by the hundreds of their status.
     answers: [AtomicU64; 5],
@@ -114,6 +117,7 @@ impl Stats {
             criticals: AtomicU64::default(),
             depth: AtomicU64::default(),
             deliveries: Deliveries::default(),
+            kafka: KafkaCounts::default(),
             series: AtomicU64::default(),
             websockets: AtomicI64::default(),
             answers: Default::default(),
@@ -249,6 +253,11 @@ impl Stats {
     /// An attempt to send a notification.
     pub fn delivery(&self, channel: Channel, delivery: Delivery) {
         self.deliveries.count(channel, delivery);
+    }
+
+    /// What is read from Kafka.
+    pub fn kafka(&self) -> &KafkaCounts {
+        &self.kafka
     }
 
     /// A WebSocket has come (+1) or gone (−1).

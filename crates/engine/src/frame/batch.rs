@@ -224,24 +224,38 @@ impl Batch {
         if verdicts.iter().all(Option::is_none) {
             return Vec::new();
         }
+        let mut errors = Vec::new();
+        self.retain(|series, line| match &verdicts[series as usize] {
+            Some(error) => {
+                errors.push(Rejected { line, ..error.clone() });
+                false
+            }
+            None => true,
+        });
+        errors
+    }
+
+    /// Takes the rows at these lines out of the batch. The rows that stay keep their order.
+    pub fn leave_out(&mut self, is_left_out: impl Fn(u64) -> bool) {
+        self.retain(|_, line| !is_left_out(line));
+    }
+
+    /// Keeps the rows for whose series and line `stays` says so.
+    fn retain(&mut self, mut stays: impl FnMut(u32, u64) -> bool) {
         let emptied = BatchBuilder { made_ids: self.builder.made_ids, ..BatchBuilder::default() };
         let old = std::mem::replace(&mut self.builder, emptied);
-        let mut errors = Vec::new();
         let mut rest = &old.rows[..];
         for line in old.lines() {
             let row = take_row(&mut rest).expect("a builder writes rows that can be read");
-            let i = row.series as usize;
-            if let Some(error) = &verdicts[i] {
-                errors.push(Rejected { line, ..error.clone() });
+            if !stays(row.series, line) {
                 continue;
             }
             let start = self.builder.series.len();
-            self.builder.series.extend_from_slice(nth_series(&old.series, &old.series_ends, i));
-            let series = self.builder.known(start, nth_hash(&old.series, &old.series_ends, i));
+            self.builder.series.extend_from_slice(nth_series(&old.series, &old.series_ends, row.series as usize));
+            let series = self.builder.known(start, nth_hash(&old.series, &old.series_ends, row.series as usize));
             let event = Event { metric: "", labels: &[], timestamp: row.timestamp, value: row.value, id: row.id, meta: row.meta };
             self.builder.push_row(series, &event, line);
         }
-        errors
     }
 
     /// Appends its record to a frame; returns how many rows that are.

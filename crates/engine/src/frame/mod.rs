@@ -229,6 +229,15 @@ mod tests {
     }
 
     #[test]
+    fn rows_at_some_lines_are_left_out() {
+        let mut batch = two_series();
+        batch.leave_out(|line| line == 2);
+        assert_eq!((batch.len(), batch.n_series(), batch.key(0).name()), (2, 1, "a{x=\"1\"}".into()));
+        batch.leave_out(|_| true);
+        assert!(batch.is_empty() && batch.n_series() == 0);
+    }
+
+    #[test]
     fn refused_series_leave_with_their_lines() {
         let mut batch = two_series();
         let a = SeriesKey::new("a", &[("x", "1")]).hash();

@@ -65,7 +65,15 @@ pub struct NotJson {
 /// Why it was not taken. [`Code::InvalidJson`] and [`Code::InvalidUtf8`] mean that it is not JSON (400),
 /// [`Code::TooLarge`] that it is too large (413), the others that it is no good event (422).
 pub fn parse_event(body: &[u8], context: &Context, into: &mut BatchBuilder) -> Result<(), Rejected> {
-    one(without_bom(body), 1, context, into).map_err(|rejected| Rejected { line: 1, ..rejected })
+    parse_event_at(body, 1, context, into)
+}
+
+/// As [`parse_event`], for one of many: `line` is where it stands, for this error and those that the log's writer may raise.
+///
+/// # Errors
+/// As [`parse_event`].
+pub fn parse_event_at(body: &[u8], line: u64, context: &Context, into: &mut BatchBuilder) -> Result<(), Rejected> {
+    one(without_bom(body), line, context, into).map_err(|rejected| Rejected { line, ..rejected })
 }
 
 /// Reads the body of `POST /events`: NDJSON, which may be a single event, or a JSON array, told apart by its first byte.

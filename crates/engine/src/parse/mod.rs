@@ -6,6 +6,7 @@
 //! | what | by | where |
 //! |---|---|---|
 //! | `POST /events/raw` | [`parse_event`] | `batch.rs` |
+//! | a message of Kafka | [`parse_event_at`], [`parse_batch`] | `batch.rs` |
 //! | `POST /events`: NDJSON or a JSON array | [`parse_batch`] | `batch.rs` |
 //! | a file as it was sent: packed, UTF-16 | [`unpack`] | `file/unpack.rs` |
 //! | a file's rows: CSV, TXT, JSON, NDJSON | [`FileReader`] | `file/` |
@@ -24,7 +25,7 @@ mod lexer;
 mod plain;
 mod time;
 
-pub use batch::{Context, NotJson, parse_batch, parse_event};
+pub use batch::{Context, NotJson, parse_batch, parse_event, parse_event_at};
 pub use file::{FileError, FileOptions, FileReader, Format, More, UnpackError, Unpacked, series_name, unpack};
 pub use time::Arrival;
 

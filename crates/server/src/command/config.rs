@@ -70,9 +70,9 @@ mod tests {
     fn a_check_says_what_is_set_and_where() {
         assert_eq!(checked(&[], ""), "the configuration is valid: every setting has its default\n");
         assert_eq!(
-            checked(&[("PORT", "1"), ("KAFKA_TOPIC", "events")], "max_series = 5\n[[rules]]\nthreshold = 4"),
-            "the configuration is valid; set are\n  PORT=1 (environment)\n  MAX_SERIES=5 (a.toml)\n  1 rule\n\
-             warning: KAFKA_TOPIC is set, but this version does not read Kafka yet: it is ignored\n"
+            checked(&[("PORT", "1"), ("KAFKA_TOPIC", "metrics")], "max_series = 5\n[[rules]]\nthreshold = 4"),
+            "the configuration is valid; set are\n  PORT=1 (environment)\n  KAFKA_TOPIC=metrics (environment)\n  MAX_SERIES=5 (a.toml)\n  1 rule\n\
+             warning: settings of Kafka are set, but KAFKA_BROKER is not: nothing is read from Kafka\n"
         );
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::app::App;
 use crate::clock;
-use crate::config::{Config, Flag, Loaded, NotifyConfig, Sources};
+use crate::config::{Config, Flag, KafkaConfig, Loaded, NotifyConfig, Sources};
 use crate::demo::{Generator, HISTORY_SECONDS, SERIES, Sample};
 use crate::log::{Append, Appended};
 use crate::logging;
@@ -66,6 +66,8 @@ fn config(loaded: Loaded) -> Config {
     config.engine = EngineConfig { threshold: THRESHOLD, ..EngineConfig::default() };
     // What is made up is told to nobody.
     config.notify = NotifyConfig::default();
+    // Offsets are not committed for events that are thrown away.
+    config.kafka = KafkaConfig::default();
     config.disk_max_bytes = Some(config.disk_max_bytes.map_or(DISK_BYTES, |bytes| bytes.min(DISK_BYTES)));
     if quiet {
         config.log_level = "warn".into();

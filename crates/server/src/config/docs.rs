@@ -56,7 +56,7 @@ pub fn as_dotenv() -> String {
         for setting in in_group(group) {
             comment(&mut out, setting.doc);
             // What needs a server is commented out.
-            let mark = if group == Group::Redis { "# " } else { "" };
+            let mark = if matches!(group, Group::Redis | Group::Kafka) { "# " } else { "" };
             match &setting.unset {
                 Unset::Value(_) => {
                     let _ = writeln!(out, "{mark}{}={}", setting.name, setting.default_text().unwrap_or_default());

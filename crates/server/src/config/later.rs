@@ -12,19 +12,10 @@ pub struct Later {
 /// All of them.
 pub const LATER: &[Later] = &[
     Later {
-        does: "read Kafka",
+        does: "write to Kafka",
         names: &[
-            ("KAFKA_BROKER", "127.0.0.1:9092", "Kafka broker to read events from."),
-            ("KAFKA_TOPIC", "events", "Topic of the events."),
-            ("KAFKA_GROUP_ID", "anomaly-ingest-group", "Consumer group."),
             ("KAFKA_LOG_TOPIC", "", "Topic of the log; `<KAFKA_TOPIC>.log` by default."),
-            ("KAFKA_DEAD_LETTER_TOPIC", "", "Topic of what could not be read; `<KAFKA_TOPIC>.dead` by default."),
             ("KAFKA_ANOMALY_TOPIC", "", "Topic that anomalies are written to; none by default."),
-            ("KAFKA_SECURITY_PROTOCOL", "", "Such as `SASL_SSL`."),
-            ("KAFKA_SASL_MECHANISM", "", "Such as `SCRAM-SHA-512`."),
-            ("KAFKA_SASL_USERNAME", "", ""),
-            ("KAFKA_SASL_PASSWORD", "", ""),
-            ("KAFKA_SSL_CA_LOCATION", "", "File with the certificates to trust."),
         ],
     },
 ];

@@ -196,13 +196,14 @@ impl Sources {
             faults.extend(config.serving_faults().into_iter().map(|(name, message)| Fault::new(path(name), message)));
             warnings = later::warnings(|name| layers.find(name).ok().flatten().map(|(text, _)| text));
             warnings.extend(config.notify.warnings());
+            warnings.extend(config.kafka.warnings());
         }
         if faults.is_empty() { Ok(Loaded { config, set, warnings }) } else { Err(Faults(faults)) }
     }
 
     /// Whether a fault of this setting matters: a process that neither listens, stores nor tells anybody works without those.
     fn minds(&self, setting: &Setting) -> bool {
-        self.serving || !matches!(setting.group, Group::Storage | Group::Serving | Group::Redis | Group::Alerting)
+        self.serving || !matches!(setting.group, Group::Storage | Group::Serving | Group::Redis | Group::Kafka | Group::Alerting)
     }
 
     fn layers(&self, faults: &mut Vec<Fault>) -> Layers<'_> {

@@ -6,6 +6,7 @@
 pub mod docs;
 mod dotenv;
 mod file;
+pub mod kafka;
 pub mod later;
 mod load;
 mod machine;
@@ -23,6 +24,7 @@ use anomaly_engine::{EngineConfig, NANOS};
 use jiff::tz::TimeZone;
 
 pub use crate::log::sqlite::Durability;
+pub use kafka::KafkaConfig;
 pub use load::{Fault, Faults, Flag, Loaded, Lookup, Origin, Sources};
 pub use notify::NotifyConfig;
 pub use redis::RedisConfig;
@@ -76,6 +78,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where Redis is, and what is kept there.
     pub redis: RedisConfig,
+    /// What is read from Kafka.
+    pub kafka: KafkaConfig,
     /// Who is told of incidents, and how.
     pub notify: NotifyConfig,
     /// Parts that series are divided into, each owned by one thread (default: one a core, at most 8). Not a setting:
@@ -160,6 +164,7 @@ impl Default for Config {
                 max_file_bytes: 2 << 30,
             },
             redis: RedisConfig::default(),
+            kafka: KafkaConfig::default(),
             notify: NotifyConfig::default(),
             shards: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(8)),
         }
@@ -223,6 +228,7 @@ impl Config {
     /// Faults that matter only to a process that listens.
     fn serving_faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = self.notify.faults();
+        faults.extend(self.kafka.faults());
         if self.host.is_loopback() || self.allow_unauthenticated {
             return faults;
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::kafka;
 use super::notify::{self, HIDDEN, SmtpTls};
 use super::redis::{self, Results};
 use super::value::{self, show_bytes};
@@ -41,6 +42,7 @@ pub enum Group {
     Storage,
     Serving,
     Redis,
+    Kafka,
     Alerting,
     Limits,
     Logging,
@@ -48,8 +50,17 @@ pub enum Group {
 
 impl Group {
     /// All, in the order in which they are explained.
-    pub const ALL: [Self; 8] =
-        [Self::Detection, Self::Events, Self::Storage, Self::Serving, Self::Redis, Self::Alerting, Self::Limits, Self::Logging];
+    pub const ALL: [Self; 9] = [
+        Self::Detection,
+        Self::Events,
+        Self::Storage,
+        Self::Serving,
+        Self::Redis,
+        Self::Kafka,
+        Self::Alerting,
+        Self::Limits,
+        Self::Logging,
+    ];
 
     /// The heading.
     pub fn title(self) -> &'static str {
@@ -59,6 +70,7 @@ impl Group {
             Self::Storage => "Storage",
             Self::Serving => "Serving",
             Self::Redis => "Redis",
+            Self::Kafka => "Kafka",
             Self::Alerting => "Alerting",
             Self::Limits => "Limits",
             Self::Logging => "Logging",
@@ -85,7 +97,7 @@ impl Setting {
     /// A value as it may be shown: nothing of a secret, of an address that may hold one no more than its host.
     pub fn shown(&self, text: &str) -> String {
         match self.name {
-            "SMTP_PASSWORD" | "WEBHOOK_SECRET" | "PAGERDUTY_ROUTING_KEY" => HIDDEN.to_owned(),
+            "SMTP_PASSWORD" | "KAFKA_SASL_PASSWORD" | "WEBHOOK_SECRET" | "PAGERDUTY_ROUTING_KEY" => HIDDEN.to_owned(),
             "WEBHOOK_URL" | "SLACK_WEBHOOK_URL" | "PAGERDUTY_URL" | "ALERTMANAGER_URL" => {
                 HttpUrl::parse(text).map_or_else(|_| HIDDEN.to_owned(), |url| url.to_string())
             }
@@ -360,6 +372,82 @@ pub const SETTINGS: &[Setting] = &[
         doc: "Seconds until the list `raw_events` is looked at again when it is empty.",
         unset: Unset::Value(|c| c.redis.sleep_on_empty.as_secs_f64().to_string()),
         read: read!(redis::pause => redis.sleep_on_empty),
+    },
+    Setting {
+        name: "KAFKA_BROKER",
+        group: Group::Kafka,
+        doc: "Brokers to read events from, between commas: `kafka-1:9092,kafka-2:9092`. Any of the cluster does; the others are found from it.",
+        unset: Unset::Words("none: Kafka is not read"),
+        read: read!(some!(kafka::brokers) => kafka.broker),
+    },
+    Setting {
+        name: "KAFKA_TOPIC",
+        group: Group::Kafka,
+        doc: "Topic of the events: JSON, one event or an array of events in a message. It is read when it exists, and need not at start.",
+        unset: Unset::Value(|c| c.kafka.topic.clone()),
+        read: read!(kafka::topic => kafka.topic),
+    },
+    Setting {
+        name: "KAFKA_GROUP_ID",
+        group: Group::Kafka,
+        doc: "Consumer group: its members share the partitions, its offsets tell how far events are in the log.",
+        unset: Unset::Value(|c| c.kafka.group_id.clone()),
+        read: |config, text| {
+            config.kafka.group_id = text.to_owned();
+            Ok(())
+        },
+    },
+    Setting {
+        name: "KAFKA_DEAD_LETTER_TOPIC",
+        group: Group::Kafka,
+        doc: "Topic to which messages go that are no good events, with the reason in their headers.",
+        unset: Unset::Words("`KAFKA_TOPIC` with `.dead` behind it"),
+        read: read!(some!(kafka::topic) => kafka.dead_letter_topic),
+    },
+    Setting {
+        name: "KAFKA_SECURITY_PROTOCOL",
+        group: Group::Kafka,
+        doc: "How the connection is secured: `PLAINTEXT`, `SASL_PLAINTEXT`, `SSL` or `SASL_SSL`; the last two need a build with \
+              `--features kafka-tls`.",
+        unset: Unset::Value(|c| c.kafka.security_protocol.as_str().to_owned()),
+        read: read!(kafka::security_protocol => kafka.security_protocol),
+    },
+    Setting {
+        name: "KAFKA_SASL_MECHANISM",
+        group: Group::Kafka,
+        doc: "With `SASL_…`: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`; the last two need a build with `--features kafka-tls`.",
+        unset: Unset::Words("`PLAIN`"),
+        read: read!(some!(kafka::sasl_mechanism) => kafka.sasl_mechanism),
+    },
+    Setting {
+        name: "KAFKA_SASL_USERNAME",
+        group: Group::Kafka,
+        doc: "Account on the brokers.",
+        unset: Unset::Words("no authentication"),
+        read: |config, text| {
+            config.kafka.sasl_username = Some(text.to_owned());
+            Ok(())
+        },
+    },
+    Setting {
+        name: "KAFKA_SASL_PASSWORD",
+        group: Group::Kafka,
+        doc: "Password of that account; `KAFKA_SASL_PASSWORD_FILE` names a file that holds it.",
+        unset: Unset::Words("no authentication"),
+        read: |config, text| {
+            config.kafka.sasl_password = Some(text.into());
+            Ok(())
+        },
+    },
+    Setting {
+        name: "KAFKA_SSL_CA_LOCATION",
+        group: Group::Kafka,
+        doc: "File with the certificates (PEM) that are trusted, for brokers whose certificate is from an authority of your own.",
+        unset: Unset::Words("those of the system"),
+        read: |config, text| {
+            config.kafka.ssl_ca_location = Some(text.into());
+            Ok(())
+        },
     },
     Setting {
         name: "EMAIL_ENABLED",

@@ -286,12 +286,12 @@ fn an_address_that_others_can_reach_is_refused_without_consent() {
 #[test]
 fn names_of_a_later_version_are_told_once_a_feature() {
     assert_eq!(
-        environment(&[("KAFKA_BROKER", "localhost:9092")]).warnings(),
-        ["KAFKA_BROKER is set, but this version does not read Kafka yet: it is ignored"]
+        environment(&[("KAFKA_LOG_TOPIC", "log")]).warnings(),
+        ["KAFKA_LOG_TOPIC is set, but this version does not write to Kafka yet: it is ignored"]
     );
     assert_eq!(
-        Given { dotenv: "KAFKA_TOPIC=t\nKAFKA_BROKER=b:9092", toml: "alerts_channel = 'x'", ..Given::default() }.warnings(),
-        ["KAFKA_BROKER, KAFKA_TOPIC are set, but this version does not read Kafka yet: they are ignored"]
+        Given { dotenv: "KAFKA_LOG_TOPIC=t\nKAFKA_ANOMALY_TOPIC=b", ..Given::default() }.warnings(),
+        ["KAFKA_LOG_TOPIC, KAFKA_ANOMALY_TOPIC are set, but this version does not write to Kafka yet: they are ignored"]
     );
 }
 
@@ -491,4 +491,15 @@ fn what_is_set_is_kept_as_it_may_be_shown() {
     let shown: Vec<_> = loaded.set.iter().map(|(name, text, _)| format!("{name}={text}")).collect();
     assert_eq!(shown, ["SMTP_PORT=25", "WEBHOOK_URL=https://example.org/…", "WEBHOOK_SECRET=(hidden)"]);
     assert!(!format!("{loaded:?}").contains("hunter2"));
+}
+
+#[test]
+fn kafka_is_read_where_a_broker_is_named() {
+    let given = serving(&[("KAFKA_BROKER", "a:9092, b:9092"), ("KAFKA_TOPIC", "metrics"), ("KAFKA_SASL_PASSWORD", "hunter2")]);
+    let faults = given.faults();
+    assert_eq!(faults, ["KAFKA_SASL_PASSWORD: would not be used: set KAFKA_SECURITY_PROTOCOL to SASL_PLAINTEXT or SASL_SSL as well"]);
+    let kafka = serving(&[("KAFKA_BROKER", "a:9092, b:9092"), ("KAFKA_TOPIC", "metrics")]).config().kafka;
+    assert_eq!((kafka.broker.as_deref(), kafka.dead_letter_topic().as_str()), (Some("a:9092,b:9092"), "metrics.dead"));
+    assert!(environment(&[("KAFKA_BROKER", "kafka://a")]).load().is_ok(), "offline nothing is read");
+    assert!(serving(&[("KAFKA_BROKER", "kafka://a")]).load().is_err());
 }

@@ -80,6 +80,21 @@ impl Stats {
                 let _ = writeln!(out, "anomaly_notifications_total{{channel=\"{channel_name}\",outcome=\"{name}\"}} {n}");
             }
         }
+        if let Some((messages, dead_letters, lag)) = self.kafka.told() {
+            let help = "Messages of Kafka since start that are in the log or dead letters.";
+            one(out, "anomaly_kafka_messages_total", help, "counter", messages);
+            one(
+                out,
+                "anomaly_kafka_dead_letters_total",
+                "Messages written to the topic of dead letters since start.",
+                "counter",
+                dead_letters,
+            );
+            head(out, "anomaly_kafka_lag", "Messages behind the last that is done, by partition of this process.", "gauge");
+            for (partition, n) in lag {
+                let _ = writeln!(out, "anomaly_kafka_lag{{partition=\"{partition}\"}} {n}");
+            }
+        }
         self.commit.write(out, "anomaly_commit_seconds", "Duration of a commit of the store.");
         self.end_to_end.write(out, "anomaly_end_to_end_seconds", "From the arrival of an event to the commit of its verdict.");
         one(out, "anomaly_ready", "1 while events can be accepted.", "gauge", u8::from(self.unready().is_none()));
