@@ -60,7 +60,8 @@ pub fn as_dotenv() -> String {
                     let _ = writeln!(out, "{}={}", setting.name, setting.default_text().unwrap_or_default());
                 }
                 Unset::Words(words) => {
-                    let _ = writeln!(out, "{}= # default: {}", setting.name, plain(words));
+                    // On a line of its own: Docker takes a comment behind an empty value for the value.
+                    let _ = writeln!(out, "# Default: {}.\n{}=", plain(words), setting.name);
                 }
             }
         }
