@@ -161,12 +161,6 @@ def test_openapi_prints_what_the_server_serves(shared_server):
     assert served["paths"].keys() == document["paths"].keys()
 
 
-@pytest.mark.parametrize("role", ["api", "processor", "ingest"])
-def test_roles_that_need_a_redis_do_not_exist_or_say_what_they_need(role):
-    done = run(role, timeout=20)
-    assert done.returncode == 2 and done.stderr, done
-
-
 @pytest.mark.parametrize("name, arguments, code", [("calm", [], 0), ("spike", [], 0), ("calm", ["--exit-code"], 0), ("spike", ["--exit-code"], 1), ("absent", [], 2), ("bad", [], 2), ("spike", ["--no-such-option"], 2)])
 def test_exit_codes_of_detect(tmp_path, name, arguments, code):
     rows = {"calm": TWENTY, "spike": TWENTY + [95.0]}
