@@ -62,11 +62,13 @@ class Balancer(Process):
         head, *rows = (line.split(",") for line in self.say("show stat").lstrip("# ").splitlines() if line)
         return next(row for row in (dict(zip(head, fields)) for fields in rows) if row["pxname"] == "api" and row["svname"] == server.name)
 
-    def drain(self, server, timeout: float = 15) -> None:
-        """It gets no new requests; waits until those that it has are answered. WebSockets stay."""
+    def drain(self, server, quiet: float = 0.5) -> None:
+        """It gets no new requests; waits until those that it has are answered. WebSockets stay: what is left is only they."""
         self.say(f"set server api/{server.name} state drain")
-        deadline = time.monotonic() + timeout
-        while int(self.state(server)["scur"]) > 0 and time.monotonic() < deadline:
+        before, since = None, time.monotonic()
+        while time.monotonic() - since < quiet:
+            if (now := self.state(server)["scur"]) != before:
+                before, since = now, time.monotonic()
             time.sleep(0.05)
 
     def let_in(self, server) -> None:
