@@ -5,12 +5,13 @@ import time
 
 import pytest
 
+import pages
 from alerting import burst, calm, event, feed, until
 from load import Load, verify
 from needs import need
 from process import Process, free_port
 from redis_server import RedisServer
-from server import Server, binary, environment, run
+from server import REPO, Server, binary, environment, run
 from stack import Stack
 from watchers import Subscriber
 
@@ -279,3 +280,9 @@ def test_the_log_does_not_grow_for_ever(stack, redis_server):
     running.processors[0].start()
     running.settle()
     assert (verdict := verify(running.api, load)).clean, str(verdict)
+
+
+def test_the_commands_of_the_page_give_what_it_says(stack, redis_server, tmp_path):
+    running = stack(apis=1, processors=1)
+    (tmp_path / "page").mkdir()
+    pages.follow(REPO / "docs" / "stack.md", tmp_path / "page", [(r"127\.0\.0\.1:8000", f"127.0.0.1:{running.api.port}"), (r"docker compose exec redis redis-cli", f"redis-cli -p {redis_server.port}")])
