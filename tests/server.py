@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from websockets.sync.client import connect
 
-from process import Process, free_port
+from process import Process, die_with_parent, free_port  # noqa: F401 (taken from here by those who start other programs)
 
 REPO = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("ANOMALY_SHARED", REPO.parent / "shared"))

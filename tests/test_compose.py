@@ -1,12 +1,13 @@
 """docker-compose.yml without an engine: what it says of each service is done by processes, each with a network of its own.
 
-Our services run the binary under test, `redis` runs Debian's Redis; names, ports, commands, environment and health checks are
-those of the file. `.env` is .env.example, as the file's first lines tell the user.
+Our services run the binary under test, `redis` runs Debian's Redis, `kafka` Apache Kafka; names, ports, commands, environment and
+health checks are those of the file. `.env` is .env.example, as the file's first lines tell the user.
 """
 import json
 import re
 import shutil
 import subprocess
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -23,9 +24,9 @@ from server import REPO, binary, environment
 FILE = REPO / "docker-compose.yml"
 SERVICES = yaml.safe_load(FILE.read_text())["services"]
 OURS = ("api", "processor", "ingest")
-# Without a Kafka here, ingest has nothing to read.
 RUN = ("redis", "api", "processor")
 PREFIX = "10.214.0"
+KAFKA = REPO / "scripts" / "kafka.sh"
 
 
 def dotenv(text: str) -> dict[str, str]:
@@ -132,8 +133,11 @@ class Service(Process):
         self.name, self.network, self.folder = name, network, folder
 
     def start(self) -> "Service":
-        command = [str(word).replace("$$", "$") for word in SERVICES[self.name]["command"]]
         env = {}
+        if self.name == "kafka":
+            command = self.kafka()
+        else:
+            command = [str(word).replace("$$", "$") for word in SERVICES[self.name]["command"]]
         if self.name in OURS:
             command = [binary(), *command]
             env = {k: v if v != "/data" else str(self.folder) for k, v in settings(self.name).items()}
@@ -142,9 +146,24 @@ class Service(Process):
         self.launch([*self.network.wrap(self.name, self.folder), *command], self.folder, environment(**env))
         return self
 
+    def kafka(self) -> list[str]:
+        """Makes of the environment what the image makes of it: KAFKA_NODE_ID is node.id in its properties."""
+        jars = subprocess.run([KAFKA], check=True, capture_output=True, text=True).stdout.strip()
+        given = {k: str(v) for k, v in SERVICES["kafka"]["environment"].items()}
+        properties = {k.removeprefix("KAFKA_").lower().replace("_", "."): v for k, v in given.items() if k.startswith("KAFKA_")} | {"log.dirs": str(self.folder / "data")}
+        file = self.folder / "kafka.properties"
+        file.write_text("".join(f"{k}={v}\n" for k, v in properties.items()))
+        java = [shutil.which("java"), "-Xmx512m", "-XX:+UseSerialGC", "-cp", f"{jars}/*"]
+        if not (self.folder / "data").exists():
+            subprocess.run([*self.network.wrap("kafka", self.folder), *java, "kafka.tools.StorageTool", "format", "-t", given["CLUSTER_ID"], "-c", file], check=True, capture_output=True, timeout=60)
+        return [*java, "kafka.Kafka", file]
+
     def health(self) -> int:
         """The exit code of its health check."""
         kind, *command = [word.replace("$$", "$") for word in SERVICES[self.name]["healthcheck"]["test"]]
+        if self.name == "kafka":  # what asks for the same as the program of the image
+            assert command[:2] == ["kafka-broker-api-versions", "--bootstrap-server"]
+            command = [sys.executable, "-c", "import sys; from confluent_kafka.admin import AdminClient; AdminClient({'bootstrap.servers': sys.argv[1]}).list_topics(timeout=5)", command[2]]
         command = ["sh", "-c", *command] if kind == "CMD-SHELL" else command
         env = environment(**settings(self.name)) if self.name in OURS else environment()
         return subprocess.run([*self.network.wrap(self.name, self.folder), *command], env=env, capture_output=True, timeout=20).returncode
@@ -161,6 +180,8 @@ class Service(Process):
 def running(folder: Path, names=RUN):
     """The services, each begun when those are healthy that it depends on."""
     need("netns", "redis")
+    if "kafka" in names:
+        need("kafka")
     with Network(PREFIX, list(SERVICES)) as network, ExitStack() as stack:
         services = {}
 
@@ -223,6 +244,29 @@ def test_a_service_that_is_started_again_goes_on(tmp_path):
             services[name].start().wait_healthy()
         for name in RUN:
             services[name].wait_healthy()
+
+
+@pytest.mark.skipif(not KAFKA.exists(), reason="no scripts/kafka.sh, which brings Apache Kafka")
+def test_what_is_produced_inside_and_outside_is_judged(tmp_path):
+    """All services. The published port leads to kafka's own network here; who comes by it is sent on to localhost:9092."""
+    with running(tmp_path, tuple(SERVICES)) as (network, services):
+        start = time.time() - 20
+        rows = [json.dumps({"metric": "produced", "timestamp": start + i, "value": 50 + i % 5}) for i in range(12)] + [json.dumps({"metric": "produced", "timestamp": start + 12, "value": 95})]
+        # Each in turn from a container, and from the machine: there localhost:9092 is what the port leads to.
+        produce = "import sys; from confluent_kafka import Producer; p = Producer({'bootstrap.servers': sys.argv[1]}); [p.produce('events', r) for r in sys.argv[2:]]; sys.exit(p.flush(20))"
+        for where, broker, some in (("ingest", "kafka:29092", rows[:6]), ("kafka", "localhost:9092", rows[6:])):
+            done = subprocess.run([*network.wrap(where), sys.executable, "-c", produce, broker, *some], capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stderr
+
+        def found():
+            with httpx.Client(base_url=f"http://{network.address['api']}:8000", timeout=20) as http:
+                deadline = time.monotonic() + 60
+                while not (anomalies := http.get("/anomalies").json()["anomalies"]):
+                    assert time.monotonic() < deadline, services["ingest"].log()[-2000:]
+                    time.sleep(0.1)
+                return anomalies
+        [anomaly] = network.call(found)
+        assert anomaly["value"] == 95 and anomaly["source"].startswith("kafka"), anomaly
 
 
 @pytest.mark.parametrize("name", OURS)

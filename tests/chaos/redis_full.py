@@ -6,16 +6,17 @@ from chaos import Result
 from chaos.redis_away import only_503
 from chaos.roles import on_redis, row
 
+PAD = 8000  # bytes a calm row, which do not compress: 160 KB a batch
+
 
 def run(folder: Path, mib: int = 256, stay: float = 10, say=print) -> list[Result]:
     with on_redis(folder, processors=0, redis={"maxmemory": f"{mib}mb"}) as rig:
         def used() -> float:
             return rig.redis.client.info("memory")["used_memory"] / (mib << 20) * 100
-        # 20 rows of 8 KB each: 160 KB a batch, which does not compress.
-        with rig.load(n=4, pad=8000, pause=0.0) as load:
-            deadline = time.monotonic() + 300
-            while any(len(client.refusals) < 3 for client in load.clients) and time.monotonic() < deadline:
+        with rig.load(n=4, pad=PAD, pause=0.0) as load:
+            while any(len(client.refusals) < 3 for client in load.clients):
                 time.sleep(0.1)
+                assert load.acked * PAD < 4 * (mib << 20), f"{load.acked:,} events of {PAD} bytes were accepted with {mib} MiB; refused: {load.refused()}"
             first, level = load.acked, used()
             time.sleep(stay)  # it stays refused, and does not fill up further
             most, health = used(), rig.stack.api.get("/health")
