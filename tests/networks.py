@@ -1,4 +1,4 @@
-"""Networks of their own for processes, as containers have: an address and a localhost each, names that lead to each other.
+"""Networks of their own for processes, as containers have: an address, a localhost and a host name each, names that lead to each other.
 
 Needs root. Nothing is left: the namespaces live as long as the processes that hold them, which die with us.
 """
@@ -45,6 +45,7 @@ class Network(ExitStack):
                 self._inside(name, "ip", "address", "add", f"{address}/24", "dev", "eth0")
                 self._inside(name, "ip", "link", "set", "eth0", "up")
                 self._inside(name, "mount", "--bind", hosts, "/etc/hosts")
+                self._inside(name, "sh", "-c", f"echo {name} > /proc/sys/kernel/hostname")
         except BaseException:
             self.close()
             raise
@@ -52,7 +53,7 @@ class Network(ExitStack):
 
     def _hold(self, name: str) -> None:
         """Starts the process that keeps a network and its mounts; waits until it has them."""
-        holder = subprocess.Popen([shutil.which("unshare", path=PATH), "--net", "--mount", "sleep", "infinity"], preexec_fn=die_with_parent)
+        holder = subprocess.Popen([shutil.which("unshare", path=PATH), "--net", "--mount", "--uts", "sleep", "infinity"], preexec_fn=die_with_parent)
         self.callback(lambda: (holder.kill(), holder.wait()))
         ours, deadline = os.readlink("/proc/self/ns/net"), time.monotonic() + 10
         while os.readlink(f"/proc/{holder.pid}/ns/net") == ours or Path(f"/proc/{holder.pid}/comm").read_text() != "sleep\n":
@@ -67,7 +68,7 @@ class Network(ExitStack):
 
     def wrap(self, name: str, folder: Path | None = None) -> list[str]:
         """What is put in front of a command that runs in the network of `name`, in `folder`."""
-        return [shutil.which("nsenter", path=PATH), f"--target={self.holders[name]}", "--net", "--mount", *([f"--wd={folder}"] if folder else []), "--"]
+        return [shutil.which("nsenter", path=PATH), f"--target={self.holders[name]}", "--net", "--mount", "--uts", *([f"--wd={folder}"] if folder else []), "--"]
 
     def call(self, function):
         """Calls `function` as a program would that runs where the containers' ports are published: on the bridge."""
