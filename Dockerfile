@@ -1,7 +1,8 @@
 # The image of anomaly: the binary alone, as a user of its own, its data in the volume /data.
 #
 #   docker build -t anomaly . && docker run --rm anomaly --help
-#   docker compose up         serves on 127.0.0.1:8000: see docker-compose.yml
+#   docker compose -f compose.single.yml up    serves on 127.0.0.1:8000
+#   docker compose up                          with Kafka and Redis, a container for each role: see docker-compose.yml
 FROM rust:1.95-bookworm AS build
 # npm brings the chart library of the dashboard during the build; CI=true makes the build fail when it cannot.
 RUN apt-get update && apt-get install -y --no-install-recommends npm && rm -rf /var/lib/apt/lists/*

@@ -19,7 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import bench_page  # noqa: E402
-from server import REPO, SHARED, Server, die_with_parent, run  # noqa: E402
+from process import die_with_parent  # noqa: E402
+from server import REPO, SHARED, Server, run  # noqa: E402
 
 BASELINE = SHARED / "baseline"
 QUICK = bool(os.environ.get("QUICK"))

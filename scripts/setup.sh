@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 
-wanted=(cc=gcc make=make python3=python3 strace=strace mkfs.ext4=e2fsprogs mount=mount curl=curl chromium=chromium npm=npm docker-compose=docker-compose prometheus-alertmanager=prometheus-alertmanager openssl=openssl java=default-jre-headless mvn=maven "$@")
+wanted=(cc=gcc make=make python3=python3 strace=strace mkfs.ext4=e2fsprogs mount=mount curl=curl chromium=chromium npm=npm docker-compose=docker-compose prometheus-alertmanager=prometheus-alertmanager openssl=openssl
+  java=default-jre-headless mvn=maven redis-server=redis-server haproxy=haproxy ip=iproute2 unshare=util-linux "$@")
 lacking=()
 for pair in "${wanted[@]}"; do
   command -v "${pair%%=*}" >/dev/null || lacking+=("${pair#*=}")

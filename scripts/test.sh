@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All tests: `cargo test` of every crate, then the black-box tests in tests/ against the release binary.
-# REQUIRE=nab,conformance,root,loop,strace,ptrace,browser,compose,alertmanager,kafka,readme turns the skip of what needs them into a failure.
+# REQUIRE=nab,conformance,root,loop,strace,ptrace,browser,compose,alertmanager,kafka,readme,redis,haproxy,netns turns the skip of what needs them into a failure.
 # Arguments go to pytest: scripts/test.sh -k bad_input
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -22,6 +22,47 @@ def shared_server(tmp_path_factory):
         yield running
 
 
+@pytest.fixture
+def redis_server(tmp_path):
+    """A Redis of its own, as a role wants it."""
+    from needs import need
+    from redis_server import RedisServer
+    need("redis")
+    with RedisServer(tmp_path / "redis") as running:
+        yield running
+
+
+@pytest.fixture
+def replica_set(tmp_path):
+    """A primary, its replica and three Sentinels."""
+    from needs import need
+    from sentinels import ReplicaSet
+    need("redis")
+    with ReplicaSet(tmp_path / "redis") as running:
+        yield running
+
+
+@pytest.fixture
+def stack(tmp_path, redis_server):
+    """Starts a stack on that Redis: stack(apis=2, processors=1, MAX_SERIES=10). It is stopped with the test."""
+    from contextlib import ExitStack
+    from stack import Stack
+    with ExitStack() as started:
+        yield lambda **options: started.enter_context(Stack(tmp_path, redis_server.url, lambda: redis_server.client, **options))
+
+
+@pytest.fixture(scope="module")
+def shared_stack(tmp_path_factory):
+    """Two API replicas and two processors for all tests of a module: they use different metrics."""
+    from needs import need
+    from redis_server import RedisServer
+    from stack import Stack
+    need("redis")
+    folder = tmp_path_factory.mktemp("stack")
+    with RedisServer(folder / "redis") as redis, Stack(folder, redis.url, lambda: redis.client) as running:
+        yield running
+
+
 def pytest_collection_modifyitems(items):
     """Scenarios come last: while they run, nothing else is to be measured."""
     items.sort(key=lambda item: "side_by_side" in getattr(item, "fixturenames", ()))

@@ -21,17 +21,20 @@ USED_BY = {
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
     "ptrace": "kills at every system call on the way of an alert: test_alert_kills.py, make chaos",
     "browser": "the dashboard and plots in a browser: tests/browser, test_plot.py",
-    "compose": "test_packaging.py: whether docker-compose takes docker-compose.yml",
+    "compose": "test_packaging.py, test_compose.py: whether docker-compose takes both files",
     "alertmanager": "test_channels.py: whether the real Alertmanager takes what it is sent",
     "kafka": "test_kafka.py (events from Apache Kafka itself)",
     "readme": "the commands that README.md shows",
+    "redis": "roles that meet on Redis: test_roles.py, test_roles_nab.py, test_conformance.py, make chaos",
+    "haproxy": "rolling restarts: test_rolling_restart.py, make chaos",
+    "netns": "test_compose.py: the services of docker-compose.yml as processes, each with a network of its own",
 }
 
 
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "ptrace": _ptrace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "kafka": _kafka, "readme": _readme}[name]()
+    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "ptrace": _ptrace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "kafka": _kafka, "readme": _readme, "redis": _redis, "haproxy": _haproxy, "netns": _netns}[name]()
 
 
 def need(*names: str) -> None:
@@ -124,6 +127,26 @@ def _kafka() -> str | None:
 def _readme() -> str | None:
     readme = REPO / "README.md"
     return None if readme.exists() and "```sh test" in readme.read_text() else "README.md has no block marked ```sh test"
+
+
+def _redis() -> str | None:
+    return None if shutil.which("redis-server") else "redis-server is not installed"
+
+
+def _haproxy() -> str | None:
+    return None if shutil.which("haproxy", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin") else "haproxy is not installed"
+
+
+def _netns() -> str | None:
+    """Makes a network and removes it: the only answer that can be trusted."""
+    if reason := _root():
+        return reason
+    from networks import Network
+    try:
+        with Network("10.213.0", ["here"]):
+            return None
+    except (OSError, subprocess.CalledProcessError) as fault:
+        return f"no network of our own can be made here: {fault}"
 
 
 if __name__ == "__main__":

@@ -1,11 +1,7 @@
 """A real `anomaly` process on a free port and its own data directory: started, killed, restarted, always cleaned up."""
-import atexit
-import ctypes
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -15,12 +11,11 @@ from pathlib import Path
 import httpx
 from websockets.sync.client import connect
 
+from process import Process, die_with_parent, free_port  # noqa: F401 (taken from here by those who start other programs)
+
 REPO = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("ANOMALY_SHARED", REPO.parent / "shared"))
 START_SECONDS = 30
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
-_running: set[subprocess.Popen] = set()
 
 
 def binary() -> str:
@@ -37,55 +32,34 @@ def environment(**more) -> dict[str, str]:
     return kept | {"RUST_BACKTRACE": "1"} | {k: str(v) for k, v in more.items()}
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
 def run(*args, input=None, timeout=120, cwd=None, **env) -> subprocess.CompletedProcess:
     """Runs `anomaly ARGS` to its end, away from the repository so that no `.env` or `data` of it is met."""
     with tempfile.TemporaryDirectory(prefix="anomaly-run-") as folder:
         return subprocess.run([binary(), *map(str, args)], input=input, capture_output=True, timeout=timeout, cwd=cwd or folder, env=environment(**env))
 
 
-def die_with_parent() -> None:
-    """Runs in the child: it is killed when the thread that started it ends, even by kill -9."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-@atexit.register
-def _kill_all() -> None:
-    for process in list(_running):
-        process.kill()
-        process.wait()
-
-
-class Server:
+class Server(Process):
     """`anomaly all` on loopback. As a context manager it is started and, whatever happens, killed.
 
-    Start it from a thread that outlives it. `wrap` is put in front of the command (strace -D …), so that the process
-    started is the server itself.
+    `wrap` is put in front of the command (strace -D …), so that the process started is the server itself.
     """
 
     def __init__(self, data_dir: Path, wrap=(), args=("all",), **env):
-        self.data_dir, self.wrap, self.args, self.env = Path(data_dir), list(wrap), list(args), env
-        self.port, self.process, self.starts = free_port(), None, 0
         self.cwd = tempfile.mkdtemp(prefix="anomaly-cwd-")
-        self.log_path = Path(self.cwd) / "server.log"
+        super().__init__(Path(self.cwd) / "server.log")
+        self.data_dir, self.wrap, self.args, self.env, self.port = Path(data_dir), list(wrap), list(args), env, free_port()
         self._http = threading.local()
         self.before_close = []  # calls: clients that would complain of a server that is gone
 
     # --- the process -------------------------------------------------------------------------------------------
 
+    def given(self) -> dict:
+        """Its settings."""
+        return {"DATA_DIR": self.data_dir, "PORT": self.port} | self.env
+
     def spawn(self) -> "Server":
         """Starts the process without waiting for it to serve."""
-        assert not self.alive, "already running"
-        env = environment(DATA_DIR=self.data_dir, PORT=self.port, **self.env)
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([*self.wrap, binary(), *self.args], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.cwd, env=env, preexec_fn=die_with_parent)
-        _running.add(self.process)
-        self.starts += 1
+        self.launch([*self.wrap, binary(), *self.args], self.cwd, environment(**self.given()))
         return self
 
     def start(self, timeout: float = START_SECONDS) -> "Server":
@@ -113,38 +87,6 @@ class Server:
             time.sleep(0.02)
         return False
 
-    @property
-    def alive(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def wait_exit(self, timeout: float) -> int | None:
-        """The exit code, or None when the process still runs after `timeout` seconds."""
-        try:
-            code = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-        _running.discard(self.process)
-        return code
-
-    def kill(self) -> None:
-        """kill -9, and waits until the process is gone."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            _running.discard(self.process)
-
-    def terminate(self, timeout: float = 12) -> tuple[int, float]:
-        """SIGTERM; returns the exit code and how many seconds it took."""
-        started = time.monotonic()
-        self.process.terminate()
-        code = self.wait_exit(timeout)
-        assert code is not None, f"still running {timeout} s after SIGTERM:\n{self.log()[-2000:]}"
-        return code, time.monotonic() - started
-
     def __enter__(self) -> "Server":
         return self if self.alive else self.start()
 
@@ -162,9 +104,6 @@ class Server:
         for left in sorted(Path(self.cwd).rglob("*"), reverse=True):
             left.rmdir() if left.is_dir() else left.unlink()
         os.rmdir(self.cwd)
-
-    def log(self) -> str:
-        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     # --- talking to it -----------------------------------------------------------------------------------------
 

@@ -1,12 +1,16 @@
-"""The contract's own black-box suite (shared/conformance) against a real server: one test here for each of its checks."""
+"""The contract's own black-box suite (shared/conformance) against real servers, embedded and as roles on Redis: one test here for each of
+its checks and each of them."""
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
 from needs import missing, need
+from redis_server import RedisServer
 from server import SHARED, Server
+from stack import Stack
 
 SUITE = SHARED / "conformance" / "suite.py"
 
@@ -40,17 +44,32 @@ class Suite:
         return self.lines[name]
 
 
-@pytest.fixture(scope="module")
+@contextmanager
+def embedded(folder):
+    with Server(folder / "data") as server:
+        yield server, [server]
+
+
+@contextmanager
+def roles(folder):
+    """An API replica and a processor."""
+    need("redis")
+    with RedisServer(folder / "redis") as redis, Stack(folder, redis.url, lambda: redis.client, apis=1, processors=1) as stack:
+        yield stack.api, stack.roles
+
+
+@pytest.fixture(scope="module", params=[embedded, roles], ids=lambda backend: backend.__name__)
 def suite(tmp_path_factory, request):
     need("conformance")
-    chosen = [item.callspec.params["name"] for item in request.session.items if item.module is request.module and getattr(item, "callspec", None)]
-    with Server(tmp_path_factory.mktemp("conformance") / "data") as server:
+    items = [item.callspec.params for item in request.session.items if item.module is request.module and getattr(item, "callspec", None)]
+    chosen = [params["name"] for params in items if params.get("suite") is request.param]
+    with request.param(tmp_path_factory.mktemp("conformance")) as (server, processes):
         running = Suite(server, [name for name in chosen if name not in LATER])
         yield running
         running.process.kill()
         running.process.wait()
-        assert server.alive, "the server died under the suite"
-        assert "panicked" not in server.log(), "the server panicked under the suite"
+        assert all(one.alive for one in processes), "a process died under the suite"
+        assert not any("panicked" in one.log() for one in processes), "a process panicked under the suite"
 
 
 @pytest.mark.parametrize("name", names() or [pytest.param("", id="suite")])

@@ -9,7 +9,8 @@ import time
 import httpx
 import pytest
 
-from server import binary, die_with_parent, environment, free_port, run
+from process import die_with_parent, free_port
+from server import binary, environment, run
 
 KINDS = "spike|level shift|drop|outage|drift|stuck sensor"
 

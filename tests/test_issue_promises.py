@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 import zstandard
 
+import pages
 from needs import need
-from server import REPO, Server, binary, comparable, environment, free_port, run
+from server import REPO, Server, comparable, free_port, run
 
 EXAMPLES = REPO / "examples"
 ALL_POINTS = "timestamp,series,value,score,expected,lower,upper,z_score,anomaly,verdict,detector,explanation"
@@ -89,33 +89,9 @@ def test_the_example_client_prints_its_anomaly(shared_server):
     assert "= 95.0, z = 13.74" in done.stdout and "standard deviations above" in done.stdout, done.stdout
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
-    """(command, expected output or "") of each README block ```sh test and of the block ```… output behind it."""
-    found = []
-    for info, body in re.findall(r"^```([^\n`]*)\n(.*?)^```", text, re.M | re.S):
-        words = info.split()
-        if words[1:] == ["test"]:
-            found.append((body, ""))
-        elif words[1:] == ["output"] and found:
-            found[-1] = (found[-1][0], body)
-    return found
-
-
 def test_the_commands_of_the_readme_give_what_it_says(server, tmp_path):
-    """Every block in order, in one folder; a line of expected output may hold `…` for what differs from run to run."""
     need("readme")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "anomaly").symlink_to(binary())
-    (tmp_path / "examples").symlink_to(EXAMPLES)
-    env = environment(DATA_DIR=tmp_path / "readme-data")
-    env["PATH"] = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{env['PATH']}"
-    for command, expected in blocks((REPO / "README.md").read_text()):
-        command = re.sub(r"(localhost|127\.0\.0\.1):8000", f"127.0.0.1:{server.port}", command).replace("cargo run --release --", "anomaly")
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        output = " ".join(done.stdout.split())
-        for line in filter(None, (" ".join(line.split()) for line in expected.splitlines())):
-            assert re.search(".*?".join(map(re.escape, line.split("…"))), output), f"{command}\nprinted {output[:2000]}\nwithout {line}"
+    pages.follow(REPO / "README.md", tmp_path, [(r"(localhost|127\.0\.0\.1):8000", f"127.0.0.1:{server.port}")])
 
 
 def test_env_example_is_a_valid_configuration(tmp_path):
@@ -159,12 +135,6 @@ def test_openapi_prints_what_the_server_serves(shared_server):
     assert document["openapi"].startswith("3.1.")
     served = shared_server.get("/openapi.json")
     assert served["paths"].keys() == document["paths"].keys()
-
-
-@pytest.mark.parametrize("role", ["api", "processor", "ingest"])
-def test_roles_that_need_a_redis_do_not_exist_or_say_what_they_need(role):
-    done = run(role, timeout=20)
-    assert done.returncode == 2 and done.stderr, done
 
 
 @pytest.mark.parametrize("name, arguments, code", [("calm", [], 0), ("spike", [], 0), ("calm", ["--exit-code"], 0), ("spike", ["--exit-code"], 1), ("absent", [], 2), ("bad", [], 2), ("spike", ["--no-such-option"], 2)])

@@ -1,44 +1,27 @@
-"""Real series: what a running server finds is byte for byte what `anomaly detect` finds, also after kill -9 in the middle.
-
-All 58 series of the Numenta Anomaly Benchmark with a window of a day, since most are five-minute metrics.
-"""
+"""Real series: what a running server finds is byte for byte what `anomaly detect` finds, also after kill -9 in the middle."""
 import random
 import threading
 import time
-from pathlib import Path
 
 import httpx
 import pytest
 
+import nab
 from compare import difference, grouped
-from needs import need
-from server import SHARED, Server, run
+from nab import FEWEST, WINDOW, rows
+from server import Server, run
 
-WINDOW = {"WINDOW_SECONDS": 86400}
-FEWEST = 5000
 KILLS = 12
-
-
-def rows(file: Path) -> int:
-    return len(file.read_text().splitlines()) - 1
 
 
 @pytest.fixture(scope="module")
 def nab_files():
-    need("nab")
-    files = sorted((SHARED / "nab" / "data").glob("*/*.csv"))
-    assert len(files) == 58, f"{len(files)} files"
-    return files
+    return nab.files()
 
 
 @pytest.fixture(scope="module")
 def offline(nab_files) -> dict[str, list[str]]:
-    """What `anomaly detect FILE… --format json` prints."""
-    done = run("detect", *nab_files, "--format", "json", **WINDOW, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    lines = done.stdout.decode().splitlines()
-    assert len(lines) >= FEWEST, f"{len(lines)} anomalies, at least {FEWEST} are expected"
-    return grouped(lines)
+    return grouped(nab.detect())
 
 
 def test_each_file_is_one_series_named_after_it(offline, nab_files):

@@ -1,37 +1,21 @@
-"""Real series: incidents are the same live and offline with ticks in between, a year's files wake nobody, and how much people hear of them.
-
-All 58 series of the Numenta Anomaly Benchmark with a window of a day, as in test_nab.py.
-"""
+"""Real series: incidents are the same live and offline with ticks in between, a year's files wake nobody, and how much people hear of them."""
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import nab
 from alerting import Channels, burst, feed, incidents, notifications, scenario, serving, until
-from needs import need
-from server import SHARED, run
-
-WINDOW = {"WINDOW_SECONDS": 86400}
-FEWEST = 5000
-
-
-def nab_files():
-    need("nab")
-    files = sorted((SHARED / "nab" / "data").glob("*/*.csv"))
-    assert len(files) == 58, f"{len(files)} files"
-    return files
+from nab import FEWEST, WINDOW
 
 
 def offline() -> list[dict]:
-    """What `anomaly detect FILE… --format json` prints."""
-    done = run("detect", *nab_files(), "--format", "json", **WINDOW, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()[-2000:]
-    return [json.loads(line) for line in done.stdout.decode().splitlines()]
+    return [json.loads(line) for line in nab.detect()]
 
 
 def upload(server, pause: float = 0.0, between=lambda i: None) -> tuple[float, float, float]:
     """Sends all files; returns event time in days, summed over the series, and the first and last moment."""
     days, times = 0.0, []
-    for i, file in enumerate(nab_files()):
+    for i, file in enumerate(nab.files()):
         answer = server.upload(file.name, file.read_bytes())
         assert answer.status_code == 200, f"{file.name}: {answer.text[:500]}"
         [entry] = answer.json()["files"]
@@ -68,7 +52,7 @@ def at_their_own_pace(anomalies: list[dict], wait: float = 1, repeat: float = 14
 @scenario
 def test_incidents_are_those_of_detect_with_ticks_in_between_and_a_digest_is_all_that_is_told(tmp_path, cert):
     # Short windows in series of our own show that ticks came: nothing else ends an incident of a source that is silent.
-    nab_files()
+    nab.files()
     config = tmp_path / "anomaly.toml"
     config.write_text('[[rules]]\nmetric = "clock_*"\nwindow_seconds = 6\n[[routes]]\nmetric = "clock_*"\nchannels = []\n')
     with ThreadPoolExecutor() as pool, Channels(cert) as channels, serving(tmp_path, args=("all", "--config", str(config)), **WINDOW, **channels.env) as server:
@@ -105,7 +89,7 @@ def test_incidents_are_those_of_detect_with_ticks_in_between_and_a_digest_is_all
 @scenario
 def test_messages_are_a_tenth_of_the_anomalies_at_most(tmp_path, cert):
     """With NOTIFY_MAX_AGE_SECONDS=0, as if it all happened now, and without limits; the figures are in docs/alerting.md."""
-    nab_files()
+    nab.files()
     with Channels(cert) as channels, serving(tmp_path, NOTIFY_MAX_AGE_SECONDS=0, EMAIL_RATE_LIMIT_SECONDS=0, **WINDOW, **channels.env) as server:
         days, first, last = upload(server)
         until(lambda: {i["id"] for i in incidents(server)} == {id for n in notifications(server) if n["kind"] == "opened" for id in n["incidents"]}, "all told", timeout=60)

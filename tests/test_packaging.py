@@ -16,6 +16,7 @@ from needs import need
 from server import REPO, Server, binary, environment, free_port
 
 DOCKERFILE = (REPO / "Dockerfile").read_text()
+SINGLE = REPO / "compose.single.yml"
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -105,7 +106,7 @@ def test_the_health_check_of_the_image_tells_a_server_from_none(tmp_path):
 
 
 def test_the_settings_of_image_and_compose_file_start_a_server_together_and_only_together(tmp_path):
-    service = yaml.safe_load((REPO / "docker-compose.yml").read_text())["services"]["anomaly"]
+    service = yaml.safe_load((SINGLE).read_text())["services"]["anomaly"]
     image = dict(pair.split("=") for rest in values("ENV")[1:] for pair in rest.split()) | {"DATA_DIR": tmp_path / "data"}
     with Server(tmp_path / "data", **{k: v for k, v in (image | service["environment"]).items() if k not in ("DATA_DIR", "PORT")}) as server:
         assert server.get("/health")["status"] == "ok"
@@ -113,10 +114,10 @@ def test_the_settings_of_image_and_compose_file_start_a_server_together_and_only
     assert alone.returncode == 2 and b"ALLOW_UNAUTHENTICATED" in alone.stderr, alone
 
 
-# --- the compose file and the workflow ------------------------------------------------------------------------------------------
+# --- the compose file of one service (test_compose.py has the other) and the workflow -------------------------------------
 
 def test_the_compose_file_publishes_to_this_machine_alone():
-    services = yaml.safe_load((REPO / "docker-compose.yml").read_text())["services"]
+    services = yaml.safe_load((SINGLE).read_text())["services"]
     assert list(services) == ["anomaly"]
     assert services["anomaly"]["ports"] == ["127.0.0.1:8000:8000"]
     assert services["anomaly"]["environment"] == {"ALLOW_UNAUTHENTICATED": "true"}
@@ -125,7 +126,7 @@ def test_the_compose_file_publishes_to_this_machine_alone():
 def test_compose_accepts_the_file():
     need("compose")
     compose = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
-    done = subprocess.run([*compose, "-f", REPO / "docker-compose.yml", "config"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*compose, "-f", SINGLE, "config"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert list(yaml.safe_load(done.stdout)["services"]) == ["anomaly"]
 

@@ -1,6 +1,7 @@
-"""Long failure runs: power cuts, kill -9 (of alerts too), full disks, failing disks, slow clients, huge files.
+"""Long failure runs: power cuts, kill -9 (of alerts too), full disks, failing disks, slow clients, huge files; roles whose Redis fails.
 
-`python -m chaos` runs all of them and writes docs/reliability.md (that is `make chaos`); test_durability.py runs a slice.
+`python -m chaos` runs all of them and writes docs/reliability.md (that is `make chaos`); test_durability.py and test_redis_failures.py
+run a slice.
 """
 from dataclasses import dataclass
 

@@ -62,7 +62,8 @@ pub fn as_dotenv() -> String {
                     let _ = writeln!(out, "{mark}{}={}", setting.name, setting.default_text().unwrap_or_default());
                 }
                 Unset::Words(words) => {
-                    let _ = writeln!(out, "{mark}{}= # default: {}", setting.name, plain(words));
+                    // On a line of its own: Docker takes a comment behind an empty value for the value.
+                    let _ = writeln!(out, "# Default: {}.\n{mark}{}=", plain(words), setting.name);
                 }
             }
         }
