@@ -13,8 +13,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use alerting::{AtServer, Finding, Incidents, NewSilence, OfIncident, OnIncidents, Saying, Silence};
 use alerting::{INCIDENTS_EXAMPLES, REPLAY_EXAMPLES, SILENCE_EXAMPLES};
 
-use crate::command::role::{self, Role};
 use crate::command;
+use crate::command::role::{self, Role};
 use crate::config::{Faults, Flag, value};
 use crate::logging;
 use crate::notify::channel::Channel;
@@ -57,6 +57,9 @@ pub enum Command {
     /// Detect alone: what the APIs take is on Redis; one works, others stand by
     #[command(after_help = ROLE_EXAMPLES)]
     Processor(Worker),
+    /// Read Kafka alone, into the log on Redis
+    #[command(after_help = ROLE_EXAMPLES)]
+    Ingest(Worker),
     /// Serve made-up metrics that go wrong on purpose, from a throw-away data directory
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(Demo),
@@ -116,6 +119,7 @@ Examples:
   export REDIS_URL=redis://127.0.0.1:6379/0
   anomaly api --port 8000 & anomaly api --port 8001 &
   anomaly processor & anomaly processor &
+  KAFKA_BROKER=localhost:9092 anomaly ingest
 
 All of them need the same REDIS_URL and the same settings of detection: docs/stack.md.";
 
@@ -304,6 +308,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::All(all) => role::run(Role::All, all.flags(), all.config.as_deref()),
         Command::Api(all) => role::run(Role::Api, all.flags(), all.config.as_deref()),
         Command::Processor(worker) => role::run(Role::Processor, worker.flags(), worker.config.as_deref()),
+        Command::Ingest(worker) => role::run(Role::Ingest, worker.flags(), worker.config.as_deref()),
         Command::Demo(demo) => command::demo::run(demo.flags(), demo.config.as_deref()),
         Command::Detect(detect) => command::detect::from_command_line(&detect),
         Command::Config(Config::Print) => command::config::print(&mut io::stdout().lock()),
@@ -414,7 +419,9 @@ mod tests {
     #[test]
     fn a_negative_number_is_a_value_and_what_is_unknown_is_refused() {
         assert!(parse("anomaly detect --threshold=-1 a").is_ok(), "the configuration says what is wrong with it");
-        for line in ["anomaly detct a", "anomaly detect --format xml a", "anomaly detect --interval 0 a", "anomaly config", "anomaly procesor"] {
+        for line in
+            ["anomaly detct a", "anomaly detect --format xml a", "anomaly detect --interval 0 a", "anomaly config", "anomaly procesor"]
+        {
             assert!(parse(line).is_err(), "{line}");
         }
     }
@@ -427,14 +434,17 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_to_try_is_one_of_five() {
+    fn a_channel_to_try_is_one_of_them() {
         let Some(Command::Notify(Notify::Test { channel, .. })) = parse("anomaly notify test Slack").unwrap().command else {
             panic!("notify")
         };
         assert_eq!(channel, Some(Channel::Slack));
         assert!(parse("anomaly notify test").is_ok() && parse("anomaly notify").is_err());
         assert!(
-            parse("anomaly notify test mail").unwrap_err().to_string().contains("must be email, webhook, slack, pagerduty or alertmanager")
+            parse("anomaly notify test mail")
+                .unwrap_err()
+                .to_string()
+                .contains("must be email, webhook, slack, pagerduty, alertmanager or redis")
         );
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anomaly_engine::{SeriesHash, SeriesInfo, SeriesKey};
 
 use crate::log::stream::{Reconnecting, RedisPlace};
-use crate::redis::keys;
 use crate::redis::RedisError;
+use crate::redis::keys;
 use crate::sharing::series_of;
 
 /// Names that are looked at in one step.

@@ -10,14 +10,14 @@ use anomaly_engine::{DecodeError, Engine, EngineConfig, Outputs, ScanCursor, Ser
 use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint::Checkpoints;
-use crate::directory::Directory;
-use crate::redis::RedisError;
 use crate::commit::{Judged, ToCommit};
+use crate::directory::Directory;
 use crate::fatal::Fatal;
 use crate::feed::{Feed, SealedBytes, Work};
-use crate::log::admission::Memory;
 use crate::log::FrameReader;
+use crate::log::admission::Memory;
 use crate::points::Point;
+use crate::redis::RedisError;
 use crate::stats::{Component, Stats};
 
 /// How many bytes of the log are read at once while catching up.

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::desk::DeskError;
-use crate::redis::RedisError;
 use crate::log::{AppendError, ForgetError};
+use crate::redis::RedisError;
 use crate::store::StoreError;
 use crate::upload::UploadError;
 

@@ -22,13 +22,15 @@ use crate::redis::keys;
 /// Batches that may wait; then points are dropped.
 const QUEUE: usize = 64;
 /// Nothing waits longer.
-const PAUSE: Duration = Duration::from_millis(250);
-/// Series are told of this often.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Series are told of this often where many change.
 const SERIES_PAUSE: Duration = Duration::from_secs(1);
 /// Points that are written without waiting for more.
 const MANY_POINTS: usize = 8192;
 /// Series of which is told at a time.
 const SERIES_STEP: usize = 5000;
+/// So many may have changed to be told of at once.
+const FEW_SERIES: usize = 500;
 /// The points that are kept on Redis, in bytes.
 const KEPT_BYTES: usize = 64 << 20;
 
@@ -175,7 +177,7 @@ impl Shower {
             self.points.clear();
             self.n_points = 0;
         }
-        if all || self.told.elapsed() >= SERIES_PAUSE {
+        if all || self.changed.len() <= FEW_SERIES || self.told.elapsed() >= SERIES_PAUSE {
             self.told = Instant::now();
             // Kept until Redis takes it.
             let _ = self.forget_gone();
@@ -269,7 +271,10 @@ mod tests {
     fn what_is_shown_of_a_series_is_read_again() {
         let text = r#"{"name":"cpu{dc=\"eu\"}","count":7,"at":1000000000,"value":1.5,"detector":"zscore","sparse":true}"#;
         let info = series_of(text).unwrap();
-        assert_eq!((info.name.as_str(), info.count, info.last, info.sparse, info.truncated), ("cpu{dc=\"eu\"}", 7, (Timestamp::from_seconds(1), 1.5), true, false));
+        assert_eq!(
+            (info.name.as_str(), info.count, info.last, info.sparse, info.truncated),
+            ("cpu{dc=\"eu\"}", 7, (Timestamp::from_seconds(1), 1.5), true, false)
+        );
         assert_eq!(info.key.metric(), "cpu");
         assert!(series_of("{}").is_none());
     }

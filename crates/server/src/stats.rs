@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anomaly_engine::{Code, Report};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::notify::channel::Channel;
 use deliveries::Deliveries;
@@ -86,6 +87,8 @@ pub struct Stats {
     recent: Mutex<Recent>,
     codes: Mutex<BTreeMap<&'static str, u64>>,
     components: Mutex<BTreeMap<&'static str, Component>>,
+    standing: Mutex<Option<&'static str>>,
+    counts: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +129,8 @@ impl Stats {
             recent: Mutex::default(),
             codes: Mutex::default(),
             components: Mutex::default(),
+            standing: Mutex::default(),
+            counts: watch::Sender::new(0),
         }
     }
 
@@ -284,6 +289,27 @@ impl Stats {
         }
     }
 
+    /// What is counted together with other processes was counted anew.
+    pub fn recounted(&self) {
+        self.counts.send_modify(|count| *count += 1);
+    }
+
+    /// Waits, where counts are shared with other processes, until they were read after now, half a second at most.
+    pub async fn recent_counts(&self) {
+        if !self.shared.load(Relaxed) {
+            return;
+        }
+        let mut counts = self.counts.subscribe();
+        // The one that is under way may have begun before now.
+        let enough = *counts.borrow() + 2;
+        let _ = tokio::time::timeout(Duration::from_millis(500), counts.wait_for(|count| *count >= enough)).await;
+    }
+
+    /// What this process is among others: `active`, `standby`.
+    pub fn set_standing(&self, standing: &'static str) {
+        *lock(&self.standing) = Some(standing);
+    }
+
     /// How a stage is from now on.
     pub fn component(&self, name: &'static str, component: Component) {
         lock(&self.components).insert(name, component);
@@ -323,13 +349,17 @@ impl Stats {
         let status = if components.values().all(|component| *component == Component::Ok) { "ok" } else { "degraded" };
         let components: serde_json::Map<_, _> =
             components.iter().map(|(name, component)| ((*name).to_owned(), component.to_json())).collect();
-        json!({
+        let mut health = json!({
             "status": status,
             "queue_size": self.queue_depth(),
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_seconds": self.uptime().as_secs_f64(),
             "components": components,
-        })
+        });
+        if let Some(standing) = *lock(&self.standing) {
+            health["standing"] = standing.into();
+        }
+        health
     }
 
     /// The body of `/stats`; what the store counts is given.

@@ -16,10 +16,10 @@ use super::query::Params;
 use super::{Api, body, json, now, schema};
 use crate::capsule;
 use crate::problem::Problem;
-use crate::store::{Outcome, Write};
 use crate::store::handling::{Act, Acted, Entry, What, Word};
 use crate::store::incidents::{LISTED, Whole};
 use crate::store::{Incident, IncidentPage};
+use crate::store::{Outcome, Write};
 
 /// The most bytes of what people say.
 const WORDS_BYTES: usize = 16 << 10;

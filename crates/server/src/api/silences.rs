@@ -13,10 +13,10 @@ use serde_json::value::RawValue;
 
 use super::incidents::{word, words};
 use super::{Api, json, now, schema};
-use crate::problem::Problem;
-use crate::store::Write;
 use crate::ids::new_id;
+use crate::problem::Problem;
 use crate::silence::{MOST_SILENCES, MatcherSpec, Silence, compile};
+use crate::store::Write;
 use crate::store::handling::Word;
 
 /// Lists the silences that hold, those that will, and those that ended within a week.
@@ -69,7 +69,11 @@ pub(super) async fn make(State(api): State<Arc<Api>>, request: Request<Body>) ->
     responses((status = 204, description = "It has ended; what it held back and is still open is told now")))]
 pub(super) async fn end(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
     let ended = api.app.desk.write(Write::EndSilence { id: id.clone(), at: now() }).await?;
-    if ended.is_yes() { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found(format_args!("no silence with the id {id} holds or will"))) }
+    if ended.is_yes() {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(Problem::not_found(format_args!("no silence with the id {id} holds or will")))
+    }
 }
 
 fn time(name: &str, written: &RawValue) -> Result<Timestamp, Problem> {

@@ -30,6 +30,7 @@ pub(super) struct Counts {
     responses((status = 200, description = "`status` is `ok` or `degraded`", body = schema::Health,
         example = json!({"status": "ok", "queue_size": 0, "version": "0.1.0", "uptime_seconds": 12.5, "components": {"log": {"status": "ok"}, "store": {"status": "ok"}}}))))]
 pub(super) async fn health(State(api): State<Arc<Api>>) -> Json<Value> {
+    api.app.stats.recent_counts().await;
     Json(api.app.stats.health())
 }
 
@@ -55,6 +56,7 @@ pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<Json<Value>, P
     responses((status = 200, description = "Totals are kept across restarts; histories are oldest first", body = schema::Stats,
         example = json!(super::openapi::stats_example()))))]
 pub(super) async fn stats(State(api): State<Arc<Api>>) -> Result<Json<Value>, Problem> {
+    api.app.stats.recent_counts().await;
     let counts = counts(&api).await?;
     Ok(Json(api.app.stats.snapshot(counts.anomalies_24h, counts.per_hour)))
 }

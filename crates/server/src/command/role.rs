@@ -1,4 +1,4 @@
-//! `anomaly all`, `api`, `processor`: everything in one process, or one role of several.
+//! `anomaly all`, `api`, `processor`, `ingest`: everything in one process, or one role of several.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +15,8 @@ pub enum Role {
     Api,
     /// Detects, and tells people.
     Processor,
+    /// Reads Kafka.
+    Ingest,
 }
 
 /// Serves until Ctrl-C or SIGTERM.
@@ -35,6 +37,7 @@ pub fn run(role: Role, flags: Vec<Flag>, config_file: Option<&Path>) -> anyhow::
             (Role::All, Backend::Redis) => roles::all(config).await,
             (Role::Api, _) => roles::api::run(config).await,
             (Role::Processor, _) => roles::processor::run(config).await,
+            (Role::Ingest, _) => roles::ingest::run(config).await,
         }
     });
     // A thread that waits for a server must not hold up the end.

@@ -10,15 +10,13 @@ pub struct Later {
 }
 
 /// All of them.
-pub const LATER: &[Later] = &[
-    Later {
-        does: "write to Kafka",
-        names: &[
-            ("KAFKA_LOG_TOPIC", "", "Topic of the log; `<KAFKA_TOPIC>.log` by default."),
-            ("KAFKA_ANOMALY_TOPIC", "", "Topic that anomalies are written to; none by default."),
-        ],
-    },
-];
+pub const LATER: &[Later] = &[Later {
+    does: "write to Kafka",
+    names: &[
+        ("KAFKA_LOG_TOPIC", "", "Topic of the log; `<KAFKA_TOPIC>.log` by default."),
+        ("KAFKA_ANOMALY_TOPIC", "", "Topic that anomalies are written to; none by default."),
+    ],
+}];
 
 /// Whether a name belongs to a later version, in whatever case.
 pub(super) fn is_later(name: &str) -> bool {

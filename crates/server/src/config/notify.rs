@@ -10,7 +10,7 @@ use lettre::message::Mailbox;
 use serde::{Deserialize, Serialize};
 
 use super::value;
-use crate::notify::channel::{self, Channel};
+use crate::notify::channel::{self, Channel, PubSub};
 use crate::notify::guard::HttpUrl;
 use crate::silence::Subject;
 
@@ -31,6 +31,8 @@ pub struct NotifyConfig {
     pub pagerduty_url: HttpUrl,
     /// The address of an Alertmanager, without `/api/v2/alerts`.
     pub alertmanager_url: Option<HttpUrl>,
+    /// Where incidents are published, for a processor on Redis; no setting.
+    pub pubsub: Option<PubSub>,
     /// Where people reach the dashboard, without a slash at the end; `None`: where the server listens.
     pub public_url: Option<String>,
     /// The shortest time between two emails; zero: no limit.
@@ -59,6 +61,7 @@ impl Default for NotifyConfig {
             pagerduty_routing_key: None,
             pagerduty_url: HttpUrl::pagerduty(),
             alertmanager_url: None,
+            pubsub: None,
             public_url: None,
             email_rate_limit: Duration::from_secs(60),
             max_age: Some(3600 * anomaly_engine::NANOS),
@@ -80,6 +83,7 @@ impl NotifyConfig {
             Channel::Slack => self.slack_webhook_url.is_some(),
             Channel::Pagerduty => self.pagerduty_routing_key.is_some(),
             Channel::Alertmanager => self.alertmanager_url.is_some(),
+            Channel::Redis => self.pubsub.is_some(),
         }
     }
 
@@ -470,8 +474,7 @@ mod tests {
             slack_webhook_url: Some(HttpUrl::parse("http://localhost:2").unwrap()),
             ..NotifyConfig::default()
         };
-        let of =
-            |config: &NotifyConfig, metric: &str, severity| {
+        let of = |config: &NotifyConfig, metric: &str, severity| {
             let labels = [("dc".to_owned(), "eu-1".to_owned())];
             config.channels_of(Subject { series: "", metric, labels: &labels, critical: severity == Severity::Critical })
         };

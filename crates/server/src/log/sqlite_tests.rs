@@ -255,7 +255,8 @@ fn uploads_go_on_where_they_stood_and_are_kept_for_a_day_after_their_end() {
     progress.finished = true;
     progress.report.accepted = 7;
     log.append(&[frame(2, 1)], &[Side::Progress(progress.clone())]).unwrap();
-    let ended = Side::UploadEnded { row: UploadRow { state: UploadState::Interrupted, ended: Some(Timestamp::from_seconds(6)), ..row("b", None) } };
+    let ended =
+        Side::UploadEnded { row: UploadRow { state: UploadState::Interrupted, ended: Some(Timestamp::from_seconds(6)), ..row("b", None) } };
     log.append(&[], &[ended]).unwrap();
     let (_copy, dir) = killed(temp.path());
     let mut log = EventLog::open(&dir, Durability::Fsync).unwrap();

@@ -74,7 +74,7 @@ return out",
 );
 
 /// What Redis must know to be reached, and how durable an append is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisPlace {
     /// Where it is.
     pub target: Arc<RedisTarget>,

@@ -560,9 +560,7 @@ impl Writer {
         match &mut self.log {
             Log::Sqlite(_) => self.admission.knows(hash),
             // Another role may have brought it.
-            Log::Redis(log) => {
-                self.admission.knows(hash) || log.register(&[hash], 0).is_ok_and(|entries| entries == [Entry::Known])
-            }
+            Log::Redis(log) => self.admission.knows(hash) || log.register(&[hash], 0).is_ok_and(|entries| entries == [Entry::Known]),
         }
     }
 

@@ -17,9 +17,9 @@ use super::{fact, nanos};
 use crate::clock;
 use crate::desk::{Desk, DeskError};
 use crate::stats::{Component, Delivery, Stats};
-use crate::store::{StoreError, Write};
 use crate::store::notices::ToSend;
 use crate::store::sqlite::StoreReader;
+use crate::store::{StoreError, Write};
 
 /// The pause after the first failure; it doubles with each,
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -82,5 +82,5 @@ impl Limits {
 /// Whether such a message counts at all: what is over, or looked after, is told without limit, and an Alertmanager does this
 /// by itself.
 pub(super) fn counts(kind: Kind, channel: Channel) -> bool {
-    channel != Channel::Alertmanager && !matches!(kind, Kind::Resolved | Kind::Acknowledged | Kind::Test)
+    !matches!(channel, Channel::Alertmanager | Channel::Redis) && !matches!(kind, Kind::Resolved | Kind::Acknowledged | Kind::Test)
 }

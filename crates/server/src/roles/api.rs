@@ -100,6 +100,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
     let memory = Memory::new(config.memory_max_bytes);
     let live = Live::new(store.extent()?);
+    let (applied, applied_reader) = watch::channel(journal.applied());
     let (reached, reached_reader) = watch::channel(journal.position().frame);
     let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (log, requests) = writer::channel();
@@ -107,7 +108,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         stats.component(name, Component::Ok);
     }
     let committer = Committer {
-        store: Ledger::Shared(journal),
+        store: Ledger::Shared(journal.telling(applied)),
         live: live.clone(),
         points: points.clone(),
         sharing: Sharing::none(),
@@ -140,7 +141,15 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     };
     let writer = writer::start(writer, requests)?;
     let wait_replicas = place.wait_replicas;
-    let watch = Watch { backlog, memory, stats: Arc::clone(&stats), log: log.hints(), commits: commits.clone(), wait_replicas };
+    let watch = Watch {
+        backlog,
+        memory,
+        stats: Arc::clone(&stats),
+        log: log.hints(),
+        commits: Some(commits.clone()),
+        wait_replicas,
+        applied: Some(applied_reader),
+    };
     let tail = Tail::of_api(place.clone(), watch, points.clone())?;
     let engine = EngineHandle::elsewhere(Directory::new(place), reached_reader, config.engine.clone());
     let desk = Desk::new(commits);
@@ -164,4 +173,3 @@ fn replica(dir: &DataDir) -> anyhow::Result<String> {
         }
     }
 }
-

@@ -1,11 +1,13 @@
-//! Roles that meet on Redis: [`api`] takes events and answers, [`processor`] detects, one at a time, others standing by.
+//! Roles that meet on Redis: [`api`] takes events and answers, [`ingest`] reads Kafka, [`processor`] detects, one at a time, others
+//! standing by.
 //!
 //! ```text
-//! api, api, …  ─► {anomaly}:log ─► processor (holds the lease) ─► {anomaly}:journal ─► every api's and processor's own store
+//! api, ingest, …  ─► {anomaly}:log ─► processor (holds the lease) ─► {anomaly}:journal ─► every api's and processor's own store
 //! ```
 //! The stages are those of `anomaly all`; what differs is where log and store are (`log/stream.rs`, `store/journal.rs`).
 
 pub mod api;
+pub mod ingest;
 pub mod processor;
 mod raw_events;
 mod status;
@@ -36,7 +38,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 fn place(config: &Config, role: &str) -> anyhow::Result<RedisPlace> {
     let target = config.redis.target.clone();
     let target = target.with_context(|| {
-        format!("anomaly {role} keeps log and store on Redis: set REDIS_URL, such as redis://127.0.0.1:6379/0 (anomaly all needs no server)")
+        format!(
+            "anomaly {role} keeps log and store on Redis: set REDIS_URL, such as redis://127.0.0.1:6379/0 (anomaly all needs no server)"
+        )
     })?;
     Ok(RedisPlace { target: Arc::new(target), wait_replicas: config.redis.wait_replicas })
 }

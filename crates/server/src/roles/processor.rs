@@ -33,6 +33,7 @@ use crate::log::admission::{Admission, Memory};
 use crate::log::stream::{RedisLog, RedisPlace, RedisReader};
 use crate::log::writer::{self, LogHandle, Writer};
 use crate::log::{FrameReader, Log};
+use crate::notify::channel::PubSub;
 use crate::notify::{self, Alerts};
 use crate::points;
 use crate::redis::chunks::{self, CHECKPOINT, ChunksError};
@@ -74,7 +75,9 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// As [`run`].
-pub(super) async fn work(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let channel = format!("{}:incidents", config.redis.alerts_channel);
+    config.notify.pubsub = Some(PubSub { place: place.clone(), channel });
     let stopping = Arc::new(AtomicBool::new(false));
     let mut stop = std::pin::pin!(stop);
     // A Redis that cannot be used as it is set up is told at once, and not by a processor that seems to stand by.
@@ -85,6 +88,7 @@ pub(super) async fn work(config: Config, place: RedisPlace, stats: Arc<Stats>, s
     }
     loop {
         stats.component("processor", Component::Ok);
+        stats.set_standing("standby");
         let acquiring = {
             let (place, stopping, stats) = (place.clone(), Arc::clone(&stopping), Arc::clone(&stats));
             blocking(move || acquire(&place, &stopping, &stats))
@@ -122,11 +126,13 @@ pub(super) async fn work(config: Config, place: RedisPlace, stats: Arc<Stats>, s
                 continue;
             }
         };
+        stats.set_standing("active");
         info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "active: this processor detects, others stand by");
         let reason = tokio::select! {
             () = &mut stop => None,
             reason = failed.recv() => Some(reason.unwrap_or_default()),
         };
+        stats.set_standing("standby");
         if let Some(reason) = &reason {
             warn!("no longer active: {reason}");
         } else {
@@ -298,14 +304,7 @@ fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -
 }
 
 impl Stages {
-    async fn start(
-        config: Config,
-        place: RedisPlace,
-        stats: Arc<Stats>,
-        link: Link,
-        token: String,
-        fatal: Fatal,
-    ) -> anyhow::Result<Self> {
+    async fn start(config: Config, place: RedisPlace, stats: Arc<Stats>, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
         let taken = {
             let (config, place, token) = (config.clone(), place.clone(), token.clone());
             blocking(move || take_over(&config, &place, link, &token))
@@ -391,8 +390,15 @@ impl Stages {
         };
         let writer = writer::start(writer, requests)?;
         let wait_replicas = place.wait_replicas;
-        let watch =
-            Watch { backlog: Arc::clone(&backlog), memory, stats: Arc::clone(&stats), log: log.hints(), commits: commits.clone(), wait_replicas };
+        let watch = Watch {
+            backlog: Arc::clone(&backlog),
+            memory,
+            stats: Arc::clone(&stats),
+            log: log.hints(),
+            commits: Some(commits.clone()),
+            wait_replicas,
+            applied: None,
+        };
         let tail = Tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
         handle.reached(Position { frame: last, row: u32::MAX }).await;
         if recovered_config != config.engine || last == 0 {
@@ -408,7 +414,19 @@ impl Stages {
         let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.extend(notify::start(&config, alerts).await?);
-        Ok(Self { _dir: dir, log, tail, writer, engine, committer, checkpoints, sharing: sharing_thread, points: points_thread, raw_events, tasks })
+        Ok(Self {
+            _dir: dir,
+            log,
+            tail,
+            writer,
+            engine,
+            committer,
+            checkpoints,
+            sharing: sharing_thread,
+            points: points_thread,
+            raw_events,
+            tasks,
+        })
     }
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.

@@ -1,7 +1,7 @@
 //! The familiar list `raw_events`: producers push JSON to its right, and the active processor moves it into the log.
 //!
 //! ```text
-//! raw_events ─► {raw_events}:taken (a script, fenced) ─► read ─► log, as redis:raw_events/N ─► removed
+//! raw_events ─► {raw_events}:taken:N (a script, fenced) ─► read ─► log, as redis:raw_events/N ─► removed
 //! ```
 //! What was taken and not removed when a processor dies is appended again by the next one, under the same source and position, so the
 //! engine skips what it has. Only what there is room for is taken: while no processor works, or it falls behind, the list grows, as
@@ -32,26 +32,29 @@ const MOVED: usize = 5000;
 /// Before it is tried again after something went wrong.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The bad elements that are kept for a look, with what is wrong with each.
-const DEAD: &str = "raw_events:dead";
+const DEAD: &str = "{anomaly}:raw_events:dead";
 const DEAD_KEPT: i64 = 10_000;
 
-/// KEYS: raw_events, taken, its number, lease. ARGV: token, how many. What was taken before and is still there comes first.
+/// KEYS: raw_events, state, lease. ARGV: token, how many. What was taken before and is still there comes first. Answers the number of
+/// what was taken, and that.
 static TAKE: Script = Script::new(
     "taking from raw_events",
     "#!lua flags=allow-oom
-if redis.call('GET', KEYS[4]) ~= ARGV[1] then return {-1, {}} end
-if redis.call('EXISTS', KEYS[2]) == 0 then
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then return {-1, {}} end
+local n = redis.call('HGET', KEYS[2], 'taken') or '0'
+local taken = '{raw_events}:taken:' .. n
+if redis.call('EXISTS', taken) == 0 then
   local some = redis.call('LRANGE', KEYS[1], 0, ARGV[2] - 1)
   if #some == 0 then return {0, {}} end
-  redis.call('INCR', KEYS[3])
-  redis.call('RPUSH', KEYS[2], unpack(some))
+  n = string.format('%.0f', redis.call('HINCRBY', KEYS[2], 'taken', 1))
+  taken = '{raw_events}:taken:' .. n
+  redis.call('RPUSH', taken, unpack(some))
   redis.call('LTRIM', KEYS[1], #some, -1)
+else
+  redis.call('HSET', KEYS[2], 'taken', n)
 end
-return {tonumber(redis.call('GET', KEYS[3])), redis.call('LRANGE', KEYS[2], 0, -1)}",
+return {tonumber(n), redis.call('LRANGE', taken, 0, -1)}",
 );
-
-const TAKEN: &[u8] = b"{raw_events}:taken";
-const NUMBER: &[u8] = b"{raw_events}:number";
 
 /// Moves the list into the log, on a thread of its own.
 #[derive(Debug)]
@@ -143,7 +146,7 @@ impl Mover {
             return Ok(0);
         }
         let many = MOVED.to_string();
-        let keys = [keys::RAW_EVENTS, TAKEN, NUMBER, keys::LEASE];
+        let keys = [keys::RAW_EVENTS, keys::STATE, keys::LEASE];
         let (number, taken): (i64, Vec<Vec<u8>>) =
             self.connection.link()?.eval_durable(&TAKE, &keys, &[self.token.as_bytes(), many.as_bytes()])?;
         match number {
@@ -152,7 +155,7 @@ impl Mover {
             _ => {}
         }
         self.append(number as u64, &taken)?;
-        self.connection.link()?.query::<u64>(redis::cmd("UNLINK").arg(TAKEN))?;
+        self.connection.link()?.query::<u64>(redis::cmd("UNLINK").arg(format!("{{raw_events}}:taken:{number}")))?;
         Ok(taken.len())
     }
 

@@ -29,11 +29,15 @@ pub(super) async fn start(config: &Config, stats: Arc<Stats>) -> anyhow::Result<
     let router = Router::new()
         .route("/livez", get(async || Json(json!({"status": "ok"}))))
         .route("/readyz", get(ready))
-        .route("/health", get(async |State(stats): State<Arc<Stats>>| Json(stats.health())))
+        .route("/health", get(health))
         .route("/metrics", get(metrics))
         .with_state(stats);
     tokio::spawn(serve::serve(listener, router, serve::Limits::default(), std::future::pending()));
     Ok(())
+}
+
+async fn health(State(stats): State<Arc<Stats>>) -> Json<serde_json::Value> {
+    Json(stats.health())
 }
 
 async fn ready(State(stats): State<Arc<Stats>>) -> Response {

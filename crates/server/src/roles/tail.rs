@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use redis::Value;
 use redis::streams::StreamReadReply;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::backlog::Backlog;
@@ -25,11 +26,11 @@ use crate::stats::{Component, Stats, Totals};
 use crate::store::journal::Progress;
 
 /// How long a read waits for something new.
-const BLOCK: Duration = Duration::from_millis(100);
+const BLOCK: Duration = Duration::from_millis(50);
 /// Counters are looked at this often.
-const COUNTERS: Duration = Duration::from_millis(250);
+const COUNTERS: Duration = Duration::from_millis(50);
 /// What the server is set up to do is looked at this often.
-const SERVER: Duration = Duration::from_secs(5);
+const SERVER: Duration = Duration::from_millis(500);
 /// Entries that are read at a time.
 const ENTRIES: usize = 64;
 /// From this share of `maxmemory` on nothing is accepted: what is left is for commits and checkpoints.
@@ -42,8 +43,11 @@ pub(super) struct Watch {
     pub(super) memory: Arc<Memory>,
     pub(super) stats: Arc<Stats>,
     pub(super) log: LogHints,
-    pub(super) commits: SyncSender<ToCommit>,
+    /// Who follows the journal, where anybody does.
+    pub(super) commits: Option<SyncSender<ToCommit>>,
     pub(super) wait_replicas: u32,
+    /// How far it has followed.
+    pub(super) applied: Option<watch::Receiver<u64>>,
 }
 
 /// A thread that follows, and how it is stopped.
@@ -189,9 +193,10 @@ impl State {
 
     fn tell_committer(&self) {
         // A committer that is busy looks when it is told the next time, or when it writes.
-        match self.watch.commits.try_send(ToCommit::Follow) {
+        let Some(commits) = &self.watch.commits else { return };
+        match commits.try_send(ToCommit::Follow) {
             Ok(()) | Err(mpsc::TrySendError::Disconnected(_)) => {}
-            Err(mpsc::TrySendError::Full(message)) => drop(self.watch.commits.send(message)),
+            Err(mpsc::TrySendError::Full(message)) => drop(commits.send(message)),
         }
     }
 
@@ -229,7 +234,9 @@ impl State {
         let watch = &self.watch;
         let waiting = of(field::APPENDED).saturating_sub(of(field::JUDGED));
         watch.backlog.set(waiting);
-        watch.stats.queue(waiting + raw);
+        // What is written and not yet shown here waits too.
+        let unseen = watch.applied.as_ref().map_or(0, |applied| of(field::WRITE).saturating_sub(*applied.borrow()));
+        watch.stats.queue(waiting + raw + unseen);
         let (events, rejected) = (of(field::APPENDED).saturating_sub(of(field::REDELIVERED)), rejected.unwrap_or(0));
         let (late, duplicates, redelivered) = (of(field::LATE), of(field::DUPLICATES), of(field::REDELIVERED));
         watch.stats.share(Totals { events, rejected, late, duplicates, redelivered });
@@ -238,8 +245,9 @@ impl State {
         let processor = if owned { Component::Ok } else { Component::Degraded("no processor is active: events are kept and wait".into()) };
         watch.stats.component("processor", processor);
         watch.log.note_counts();
+        watch.stats.recounted();
         self.written = of(field::WRITE);
-        if self.looked.is_none_or(|at| at.elapsed() >= if self.full.is_some() { COUNTERS } else { SERVER / 10 }) {
+        if self.looked.is_none_or(|at| at.elapsed() >= SERVER) {
             self.look(link)?;
         }
         Ok(of(field::SAFE))

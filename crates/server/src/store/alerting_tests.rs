@@ -7,10 +7,10 @@ use super::handling::{Act, Acted, What, Word};
 use super::notices::{Candidate, Decision, Gathering, Known, NewNotification, Status};
 use super::tests::{at, commit, memory, row};
 use super::*;
-use crate::notify::message::Kind;
 use crate::config::notify::Routing;
 use crate::ids::new_id;
 use crate::notify::channel::Channel;
+use crate::notify::message::Kind;
 use crate::silence::{MatcherSpec, Op, Silence, compile};
 use crate::store::sqlite::{Store, StoreReader};
 

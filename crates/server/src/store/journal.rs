@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anomaly_engine::frame::Position;
-use redis::streams::StreamRangeReply;
 use redis::Value;
+use redis::streams::StreamRangeReply;
+use tokio::sync::watch;
 
 use super::sqlite::{Store, StoreReader};
 use super::{Change, Commit, Outcome, StoreError, Stored, Write};
@@ -103,6 +104,8 @@ pub struct Journal {
     wait_replicas: u32,
     /// The last entry that was done to `view`.
     applied: u64,
+    /// Told of it.
+    told: Option<watch::Sender<u64>>,
 }
 
 #[derive(Debug)]
@@ -173,13 +176,18 @@ impl Journal {
     /// Follows the journal with a store that has done its entries up to `view.applied()`, and writes what anybody may.
     pub fn follower(view: Store, place: RedisPlace) -> Self {
         let (wait_replicas, applied) = (place.wait_replicas, view.applied());
-        Self { view, link: Connection::Anybody(Reconnecting::new(place)), wait_replicas, applied }
+        Self { view, link: Connection::Anybody(Reconnecting::new(place)), wait_replicas, applied, told: None }
     }
 
     /// As [`Journal::follower`], for the owner of the lease.
     pub fn owner(view: Store, owner: Owner) -> Self {
         let (wait_replicas, applied) = (owner.link.wait_replicas(), view.applied());
-        Self { view, link: Connection::Owner(Box::new(owner)), wait_replicas, applied }
+        Self { view, link: Connection::Owner(Box::new(owner)), wait_replicas, applied, told: None }
+    }
+
+    /// The same, which tells how far it is.
+    pub fn telling(self, told: watch::Sender<u64>) -> Self {
+        Self { told: Some(told), ..self }
     }
 
     /// P, as far as the journal was followed.
@@ -373,6 +381,9 @@ impl Journal {
         let done = self.view.apply_numbered(number, write);
         if matches!(done, Ok(_) | Err(StoreError::Sqlite(_))) {
             self.applied = number;
+            if let Some(told) = &self.told {
+                told.send_replace(number);
+            }
         }
         let outcome = done?;
         if let Outcome::Stored(stored) = &outcome {

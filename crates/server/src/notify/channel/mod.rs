@@ -5,6 +5,7 @@ pub mod alertmanager;
 mod email;
 mod http;
 mod pagerduty;
+mod pubsub;
 mod slack;
 pub mod webhook;
 
@@ -17,6 +18,8 @@ use crate::config::NotifyConfig;
 use email::Email;
 use http::Http;
 use pagerduty::Pagerduty;
+pub use pubsub::PubSub;
+use pubsub::Publisher;
 use webhook::Webhook;
 
 /// A way to tell people.
@@ -32,6 +35,8 @@ pub enum Channel {
     Pagerduty,
     /// An Alertmanager's API v2.
     Alertmanager,
+    /// Pub/Sub of Redis.
+    Redis,
 }
 
 /// Channels as they are stored: their names, between commas.
@@ -41,7 +46,7 @@ pub fn names(channels: &[Channel]) -> String {
 
 impl Channel {
     /// All, in the order in which they are told.
-    pub const ALL: [Self; 5] = [Self::Email, Self::Webhook, Self::Slack, Self::Pagerduty, Self::Alertmanager];
+    pub const ALL: [Self; 6] = [Self::Email, Self::Webhook, Self::Slack, Self::Pagerduty, Self::Alertmanager, Self::Redis];
 
     /// As it is configured, stored and answered.
     pub const fn name(self) -> &'static str {
@@ -51,6 +56,7 @@ impl Channel {
             Self::Slack => "slack",
             Self::Pagerduty => "pagerduty",
             Self::Alertmanager => "alertmanager",
+            Self::Redis => "redis",
         }
     }
 
@@ -68,6 +74,8 @@ impl Channel {
                 Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Repeated | Kind::Resolved | Kind::Digest | Kind::Test
             ),
             Self::Webhook => true,
+            // Who listens hears what happens now.
+            Self::Redis => !matches!(kind, Kind::Digest),
             Self::Pagerduty => {
                 matches!(kind, Kind::Opened | Kind::Escalated | Kind::Reopened | Kind::Acknowledged | Kind::Resolved | Kind::Test)
             }
@@ -85,6 +93,7 @@ impl Channel {
             Self::Slack => "SLACK_WEBHOOK_URL",
             Self::Pagerduty => "PAGERDUTY_ROUTING_KEY",
             Self::Alertmanager => "ALERTMANAGER_URL",
+            Self::Redis => "REDIS_URL, and run anomaly processor",
         }
     }
 }
@@ -131,6 +140,7 @@ pub struct Channels {
     slack: Option<reqwest::Url>,
     pagerduty: Option<Pagerduty>,
     alertmanager: Option<reqwest::Url>,
+    pubsub: Option<Publisher>,
 }
 
 impl Channels {
@@ -149,6 +159,7 @@ impl Channels {
             slack: config.slack_webhook_url.as_ref().map(|url| url.url().clone()),
             pagerduty,
             alertmanager: config.alertmanager_url.as_ref().map(|url| url.join("api/v2/alerts")),
+            pubsub: config.pubsub.as_ref().map(Publisher::new),
         })
     }
 
@@ -160,6 +171,7 @@ impl Channels {
             Channel::Slack => self.slack.is_some(),
             Channel::Pagerduty => self.pagerduty.is_some(),
             Channel::Alertmanager => self.alertmanager.is_some(),
+            Channel::Redis => self.pubsub.is_some(),
         }
     }
 
@@ -176,6 +188,7 @@ impl Channels {
             Channel::Slack => slack::render(message),
             Channel::Pagerduty => pagerduty::render(message, id),
             Channel::Alertmanager => alertmanager::render(message),
+            Channel::Redis => pubsub::render(message, id),
         }
     }
 
@@ -189,7 +202,10 @@ impl Channels {
     /// # Errors
     /// Why it was not sent, and whether to try again. Takes 30 s at most.
     pub async fn send(&self, channel: Channel, id: &str, body: &[u8]) -> Result<String, SendError> {
-        let Self { http, email, webhook, slack, pagerduty, alertmanager } = self;
+        if let (Channel::Redis, Some(pubsub)) = (channel, &self.pubsub) {
+            return pubsub.send(body).await;
+        }
+        let Self { http, email, webhook, slack, pagerduty, alertmanager, .. } = self;
         match (channel, email, webhook, slack, pagerduty, alertmanager) {
             (Channel::Email, Some(email), ..) => email.send(body).await,
             (Channel::Webhook, _, Some(webhook), ..) => webhook.send(http, id, body).await,
@@ -216,12 +232,13 @@ mod tests {
     #[test]
     fn each_channel_takes_what_it_can_show() {
         use Kind::{Acknowledged, Digest, Escalated, Opened, Reopened, Repeated, Resolved, Test};
-        let table: [(Channel, &[Kind]); 5] = [
+        let table: [(Channel, &[Kind]); 6] = [
             (Channel::Email, &[Opened, Escalated, Reopened, Repeated, Digest, Test]),
             (Channel::Webhook, &Kind::ALL),
             (Channel::Slack, &[Opened, Escalated, Reopened, Repeated, Resolved, Digest, Test]),
             (Channel::Pagerduty, &[Opened, Escalated, Reopened, Acknowledged, Resolved, Test]),
             (Channel::Alertmanager, &[Opened, Escalated, Reopened, Repeated, Resolved, Test]),
+            (Channel::Redis, &[Opened, Escalated, Reopened, Repeated, Acknowledged, Resolved, Test]),
         ];
         for (channel, kinds) in table {
             for kind in Kind::ALL {
