@@ -214,8 +214,8 @@ def test_a_second_process_is_told_who_holds_the_data(server):
 
 
 def test_a_name_that_this_version_cannot_honour_is_told(tmp_path):
-    with Server(tmp_path / "data", REDIS_RESULTS="all", KAFKA_LOG_TOPIC="log") as server:
-        assert all(name in server.log() for name in ("REDIS_RESULTS", "KAFKA_LOG_TOPIC")), server.log()
+    with Server(tmp_path / "data", KAFKA_LOG_TOPIC="log", KAFKA_ANOMALY_TOPIC="found") as server:
+        assert all(name in server.log() for name in ("KAFKA_LOG_TOPIC", "KAFKA_ANOMALY_TOPIC")), server.log()
 
 
 def test_memory_durability_leaves_nothing_on_disk(tmp_path):

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::engine_thread::EngineHandle;
+use crate::freshness::Freshness;
 use crate::live::Live;
 use crate::log::writer::LogHandle;
 use crate::points::PointsHandle;
@@ -33,4 +34,6 @@ pub struct App {
     pub uploads: Uploads,
     /// Counters and rates.
     pub stats: Arc<Stats>,
+    /// Whether what other processes write is shown, where there are others.
+    pub freshness: Option<Freshness>,
 }

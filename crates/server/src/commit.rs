@@ -19,6 +19,7 @@ use crate::live::Live;
 use crate::log::writer::LogHints;
 use crate::points::{Point, PointsHandle};
 use crate::redis::keys::field;
+use crate::results::EventResult;
 use crate::room::DiskWatch;
 use crate::sharing::Sharing;
 use crate::stats::Stats;
@@ -61,6 +62,8 @@ pub struct Judged {
     pub arrivals: Vec<(u64, Timestamp)>,
     /// What they brought forth.
     pub outputs: Outputs,
+    /// The results of events that did not fire, where they are wanted.
+    pub results: Vec<EventResult>,
     /// Series known now.
     pub n_series: usize,
     /// What the engine has counted.
@@ -123,6 +126,7 @@ struct Batch {
     upto: u64,
     changes: Vec<Change>,
     points: Vec<(SeriesHash, Point)>,
+    results: Vec<EventResult>,
     arrived: Vec<Timestamp>,
     flushes: Vec<SyncSender<()>>,
     retain: Option<Timestamp>,
@@ -195,8 +199,9 @@ impl Committer {
             }
             ToCommit::Write(write, reply) => return batch.writes.push((write, reply)),
         };
-        let Judged { frame, arrivals, mut outputs, n_series, totals, state_bytes, memory_limit } = judged;
+        let Judged { frame, arrivals, mut outputs, results, n_series, totals, state_bytes, memory_limit } = judged;
         batch.upto = frame;
+        batch.results.extend(results);
         batch.counted = Some(Counted { n_series, totals, state_bytes, memory_limit });
         // What a recovery replays has waited for the start, which says nothing of the path.
         batch.arrived.extend(arrivals.first().filter(|_| frame > self.counted).map(|(_, at)| *at));
@@ -280,6 +285,7 @@ impl Committer {
             return self.give_up(&fault);
         }
         self.sharing.points(&batch.points);
+        self.sharing.results(batch.results);
         self.points.offer(batch.points);
         self.tell(followed);
         self.backlog.committed(frame);

@@ -18,6 +18,7 @@ use crate::log::FrameReader;
 use crate::log::admission::Memory;
 use crate::points::Point;
 use crate::redis::RedisError;
+use crate::results::results_of;
 use crate::stats::{Component, Stats};
 
 /// How many bytes of the log are read at once while catching up.
@@ -204,6 +205,8 @@ pub struct EngineStage {
     pub open_incidents: watch::Sender<usize>,
     /// The checkpoint that is being written.
     pub checkpoint: Checkpoints,
+    /// Whether the results of all events that have an id are wanted.
+    pub wants_results: bool,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
 }
@@ -255,7 +258,7 @@ impl EngineStage {
 
     fn apply(&mut self, frames: &[SealedBytes]) -> Result<(), String> {
         let mut outputs = Outputs::default();
-        let mut arrivals = Vec::new();
+        let (mut arrivals, mut results) = (Vec::new(), Vec::new());
         for (number, bytes) in frames {
             let frame = match Frame::open(*number, bytes) {
                 Ok(frame) => frame,
@@ -266,13 +269,15 @@ impl EngineStage {
                 // Whole, but of a newer version: going on would give up what is not lost.
                 Err(fault) => return Err(format!("frame {number} of the log: {fault}")),
             };
-            let batches = outputs.batches.len();
+            let (batches, points) = (outputs.batches.len(), outputs.points.len());
             self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
             if outputs.batches.len() > batches {
                 arrivals.push((*number, frame.arrival));
             }
             if *number <= self.stored {
                 outputs.clear();
+            } else if self.wants_results {
+                results.extend(results_of(&frame, &outputs.points[points..]));
             }
             self.checkpoint.logged(bytes.len());
         }
@@ -283,6 +288,7 @@ impl EngineStage {
             frame: self.engine.applied(),
             arrivals,
             outputs,
+            results,
             n_series: self.engine.series_len(),
             totals: self.engine.totals(),
             state_bytes: self.memory.used(),

@@ -266,6 +266,7 @@ impl Stages {
             stats: Arc::clone(&stats),
             open_incidents,
             checkpoint,
+            wants_results: false,
             fatal: fatal.clone(),
         };
         let engine_thread = engine_thread::start(stage)?;
@@ -319,7 +320,7 @@ impl Stages {
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
         let kafka = Ingest::start(&config, log_handle.clone(), Arc::clone(&stats))?;
-        let app = App { config, log: log_handle, store: store_reader, points, desk, engine, live, uploads, stats };
+        let app = App { config, log: log_handle, store: store_reader, points, desk, engine, live, uploads, stats, freshness: None };
         Ok(Self {
             app,
             replayed,

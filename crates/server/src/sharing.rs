@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::RedisError;
 use crate::redis::keys;
+use crate::results::EventResult;
 
 /// Batches that may wait; then points are dropped.
 const QUEUE: usize = 64;
@@ -29,6 +31,8 @@ const SERIES_PAUSE: Duration = Duration::from_secs(1);
 const MANY_POINTS: usize = 8192;
 /// Series of which is told at a time.
 const SERIES_STEP: usize = 5000;
+/// Results that are written at a time.
+const RESULTS_STEP: usize = 1000;
 /// So many may have changed to be told of at once.
 const FEW_SERIES: usize = 500;
 /// The points that are kept on Redis, in bytes.
@@ -37,12 +41,27 @@ const KEPT_BYTES: usize = 64 << 20;
 /// Takes what is to be shown. Never waits. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Sharing {
-    sender: Option<SyncSender<Shown>>,
+    shown: Option<(SyncSender<Shown>, Arc<Changed>)>,
+}
+
+/// Series that have changed since they were told of. Beside the queue, since none may be missed when that is full.
+#[derive(Debug, Default)]
+struct Changed(Mutex<HashSet<SeriesHash>>);
+
+impl Changed {
+    fn add(&self, series: impl Iterator<Item = SeriesHash>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(series);
+    }
+
+    fn take(&self) -> HashSet<SeriesHash> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 #[derive(Debug)]
 enum Shown {
     Points(Vec<(SeriesHash, Point)>),
+    Results(Vec<EventResult>),
     Gone(Vec<SeriesHash>),
 }
 
@@ -56,11 +75,14 @@ impl Sharing {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(place: RedisPlace, engine: EngineHandle) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(place: RedisPlace, engine: EngineHandle, result_ttl: Duration) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUE);
+        let changed = Arc::new(Changed::default());
         let shower = Shower {
+            marked: Arc::clone(&changed),
             connection: Reconnecting::new(place),
             engine,
+            result_ttl,
             points: HashMap::new(),
             n_points: 0,
             changed: HashSet::new(),
@@ -70,19 +92,34 @@ impl Sharing {
             told: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("sharing".into()).spawn(move || shower.run(&receiver))?;
-        Ok((Self { sender: Some(sender) }, thread))
+        Ok((Self { shown: Some((sender, changed)) }, thread))
     }
 
     /// Points, in the order in which they were judged.
     pub fn points(&self, points: &[(SeriesHash, Point)]) {
-        if let Some(sender) = self.sender.as_ref().filter(|_| !points.is_empty()) {
+        if let Some((sender, changed)) = self.shown.as_ref().filter(|_| !points.is_empty()) {
+            changed.add(points.iter().map(|(series, _)| *series));
             let _ = sender.try_send(Shown::Points(points.to_vec()));
+        }
+    }
+
+    /// Series of which the owner before may not have told how they stand.
+    pub fn changed(&self, series: impl Iterator<Item = SeriesHash>) {
+        if let Some((_, changed)) = &self.shown {
+            changed.add(series);
+        }
+    }
+
+    /// Results of events that did not fire.
+    pub fn results(&self, results: Vec<EventResult>) {
+        if let Some((sender, _)) = self.shown.as_ref().filter(|_| !results.is_empty()) {
+            let _ = sender.try_send(Shown::Results(results));
         }
     }
 
     /// Series that are known no more. Waits for its turn: who is told nothing of it would show them for ever.
     pub fn gone(&self, series: Vec<SeriesHash>) {
-        if let Some(sender) = self.sender.as_ref().filter(|_| !series.is_empty()) {
+        if let Some((sender, _)) = self.shown.as_ref().filter(|_| !series.is_empty()) {
             let _ = sender.send(Shown::Gone(series));
         }
     }
@@ -126,6 +163,8 @@ pub fn points_of(mut entry: &[u8]) -> Vec<(SeriesHash, Point)> {
 struct Shower {
     connection: Reconnecting,
     engine: EngineHandle,
+    marked: Arc<Changed>,
+    result_ttl: Duration,
     points: HashMap<SeriesHash, Vec<Point>>,
     n_points: usize,
     changed: HashSet<SeriesHash>,
@@ -144,12 +183,16 @@ impl Shower {
                 Ok(Shown::Points(points)) => {
                     self.n_points += points.len();
                     for (series, point) in points {
-                        self.changed.insert(series);
                         self.points.entry(series).or_default().push(point);
                     }
                     false
                 }
+                Ok(Shown::Results(results)) => {
+                    let _ = self.show_results(&results);
+                    false
+                }
                 Ok(Shown::Gone(series)) => {
+                    self.changed.extend(self.marked.take());
                     for series in &series {
                         self.changed.remove(series);
                         self.n_points -= self.points.remove(series).map_or(0, |points| points.len());
@@ -172,6 +215,7 @@ impl Shower {
 
     /// Writes what was gathered; what Redis does not take is let go.
     fn show(&mut self, all: bool) {
+        self.changed.extend(self.marked.take());
         if self.n_points > 0 {
             let _ = self.show_points();
             self.points.clear();
@@ -207,6 +251,20 @@ impl Shower {
         }
         let Some((first, _)) = self.kept.front() else { return Ok(()) };
         link.query::<u64>(redis::cmd("XTRIM").arg(keys::POINTS).arg("MINID").arg(first)).map(drop)
+    }
+
+    fn show_results(&mut self, results: &[EventResult]) -> Result<(), RedisError> {
+        let link = self.connection.link()?;
+        for some in results.chunks(RESULTS_STEP) {
+            let mut pipe = redis::pipe();
+            for EventResult { id, fields } in some {
+                let key = format!("event:{id}");
+                pipe.cmd("HSET").arg(&key).arg(fields).ignore();
+                pipe.cmd("EXPIRE").arg(&key).arg(self.result_ttl.as_secs().max(1)).ignore();
+            }
+            link.pipe::<()>(&pipe)?;
+        }
+        Ok(())
     }
 
     fn forget_gone(&mut self) -> Result<(), RedisError> {

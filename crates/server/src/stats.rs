@@ -88,6 +88,7 @@ pub struct Stats {
     codes: Mutex<BTreeMap<&'static str, u64>>,
     components: Mutex<BTreeMap<&'static str, Component>>,
     standing: Mutex<Option<&'static str>>,
+    new_series: Mutex<Option<u64>>,
     counts: watch::Sender<u64>,
 }
 
@@ -130,6 +131,7 @@ impl Stats {
             codes: Mutex::default(),
             components: Mutex::default(),
             standing: Mutex::default(),
+            new_series: Mutex::default(),
             counts: watch::Sender::new(0),
         }
     }
@@ -157,7 +159,7 @@ impl Stats {
         let events = grown(&self.events, totals.events);
         let late = grown(&self.late, totals.late);
         // What was rejected here and is not noted yet counts too.
-        self.rejected.fetch_max(totals.rejected, Relaxed);
+        let rejected = totals.rejected.saturating_sub(self.rejected.fetch_max(totals.rejected, Relaxed));
         grown(&self.duplicates, totals.duplicates);
         grown(&self.redelivered, totals.redelivered);
         if !is_first {
@@ -165,7 +167,14 @@ impl Stats {
             let mut recent = self.recent();
             recent.events.add(second, events);
             recent.late.add(second, late);
+            // Those of this process are there already.
+            recent.rejected.add(second, rejected);
         }
+    }
+
+    /// So many series were let in within a day, by all processes together.
+    pub fn set_new_series(&self, n: u64) {
+        *lock(&self.new_series) = Some(n);
     }
 
     /// The totals that outlive a restart.
@@ -384,7 +393,7 @@ impl Stats {
             "queue_depth": self.queue_depth(),
             "queue_capacity": self.capacity,
             "series": self.series.load(Relaxed),
-            "series_new_24h": recent.new_series.recent(second / 3600, 25),
+            "series_new_24h": lock(&self.new_series).unwrap_or_else(|| recent.new_series.recent(second / 3600, 25)),
             "anomalies_24h": {"warning": warning, "critical": critical},
             "websocket_clients": self.websocket_clients(),
             "history": {

@@ -29,7 +29,7 @@ pub(super) const DAY: i64 = 86_400 * anomaly_engine::NANOS;
 pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Problem> {
     let (filter, limit) = (params.filter()?, params.limit()?);
     let cursor = params.cursor().map(str::to_owned);
-    let page = api.store(move |store| store.anomalies(&filter, cursor.as_deref(), limit)).await?;
+    let page = api.fresh_store(move |store| store.anomalies(&filter, cursor.as_deref(), limit)).await?;
     let anomalies = json::array(page.items.iter().map(|stored| &stored.body));
     Ok(json::answer(format!("{{\"anomalies\":{anomalies},\"next\":{}}}", json::text_or_null(page.next.as_deref()))))
 }
@@ -41,7 +41,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
         example = json!({"anomaly": super::openapi::anomaly_example(), "points": [super::openapi::point_example()]}))))]
 pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let asked = id.clone();
-    let stored = api.store(move |store| store.anomaly(&asked)).await?;
+    let stored = api.fresh_store(move |store| store.anomaly(&asked)).await?;
     let stored = stored.ok_or_else(|| Problem::not_found(format_args!("no anomaly has the id {id}")))?;
     let points = match place(&stored.body) {
         Some((key, at)) => api.app.points.around(key.hash(), at, POINTS_BEFORE, POINTS_BEHIND).await,
@@ -67,7 +67,7 @@ pub(super) async fn heat(State(api): State<Arc<Api>>, params: Params) -> Result<
         return Err(Problem::parameter("from", format_args!("must be before to, got {from} and {to}")));
     }
     let (buckets, top) = (params.count("buckets", 48, 1000)?, params.count("top", 7, 100)?);
-    let lanes = api.store(move |store| store.heat(from, to, buckets, top)).await?;
+    let lanes = api.fresh_store(move |store| store.heat(from, to, buckets, top)).await?;
     Ok(json::answer(format!("{{\"lanes\":{}}}", json::array(lanes.iter().map(lane)))))
 }
 

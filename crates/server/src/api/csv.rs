@@ -72,7 +72,7 @@ pub(super) async fn file(State(api): State<Arc<Api>>, params: Params) -> Result<
 }
 
 async fn page(api: &Api, filter: Filter, cursor: Option<String>) -> Result<(Vec<Stored>, Option<String>), Problem> {
-    let page = api.store(move |store| store.anomalies(&filter, cursor.as_deref(), PAGE)).await?;
+    let page = api.fresh_store(move |store| store.anomalies(&filter, cursor.as_deref(), PAGE)).await?;
     Ok((page.items, page.next))
 }
 

@@ -40,7 +40,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
     let (mut filter, limit) = (params.filter()?, params.limit()?);
     filter.states = params.states()?;
     let cursor = params.cursor().map(str::to_owned);
-    let IncidentPage { page, totals, as_of } = api.store(move |store| store.incidents(&filter, cursor.as_deref(), limit, now())).await?;
+    let IncidentPage { page, totals, as_of } =
+        api.fresh_store(move |store| store.incidents(&filter, cursor.as_deref(), limit, now())).await?;
     let (incidents, next) = (json::array(page.items.iter().map(incident)), json::text_or_null(page.next.as_deref()));
     let totals = format!("{{\"incidents\":{},\"anomalies\":{}}}", totals.incidents, totals.anomalies);
     Ok(json::answer(format!("{{\"incidents\":{incidents},\"next\":{next},\"totals\":{totals},\"cursor\":\"{as_of}\"}}")))
@@ -57,7 +58,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
 pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>, params: Params) -> Result<Response, Problem> {
     let asked = id.clone();
     let limit = params.count("limit", LISTED, LISTED)?;
-    let found = api.store(move |store| store.incident(&asked, limit, now())).await?;
+    let found = api.fresh_store(move |store| store.incident(&asked, limit, now())).await?;
     let Whole { incident: one, anomalies, history, notifications, together } = found.ok_or_else(|| unknown(&id))?;
     let anomalies = json::array(anomalies.iter().map(|stored| &stored.body));
     let history = json::array(history.iter().map(entry));
@@ -80,7 +81,7 @@ pub(super) async fn one(State(api): State<Arc<Api>>, Path(id): Path<String>, par
 pub(super) async fn capsule(State(api): State<Arc<Api>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let asked = id.clone();
     let Whole { incident, anomalies, .. } =
-        api.store(move |store| store.incident(&asked, LISTED, now())).await?.ok_or_else(|| unknown(&id))?;
+        api.fresh_store(move |store| store.incident(&asked, LISTED, now())).await?.ok_or_else(|| unknown(&id))?;
     let key = SeriesKey::parse(&incident.name).ok_or_else(|| unknown(&id))?;
     let config = api.app.engine.config();
     let from = capsule::reach(&config, &key, incident.start);
@@ -144,7 +145,7 @@ pub(super) async fn feedback(State(api): State<Arc<Api>>, Path(id): Path<String>
     };
     let said = word(by, comment)?;
     let asked = id.clone();
-    let found = api.store(move |store| store.incident(&asked, 1, now())).await?.ok_or_else(|| unknown(&id))?;
+    let found = api.fresh_store(move |store| store.incident(&asked, 1, now())).await?.ok_or_else(|| unknown(&id))?;
     let key = SeriesKey::parse(&found.incident.name).ok_or_else(|| unknown(&id))?;
     let rule = api.app.engine.config().rule_name(&key);
     act(&api, id, Act::Feedback { useful, rule }, said).await
@@ -155,7 +156,7 @@ pub(super) async fn feedback(State(api): State<Arc<Api>>, Path(id): Path<String>
     responses((status = 200, description = "By rule: `default`, or its place in `anomaly.toml`; `precision` is the share that was useful", body = schema::Feedback,
         example = json!({"rules": [{"rule": "default", "useful": 3, "false_alarm": 1, "precision": 0.75}]}))))]
 pub(super) async fn by_rule(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
-    let rules = api.store(crate::store::sqlite::StoreReader::feedback).await?;
+    let rules = api.fresh_store(crate::store::sqlite::StoreReader::feedback).await?;
     let rule = |rule: &crate::store::handling::RuleFeedback| {
         let precision = rule.useful as f64 / (rule.useful + rule.false_alarms).max(1) as f64;
         let (name, useful, false_alarm) = (json::text(&rule.rule), rule.useful, rule.false_alarms);
@@ -177,7 +178,7 @@ async fn act(api: &Api, id: String, act: Act, said: Word) -> Result<Response, Pr
         }
         _ => {}
     }
-    let found = api.store(move |store| store.incident(&again, 1, now())).await?.ok_or_else(|| unknown(&id))?;
+    let found = api.fresh_store(move |store| store.incident(&again, 1, now())).await?.ok_or_else(|| unknown(&id))?;
     Ok(json::answer(incident(&found.incident)))
 }
 

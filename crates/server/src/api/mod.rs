@@ -97,6 +97,17 @@ impl Api {
         Ok(tokio::task::spawn_blocking(move || ask(&store)).await.map_err(Problem::internal)??)
     }
 
+    /// As [`Api::store`], of all that was written anywhere before it was asked.
+    async fn fresh_store<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&StoreReader) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        if let Some(freshness) = &self.app.freshness {
+            freshness.wait().await;
+        }
+        self.store(ask).await
+    }
+
     /// Asks the store for a WebSocket, when it is its turn.
     async fn store_in_turn<T: Send + 'static>(
         &self,

@@ -33,7 +33,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
         ),
     };
     let cursor = params.cursor().map(str::to_owned);
-    let page = api.store(move |store| store.notifications(status, cursor.as_deref(), limit)).await?;
+    let page = api.fresh_store(move |store| store.notifications(status, cursor.as_deref(), limit)).await?;
     let (items, next) = (json::array(page.items.iter().map(notification)), json::text_or_null(page.next.as_deref()));
     Ok(json::answer(format!("{{\"notifications\":{items},\"next\":{next},\"budget\":{}}}", budget(&api).await?)))
 }
@@ -42,7 +42,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
 pub(super) async fn budget(api: &Api) -> Result<String, Problem> {
     let budget = api.app.config.notify.budget;
     let period = budget.map_or(WEEK, |budget| nanos(budget.period.duration()));
-    let (sent, held) = api.store(move |store| Ok((store.counted(now().plus(-period))?.len(), store.held()?))).await?;
+    let (sent, held) = api.fresh_store(move |store| Ok((store.counted(now().plus(-period))?.len(), store.held()?))).await?;
     let limit = json::text_or_null(budget.map(|budget| budget.to_string()).as_deref());
     Ok(format!("{{\"limit\":{limit},\"sent\":{sent},\"held\":{held}}}"))
 }
@@ -58,7 +58,7 @@ pub(super) async fn resend(State(api): State<Arc<Api>>, Path(id): Path<String>) 
     if !resent.is_yes() {
         return Err(unknown());
     }
-    let found = api.store(move |store| store.notification(&again)).await?.ok_or_else(unknown)?;
+    let found = api.fresh_store(move |store| store.notification(&again)).await?.ok_or_else(unknown)?;
     Ok(json::answer(notification(&found)))
 }
 

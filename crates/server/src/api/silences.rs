@@ -24,7 +24,7 @@ use crate::store::handling::Word;
     responses((status = 200, description = "Those that end last first", body = schema::Silences,
         example = json!({"silences": [super::openapi::silence_example()]}))))]
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
-    let silences = api.store(|store| store.silences(now())).await?;
+    let silences = api.fresh_store(|store| store.silences(now())).await?;
     Ok(json::answer(format!("{{\"silences\":{}}}", json::array(silences.iter().map(silence)))))
 }
 

@@ -461,7 +461,7 @@ fn what_is_wrong_in_a_route_is_told_with_its_path() {
     for (text, message) in [
         (
             "[[routes]]\nchannels = [\"mail\"]",
-            "routes[0].channels: must be a list of email, webhook, slack, pagerduty or alertmanager, got \"mail\"",
+            "routes[0].channels: must be a list of email, webhook, slack, pagerduty, alertmanager or redis, got \"mail\"",
         ),
         ("[[routes]]\nmetric = \"a\"", "routes[0].channels: a route needs channels: channels = [\"email\"], or [] if nobody is to be told"),
         ("[[routes]]\nchannels = []\nmetrics = \"a\"", "routes[0].metrics: unknown key, did you mean metric?"),

@@ -137,7 +137,9 @@ impl ClientContext for Context {
         debug!(target: "librdkafka", "{error}: {reason}");
         match error.rdkafka_error_code() {
             // One broker of many may be down, which concerns nobody: the end of all of them is told apart.
-            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve) => self.tell(Event::Hint(reason.to_owned())),
+            Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::Resolve | RDKafkaErrorCode::SSL) => {
+                self.tell(Event::Hint(reason.to_owned()));
+            }
             Some(RDKafkaErrorCode::AllBrokersDown) => self.tell(Event::Down),
             Some(
                 RDKafkaErrorCode::Authentication | RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed,

@@ -66,13 +66,16 @@ impl Ingest {
     /// Begins to read, where `KAFKA_BROKER` is set. A broker that does not answer and a topic that does not exist are waited for.
     ///
     /// # Errors
-    /// librdkafka refuses the settings, such as a file of certificates that is not there.
+    /// A file of certificates that is not there; settings that librdkafka refuses.
     pub fn start(config: &Config, log: impl Sink, stats: Arc<Stats>) -> anyhow::Result<Self> {
         let kafka = config.kafka.clone();
         let Some(broker) = kafka.broker.clone() else { return Ok(Self { running: None }) };
         stats.kafka().set_lag(Default::default());
         let health = Arc::new(Health::new(broker.clone(), kafka.topic.clone(), Arc::clone(&stats)));
         let cannot = || format!("Kafka at {broker} cannot be read");
+        if let Some(missing) = kafka.ssl_ca_location.as_deref().filter(|path| !path.exists()) {
+            anyhow::bail!("KAFKA_SSL_CA_LOCATION: there is no {}", missing.display());
+        }
         let client = Client::new(&kafka).with_context(cannot)?;
         let dead = DeadLetters::new(&kafka).with_context(cannot)?;
         let (max_event_bytes, max_future) = (config.limits.max_event_bytes, config.max_future);

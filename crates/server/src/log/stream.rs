@@ -5,6 +5,7 @@
 //! log all the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anomaly_engine::frame::{self, FrameBuilder};
 use anomaly_engine::{Report, SeriesHash};
@@ -14,9 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
 use super::side::{SealedFrame, Side};
-use super::uploads::{FileProgress, UploadRow};
+use super::uploads::{FileProgress, UploadRow, UploadState};
+use crate::clock;
 use crate::redis::keys::{self, field};
-use crate::redis::{Link, RedisError, RedisTarget, Script};
+use crate::redis::{Link, RedisError, RedisTarget, Script, Timeouts};
 use crate::store::journal::Progress;
 
 /// For how long answers to an `Idempotency-Key`, and uploads that have ended, are kept.
@@ -57,19 +59,22 @@ redis.call('HINCRBY', KEYS[2], 'appends', 1)
 return {number, waiting}",
 );
 
-/// KEYS: known. ARGV: the most, then hashes. Answers for each whether it may enter.
+/// KEYS: known, counts. ARGV: the most, the counter of new series, then hashes. Answers for each whether it may enter.
 static REGISTER: Script = Script::new(
     "registering series",
     "#!lua
 local out, room = {}, tonumber(ARGV[1]) - redis.call('SCARD', KEYS[1])
-for i = 2, #ARGV do
-  if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then out[i - 1] = 1
+local new = 0
+for i = 3, #ARGV do
+  if redis.call('SISMEMBER', KEYS[1], ARGV[i]) == 1 then out[i - 2] = 1
   elseif room > 0 then
     redis.call('SADD', KEYS[1], ARGV[i])
     room = room - 1
-    out[i - 1] = 2
-  else out[i - 1] = 0 end
+    new = new + 1
+    out[i - 2] = 2
+  else out[i - 2] = 0 end
 end
+if new > 0 then redis.call('HINCRBY', KEYS[2], ARGV[2], new) end
 return out",
 );
 
@@ -96,13 +101,19 @@ impl RedisPlace {
 #[derive(Debug)]
 pub struct Reconnecting {
     place: RedisPlace,
+    timeouts: Timeouts,
     link: Option<Link>,
 }
 
 impl Reconnecting {
     /// Not connected yet.
     pub fn new(place: RedisPlace) -> Self {
-        Self { place, link: None }
+        Self { place, timeouts: Timeouts::default(), link: None }
+    }
+
+    /// One that gives up soon.
+    pub fn impatient(place: RedisPlace, patience: Duration) -> Self {
+        Self { place, timeouts: Timeouts { connect: patience, io: patience, ..Timeouts::default() }, link: None }
     }
 
     /// The connection.
@@ -111,7 +122,7 @@ impl Reconnecting {
     /// There is none now.
     pub fn link(&mut self) -> Result<&mut Link, RedisError> {
         if self.link.as_ref().is_none_or(Link::is_dead) {
-            self.link = Some(self.place.connect()?);
+            self.link = Some(self.place.target.connect_with(self.place.wait_replicas, &self.timeouts)?);
         }
         // Just made where it was not there.
         Ok(self.link.as_mut().expect("a link"))
@@ -199,9 +210,10 @@ impl RedisLog {
     pub fn register(&mut self, series: &[SeriesHash], max_series: u64) -> Result<Vec<Entry>, LogError> {
         let max_series = max_series.to_string();
         let hashes: Vec<_> = series.iter().map(|hash| hash.to_be_bytes()).collect();
-        let mut args: Vec<&[u8]> = vec![max_series.as_bytes()];
+        let counter = keys::new_series(keys::hour(clock::now()));
+        let mut args: Vec<&[u8]> = vec![max_series.as_bytes(), counter.as_bytes()];
         args.extend(hashes.iter().map(|hash| &hash[..]));
-        let entries: Vec<u8> = self.connection.link()?.eval::<Vec<u8>>(&REGISTER, &[keys::KNOWN], &args)?;
+        let entries: Vec<u8> = self.connection.link()?.eval::<Vec<u8>>(&REGISTER, &[keys::KNOWN, keys::COUNTS], &args)?;
         Ok(entries.into_iter().map(|entry| [Entry::Refused, Entry::Known, Entry::New][usize::from(entry.min(2))]).collect())
     }
 
@@ -238,15 +250,23 @@ impl RedisLog {
     /// As for an append.
     pub fn upload(&mut self, id: &str) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {
         let fields: Vec<(String, String)> = self.query(redis::cmd("HGETALL").arg(keys::upload(id)))?;
-        let (mut row, mut progress) = (None, Vec::new());
+        let (mut row, mut replica, mut progress) = (None, None, Vec::new());
         for (name, text) in fields {
             match name.as_str() {
                 "row" => row = Some(read_json::<UploadRow>(&text)?),
-                "ended" => {}
+                "replica" => replica = Some(text),
                 _ => progress.push(read_json::<FileProgress>(&text)?),
             }
         }
         progress.sort_by_key(|file| file.file);
+        if let (Some(row), Some(replica)) = (&mut row, replica)
+            && row.state == UploadState::Running
+            && replica != self.replica
+            && !self.query::<bool>(redis::cmd("EXISTS").arg(keys::alive(&replica)))?
+        {
+            // The replica that has its files is gone; should it come back, it goes on.
+            row.state = UploadState::Interrupted;
+        }
         Ok(row.map(|row| (row, progress)))
     }
 
@@ -267,7 +287,13 @@ impl RedisLog {
         let ids: Vec<String> = self.query(redis::cmd("SMEMBERS").arg(keys::running(&self.replica)))?;
         let mut found = Vec::new();
         for id in ids {
-            found.extend(self.upload(&id)?);
+            let owner: Option<String> = self.query(redis::cmd("HGET").arg(keys::upload(&id)).arg("replica"))?;
+            if owner.as_deref() == Some(&self.replica) {
+                found.extend(self.upload(&id)?);
+            } else {
+                // Another replica goes on with it, or it is forgotten.
+                self.query::<u64>(redis::cmd("SREM").arg(keys::running(&self.replica)).arg(&id))?;
+            }
         }
         found.sort_by(|(a, _), (b, _)| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(found)
@@ -309,7 +335,7 @@ impl Commands {
                 self.new_keys.push(key);
             }
             Side::Upload(row) => {
-                self.push(&[b"HSET", &keys::upload(&row.id), b"row", &write_json(row)?]);
+                self.push(&[b"HSET", &keys::upload(&row.id), b"row", &write_json(row)?, b"replica", replica.as_bytes()]);
                 self.push(&[b"SADD", &keys::running(replica), row.id.as_bytes()]);
                 if let Some(key) = &row.key {
                     self.push(&[b"SET", &keys::upload_by_key(key), row.id.as_bytes()]);

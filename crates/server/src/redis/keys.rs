@@ -1,5 +1,7 @@
 //! The keys under which everything lies. All but the familiar ones share one hash tag.
 
+use anomaly_engine::{NANOS, Timestamp};
+
 /// Frames: entry `N-0` is frame N, with the field `f` its bytes, `e` its events, `a` all events up to its end.
 pub const LOG: &[u8] = b"{anomaly}:log";
 /// Writes to the store: entry `N-0` is write N, with the field `w` its bytes.
@@ -52,6 +54,16 @@ pub mod field {
     pub const N_SERIES: &str = "series";
 }
 
+/// The hour in which something happens, since 1970.
+pub fn hour(at: Timestamp) -> i64 {
+    at.nanos().div_euclid(3600 * NANOS)
+}
+
+/// The counter of series that were let in within an hour.
+pub fn new_series(hour: i64) -> String {
+    format!("new_series:{hour}")
+}
+
 /// The answer to an `Idempotency-Key`.
 pub fn answer(key: &str) -> Vec<u8> {
     format!("{{anomaly}}:answer:{key}").into_bytes()
@@ -65,6 +77,11 @@ pub fn upload(id: &str) -> Vec<u8> {
 /// The id of the upload that came with an `Idempotency-Key`.
 pub fn upload_by_key(key: &str) -> Vec<u8> {
     format!("{{anomaly}}:upload-key:{key}").into_bytes()
+}
+
+/// Is there while a replica is.
+pub fn alive(replica: &str) -> Vec<u8> {
+    format!("{{anomaly}}:alive:{replica}").into_bytes()
 }
 
 /// The ids of the uploads that a replica is taking.

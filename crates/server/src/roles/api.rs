@@ -20,6 +20,7 @@ use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::engine_thread::EngineHandle;
 use crate::fatal::Fatal;
+use crate::freshness::Freshness;
 use crate::ids::new_id;
 use crate::live::Live;
 use crate::log::Log;
@@ -127,7 +128,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     };
     let (commits, committer) = commit::start(committer)?;
     let writer = Writer {
-        log: Log::Redis(RedisLog::new(place.clone(), config.queue_capacity, replica)),
+        log: Log::Redis(RedisLog::new(place.clone(), config.queue_capacity, replica.clone())),
         admission: Admission::shared(config.max_series, Arc::clone(&memory)),
         feed: None,
         backlog: Arc::clone(&backlog),
@@ -141,6 +142,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     };
     let writer = writer::start(writer, requests)?;
     let wait_replicas = place.wait_replicas;
+    let freshness = Freshness::new(place.clone(), applied_reader.clone());
     let watch = Watch {
         backlog,
         memory,
@@ -148,7 +150,9 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         log: log.hints(),
         commits: Some(commits.clone()),
         wait_replicas,
+        replica: Some(replica),
         applied: Some(applied_reader),
+        freshness: Some(freshness.clone()),
     };
     let tail = Tail::of_api(place.clone(), watch, points.clone())?;
     let engine = EngineHandle::elsewhere(Directory::new(place), reached_reader, config.engine.clone());
@@ -156,7 +160,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     let config = Arc::new(config);
     let uploads = Uploads::start(Arc::clone(&config), &dir, log.clone(), store.clone(), Arc::clone(&stats))?;
     uploads.resume().await?;
-    let app = App { config, log, store, points, desk, engine, live, uploads, stats };
+    let app = App { config, log, store, points, desk, engine, live, uploads, stats, freshness: Some(freshness) };
     Ok(Stages { app, writer, committer, points: points_thread, tail })
 }
 

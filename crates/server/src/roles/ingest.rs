@@ -67,7 +67,17 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
     let wait_replicas = place.wait_replicas;
-    let watch = Watch { backlog, memory, stats: Arc::clone(&stats), log: log.hints(), commits: None, wait_replicas, applied: None };
+    let watch = Watch {
+        backlog,
+        memory,
+        stats: Arc::clone(&stats),
+        log: log.hints(),
+        commits: None,
+        wait_replicas,
+        replica: None,
+        applied: None,
+        freshness: None,
+    };
     let tail = Tail::of_api(place, watch, points.clone())?;
     let ingest = Ingest::start(&config, log, Arc::clone(&stats))?;
     info!(version = env!("CARGO_PKG_VERSION"), "anomaly ingest is ready");

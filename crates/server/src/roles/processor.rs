@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::Position;
-use anomaly_engine::{DecodeError, Engine};
+use anomaly_engine::{DecodeError, Engine, ScanCursor, SeriesHash};
 use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
@@ -23,6 +23,7 @@ use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoints};
 use crate::commit::{self, Committer};
 use crate::config::Config;
+use crate::config::redis::Results;
 use crate::data_dir::DataDir;
 use crate::desk::Desk;
 use crate::disk::Disk;
@@ -286,8 +287,7 @@ fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -
     let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
     let owner = Owner { link, token: token.to_owned(), progress: Arc::clone(&progress), publisher };
     let mut journal = Journal::owner(view, owner);
-    journal.follow()?;
-    journal.raise()?;
+    journal.take_over()?;
     journal.publish_the_rest()?;
     let stored = journal.position().frame;
     progress.appended(stored, reader.appended_upto(stored)?);
@@ -339,7 +339,8 @@ impl Stages {
         let (log, requests) = writer::channel();
         let recovered_config = engine.config().clone();
         let handle = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
-        let (sharing, sharing_thread) = Sharing::start(place.clone(), handle.clone())?;
+        let (sharing, sharing_thread) = Sharing::start(place.clone(), handle.clone(), config.redis.result_ttl)?;
+        let again = sharing.clone();
         let committer = Committer {
             store: Ledger::Shared(journal),
             live: Live::new(store.extent()?),
@@ -372,6 +373,7 @@ impl Stages {
             stats: Arc::clone(&stats),
             open_incidents,
             checkpoint,
+            wants_results: config.redis.results == Results::All,
             fatal: fatal.clone(),
         };
         let engine = engine_thread::start(stage)?;
@@ -397,10 +399,16 @@ impl Stages {
             log: log.hints(),
             commits: Some(commits.clone()),
             wait_replicas,
+            replica: None,
             applied: None,
+            freshness: None,
         };
         let tail = Tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
         handle.reached(Position { frame: last, row: u32::MAX }).await;
+        // The owner before may have judged what it told nobody of.
+        let known = handle.ask(|stage| known_series(&stage.engine)).await.unwrap_or_default();
+        again.changed(known.into_iter());
+        drop(again);
         if recovered_config != config.engine || last == 0 {
             let at = log.configure(config.engine.to_text()).await?;
             handle.reached(at).await;
@@ -451,6 +459,16 @@ impl Stages {
         };
         let _ = tokio::task::spawn_blocking(finish).await;
     }
+}
+
+/// The hashes of all series.
+fn known_series(engine: &Engine) -> Vec<SeriesHash> {
+    let mut known = Vec::with_capacity(engine.series_len());
+    let mut cursor = Some(ScanCursor::default());
+    while let Some(from) = cursor {
+        cursor = engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
+    }
+    known
 }
 
 /// What the log should still have and has not.

@@ -12,15 +12,18 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::backlog::Backlog;
+use crate::clock;
 use crate::commit::ToCommit;
 use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
+use crate::freshness::Freshness;
 use crate::log::admission::Memory;
 use crate::log::stream::{Reconnecting, RedisPlace, frame_of};
 use crate::log::writer::LogHints;
+use crate::log::writer::REJECTED;
 use crate::points::PointsHandle;
 use crate::redis::keys::{self, field};
-use crate::redis::{Link, RedisError, ServerState};
+use crate::redis::{Link, RedisError, Script, ServerState};
 use crate::sharing::points_of;
 use crate::stats::{Component, Stats, Totals};
 use crate::store::journal::Progress;
@@ -31,10 +34,26 @@ const BLOCK: Duration = Duration::from_millis(50);
 const COUNTERS: Duration = Duration::from_millis(50);
 /// What the server is set up to do is looked at this often.
 const SERVER: Duration = Duration::from_millis(500);
+/// A replica that has said nothing for so long is gone.
+const ALIVE_SECONDS: u64 = 15;
 /// Entries that are read at a time.
 const ENTRIES: usize = 64;
 /// From this share of `maxmemory` on nothing is accepted: what is left is for commits and checkpoints.
 const FULL_SHARE: f64 = 0.75;
+
+/// KEYS: state, counts, raw_events, lease. ARGV: the counter of rejected rows, then fields of the state. Answers the fields, the counter,
+/// how many elements are not in the log yet, and whether somebody has the lease.
+static COUNT: Script = Script::new(
+    "counting",
+    "#!lua flags=no-writes
+local taken = '{raw_events}:taken:' .. (redis.call('HGET', KEYS[1], 'taken') or '0')
+return {
+  redis.call('HMGET', KEYS[1], unpack(ARGV, 2)),
+  redis.call('HGET', KEYS[2], ARGV[1]),
+  redis.call('LLEN', KEYS[3]) + redis.call('LLEN', taken),
+  redis.call('EXISTS', KEYS[4]),
+}",
+);
 
 /// What the followers of one process share.
 #[derive(Clone, Debug)]
@@ -46,8 +65,12 @@ pub(super) struct Watch {
     /// Who follows the journal, where anybody does.
     pub(super) commits: Option<SyncSender<ToCommit>>,
     pub(super) wait_replicas: u32,
+    /// Who this is, for others that want to know whether it is still there.
+    pub(super) replica: Option<String>,
     /// How far it has followed.
     pub(super) applied: Option<watch::Receiver<u64>>,
+    /// Told that Redis answers.
+    pub(super) freshness: Option<Freshness>,
 }
 
 /// A thread that follows, and how it is stopped.
@@ -211,8 +234,6 @@ impl State {
             return Ok(safe.unwrap_or(0));
         }
         self.counted = Some(Instant::now());
-        let mut pipe = redis::pipe();
-        pipe.cmd("HMGET").arg(keys::STATE);
         let fields = [
             field::SAFE,
             field::WRITE,
@@ -225,11 +246,10 @@ impl State {
             field::MEMORY_LIMIT,
             field::N_SERIES,
         ];
-        pipe.arg(&fields[..]);
-        pipe.cmd("HGET").arg(keys::COUNTS).arg(crate::log::writer::REJECTED);
-        pipe.cmd("LLEN").arg(keys::RAW_EVENTS);
-        pipe.cmd("EXISTS").arg(keys::LEASE);
-        let (numbers, rejected, raw, owned): (Vec<Option<u64>>, Option<u64>, u64, bool) = link.pipe(&pipe)?;
+        let names = fields.map(str::as_bytes);
+        let names: Vec<&[u8]> = [REJECTED.as_bytes()].into_iter().chain(names).collect();
+        let (numbers, rejected, raw, owned): (Vec<Option<u64>>, Option<u64>, u64, bool) =
+            link.eval(&COUNT, &[keys::STATE, keys::COUNTS, keys::RAW_EVENTS, keys::LEASE], &names)?;
         let of = |name: &str| fields.iter().position(|known| *known == name).and_then(|i| numbers[i]).unwrap_or(0);
         let watch = &self.watch;
         let waiting = of(field::APPENDED).saturating_sub(of(field::JUDGED));
@@ -256,6 +276,17 @@ impl State {
     /// Looks at how the server is set up, and how full it is.
     fn look(&mut self, link: &mut Link) -> Result<(), RedisError> {
         self.looked = Some(Instant::now());
+        if let Some(replica) = &self.watch.replica {
+            let mut alive = redis::cmd("SET");
+            alive.arg(keys::alive(replica)).arg(1).arg("EX").arg(ALIVE_SECONDS);
+            // A server without room is told below.
+            if let Err(fault) = link.query::<()>(&alive)
+                && fault.is_lost()
+            {
+                return Err(fault);
+            }
+        }
+        self.count_new_series(link)?;
         let server = ServerState::read(link)?;
         self.weak = server.faults(self.watch.wait_replicas).iter().map(ToString::to_string).collect();
         let share = server.share_used().unwrap_or(0.0);
@@ -274,6 +305,20 @@ impl State {
         Ok(())
     }
 
+    /// Reads how many series all replicas have let in within a day.
+    fn count_new_series(&mut self, link: &mut Link) -> Result<(), RedisError> {
+        let hour = keys::hour(clock::now());
+        let mut command = redis::cmd("HMGET");
+        command.arg(keys::COUNTS);
+        for hour in hour - 24..=hour {
+            command.arg(keys::new_series(hour));
+        }
+        let counts: Vec<Option<u64>> = link.query(&command)?;
+        self.watch.stats.set_new_series(counts.into_iter().flatten().sum());
+        // What is older is not asked for any more.
+        link.query::<u64>(redis::cmd("HDEL").arg(keys::COUNTS).arg(keys::new_series(hour - 25)).arg(keys::new_series(hour - 26))).map(drop)
+    }
+
     /// Tells whether Redis is there.
     fn reached(&mut self, fault: Option<&RedisError>) {
         let was = std::mem::replace(&mut self.there, fault.is_none());
@@ -287,6 +332,9 @@ impl State {
             None => {
                 if !was {
                     info!("redis answers again");
+                }
+                if let Some(freshness) = &self.watch.freshness {
+                    freshness.is_back();
                 }
                 let told = self.full.iter().chain(&self.weak).cloned().collect::<Vec<_>>();
                 let component = if told.is_empty() { Component::Ok } else { Component::Degraded(told.join("; ")) };

@@ -205,15 +205,12 @@ impl Journal {
         self.applied
     }
 
-    /// Does all entries that are safe. For the owner, after its lease was confirmed, all that there are.
+    /// Does all entries that are safe.
     ///
     /// # Errors
     /// Redis is away; the journal is not kept from here on ([`StoreError::Behind`]); the store itself.
     pub fn follow(&mut self) -> Result<Followed, StoreError> {
-        let upto = if self.is_owner() { field::WRITE } else { field::SAFE };
-        let mut command = redis::cmd("HGET");
-        command.arg(keys::STATE).arg(upto);
-        let upto = self.link()?.query::<Option<u64>>(&command)?.unwrap_or(0);
+        let upto = self.number(field::SAFE)?;
         let mut followed = Followed::default();
         self.follow_to(upto, &mut followed)?;
         Ok(followed)
@@ -302,9 +299,7 @@ impl Journal {
     /// # Errors
     /// Redis is away, or the store.
     pub fn publish_the_rest(&mut self) -> Result<(), StoreError> {
-        let mut command = redis::cmd("HGET");
-        command.arg(keys::STATE).arg(field::PUBLISHED);
-        let mut published = self.link()?.query::<Option<u64>>(&command)?.unwrap_or(0);
+        let mut published = self.number(field::PUBLISHED)?;
         loop {
             let page = self.view.reader().after(Some(published), READ_ENTRIES)?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -313,13 +308,28 @@ impl Journal {
         }
     }
 
-    /// Everything that is in the journal is safe: for a new owner, whose lease is known to be replicated behind it.
+    /// Does everything that is in the journal, for a new owner: an entry behind it, whose `WAIT` has returned, proves that nothing can
+    /// undo what was there before. From then on it is safe.
     ///
     /// # Errors
-    /// Redis is away.
-    pub fn raise(&mut self) -> Result<(), StoreError> {
+    /// As for a write.
+    pub fn take_over(&mut self) -> Result<(), StoreError> {
+        let written = self.number(field::WRITE)?;
+        let Connection::Owner(owner) = &mut self.link else { return Ok(()) };
+        let args: [&[u8]; 3] = [owner.token.as_bytes(), b"owner", owner.token.as_bytes()];
+        if owner.link.eval_durable::<u8>(&NOTE, &[keys::STATE, keys::LEASE], &args)? == 0 {
+            return Err(StoreError::Deposed);
+        }
+        self.follow_to(written, &mut Followed::default())?;
         let number = self.applied.to_string();
         Ok(self.link()?.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()]).map(drop)?)
+    }
+
+    /// A number of the state.
+    fn number(&mut self, name: &str) -> Result<u64, StoreError> {
+        let mut command = redis::cmd("HGET");
+        command.arg(keys::STATE).arg(name);
+        Ok(self.link()?.query::<Option<u64>>(&command)?.unwrap_or(0))
     }
 
     /// Whether one failed write is no reason to stop. Who owned the lease when a write failed does not know what is replicated: it

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use tempfile::TempDir;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedMutexGuard, Semaphore, watch};
 use tracing::{info, warn};
 
 pub use spool::{FileWriter, Spool};
@@ -152,6 +152,9 @@ impl Uploads {
             if known.fingerprint != fingerprint {
                 return Err(UploadError::KeyReused);
             }
+            if known.state == UploadState::Interrupted && known.ended.is_none() {
+                return self.take_over(spool, known, noting).await;
+            }
             return self.ended(&known.id).await;
         }
         let zone = zone.unwrap_or_else(|| self.shared.config.timezone.clone());
@@ -166,6 +169,19 @@ impl Uploads {
             state: UploadState::Running,
             ended: None,
         };
+        self.note_and_run(spool, upload, noting).await
+    }
+
+    /// Goes on with an upload whose files were lost with another replica: the same files have come again, under its key.
+    async fn take_over(&self, spool: &mut Spool, known: UploadRow, noting: OwnedMutexGuard<()>) -> Result<UploadView, UploadError> {
+        let folder = self.shared.root.join(&known.id);
+        drop(tokio::fs::remove_dir_all(&folder).await);
+        spool.rename(&folder).await?;
+        info!(upload = known.id, "going on with an upload that another replica has begun and lost");
+        self.note_and_run(spool, UploadRow { state: UploadState::Running, ..known }, noting).await
+    }
+
+    async fn note_and_run(&self, spool: &mut Spool, upload: UploadRow, noting: OwnedMutexGuard<()>) -> Result<UploadView, UploadError> {
         // In a task of its own: a client that goes away now must not part the note from the spool and from the taking.
         let (uploads, noted) = (self.clone(), upload.clone());
         spool.keep();
@@ -179,7 +195,7 @@ impl Uploads {
             spool.unkeep();
             return Err(fault.into());
         }
-        self.ended(spool.id()).await
+        self.ended(&upload.id).await
     }
 
     /// Waits until an upload is in the log, and a moment for its verdicts.

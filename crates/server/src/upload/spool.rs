@@ -82,6 +82,13 @@ impl Spool {
         Ok(self.hash.0.digest())
     }
 
+    /// Its files lie elsewhere from now on: they are those of an upload that is known.
+    pub(super) async fn rename(&mut self, folder: &Path) -> io::Result<()> {
+        tokio::fs::rename(&self.folder, folder).await?;
+        self.folder = folder.to_owned();
+        Ok(())
+    }
+
     /// The spool is noted in the log: from now on it stays until its rows are taken.
     pub(super) fn keep(&mut self) {
         self.kept = true;

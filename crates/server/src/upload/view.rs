@@ -45,7 +45,12 @@ fn build(store: &StoreReader, upload: &UploadRow, progress: &[FileProgress]) -> 
         let is_judged = progress.finished && judged.rows >= progress.report.accepted;
         any_accepted |= progress.report.accepted > 0;
         all_judged &= is_judged;
-        files.push(file_json(file, progress, &judged, is_judged));
+        let mut file = file_json(file, progress, &judged, is_judged);
+        if upload.state == UploadState::Interrupted {
+            // Where whoever sends the rest goes on: samples before it are in the log.
+            file["next_sample"] = json!(progress.next_sample);
+        }
+        files.push(file);
     }
     let mut body = json!({"id": upload.id, "files": files});
     if upload.state != UploadState::Ended {
