@@ -87,13 +87,6 @@ class Stack(ExitStack):
     def epoch(self) -> int:
         return int((self.lease() or "0").split(":")[0])
 
-    def journal_end(self) -> str:
-        """The last entry that was ever written to the store."""
-        try:
-            return self.redis.xinfo_stream(JOURNAL)["last-generated-id"]
-        except redis.ResponseError:
-            return "0-0"
-
     # --- which is active -----------------------------------------------------------------------------------------
 
     def active(self, timeout: float = 30) -> Role:
