@@ -22,7 +22,7 @@ use crate::redis::keys::field;
 use crate::results::EventResult;
 use crate::room::DiskWatch;
 use crate::sharing::Sharing;
-use crate::stats::Stats;
+use crate::stats::{Component, Stats};
 use crate::store::journal::Followed;
 use crate::store::ledger::Ledger;
 use crate::store::{AnomalyRow, Change, Commit, Outcome, StoreError, Write};
@@ -332,11 +332,17 @@ impl Committer {
     fn follow(&mut self) -> bool {
         match self.store.follow() {
             Ok(followed) => {
+                self.stats.component("store", Component::Ok);
                 self.tell(followed);
                 true
             }
-            // It is tried again when there is something new, and whoever reaches Redis says that it is away.
-            Err(fault) if self.store.may_go_on_after(&fault) => true,
+            Err(fault) if self.store.may_go_on_after(&fault) => {
+                // It is tried again when there is something new, and whoever reaches Redis says that it is away.
+                if let StoreError::Full(_) = fault {
+                    self.stats.component("store", Component::Degraded(format!("what is shown here is old: {fault}")));
+                }
+                true
+            }
             Err(fault) => self.give_up(&fault),
         }
     }
@@ -359,7 +365,7 @@ impl Committer {
 
     /// The store cannot be relied on any more.
     fn give_up(&self, fault: &StoreError) -> bool {
-        if let StoreError::Deposed | StoreError::Away(_) | StoreError::Behind { .. } = fault {
+        if let StoreError::Deposed | StoreError::Away(_) | StoreError::Behind { .. } | StoreError::Replaced = fault {
             self.fatal.call(fault.to_string());
             return false;
         }
@@ -396,8 +402,8 @@ impl Committer {
         let mut released = false;
         loop {
             match self.store.write(commit) {
-                Err(StoreError::Full(_)) if released => std::thread::sleep(FULL_DISK_PAUSE),
-                Err(StoreError::Full(_)) => {
+                Err(StoreError::Full(_)) if released && self.store.waits_for_room() => std::thread::sleep(FULL_DISK_PAUSE),
+                Err(StoreError::Full(_)) if self.store.waits_for_room() => {
                     self.disk.release();
                     released = true;
                 }

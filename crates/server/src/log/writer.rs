@@ -418,6 +418,7 @@ impl Writer {
 
     /// Whether an append may enter, its rows beyond a limit taken out (they are returned); otherwise its answer.
     fn check(&mut self, append: &mut Append, group: &Group) -> Result<Vec<Rejected>, Result<Appended, AppendError>> {
+        self.backlog.check_refusal().map_err(Err)?;
         if let Some(key) = &append.key {
             match self.log.answer(&key.key) {
                 Ok(Some((fingerprint, report))) if fingerprint == key.fingerprint => return Err(Ok(Appended::Repeated(report))),

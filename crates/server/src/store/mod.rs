@@ -249,6 +249,9 @@ pub enum StoreError {
     /// Another process owns the engine now: nothing was written.
     #[error("another processor has taken over")]
     Deposed,
+    /// What Redis holds is not what this store was made from: it was emptied or restored. It is begun anew from what is there.
+    #[error("redis holds another store than the one that was followed here: it was emptied, or restored from a copy")]
+    Replaced,
     /// The journal does not go back as far as this store stands.
     #[error("the journal begins with entry {}, and entry {wanted} is the next one here", first.map_or("none".to_owned(), |first| first.to_string()))]
     Behind { wanted: u64, first: Option<u64> },
