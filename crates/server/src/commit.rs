@@ -260,7 +260,11 @@ impl Committer {
             let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
             (point.series, Point::from_engine(point, severity))
         }));
-        self.sharing.gone(outputs.idle.iter().map(|(_, series)| *series).collect());
+        if self.sharing.is_on() && !outputs.idle.is_empty() {
+            let idle: Vec<_> = outputs.idle.iter().map(|(_, series)| *series).collect();
+            batch.changes.push(Change::Idle(idle.clone()));
+            self.sharing.gone(idle);
+        }
         self.idle.append(&mut outputs.idle);
         if !self.idle.is_empty() {
             self.log.idle(&mut self.idle);
@@ -338,7 +342,8 @@ impl Committer {
             }
             Err(fault) if self.store.may_go_on_after(&fault) => {
                 // It is tried again when there is something new, and whoever reaches Redis says that it is away.
-                if let StoreError::Full(_) = fault {
+                if !matches!(fault, StoreError::Away(_)) {
+                    warn!("what is shown here is old, it is tried again: {fault}");
                     self.stats.component("store", Component::Degraded(format!("what is shown here is old: {fault}")));
                 }
                 true
@@ -349,11 +354,14 @@ impl Committer {
 
     /// Tells what is new in the store.
     fn tell(&mut self, followed: Followed) {
-        let Followed { stored, forgotten, news, decisions } = followed;
+        let Followed { stored, forgotten, idle, news, decisions } = followed;
         self.live.publish(stored);
         if !forgotten.is_empty() {
             forgotten.iter().for_each(|series| self.points.forget(*series));
             self.log.forgotten(forgotten);
+        }
+        if !idle.is_empty() {
+            self.log.forgotten(idle);
         }
         if news {
             self.news.notify_one();

@@ -295,7 +295,7 @@ impl Stages {
             fatal: fatal.clone(),
             truncate_to: None,
             grown: (0, 0),
-            away: false,
+            away: None,
         };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || last == 0 {

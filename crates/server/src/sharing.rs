@@ -95,6 +95,11 @@ impl Sharing {
         Ok((Self { shown: Some((sender, changed)) }, thread))
     }
 
+    /// Whether anybody looks.
+    pub fn is_on(&self) -> bool {
+        self.shown.is_some()
+    }
+
     /// Points, in the order in which they were judged.
     pub fn points(&self, points: &[(SeriesHash, Point)]) {
         if let Some((sender, changed)) = self.shown.as_ref().filter(|_| !points.is_empty()) {

@@ -196,11 +196,9 @@ impl Stride {
 
     /// So many entries of so many bytes have come.
     pub fn learn(&mut self, entries: usize, bytes: usize) {
-        if entries > 0 {
-            let fit = STEP_BYTES / (bytes / entries).max(1);
-            // Grows step by step: those to come may be larger.
-            self.0 = fit.min(2 * self.0).clamp(1, MOST_ENTRIES);
-        }
+        let Some(mean) = bytes.checked_div(entries) else { return };
+        // Grows step by step: those to come may be larger.
+        self.0 = (STEP_BYTES / mean.max(1)).min(2 * self.0).clamp(1, MOST_ENTRIES);
     }
 }
 
@@ -551,10 +549,7 @@ impl RedisReader {
 /// The frame of an entry; `None` where it is none of ours.
 pub fn frame_of(mut entry: StreamId) -> Option<StreamFrame> {
     let number = number_of(&entry.id)?;
-    let mut bytes = match entry.map.remove("f")? {
-        Value::BulkString(bytes) => bytes,
-        _ => return None,
-    };
+    let Value::BulkString(mut bytes) = entry.map.remove("f")? else { return None };
     let mut count = |name: &str| entry.map.remove(name).and_then(|value| from_redis_value::<u64>(value).ok());
     // What is damaged stays as it is: whoever opens it finds that out, and says so.
     frame::renumber(&mut bytes, UNNUMBERED, number);

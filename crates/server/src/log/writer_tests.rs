@@ -35,7 +35,7 @@ fn written(max_bytes: u64, ask: impl FnOnce(&LogHandle)) -> Vec<String> {
         fatal: Fatal::new().0,
         truncate_to: None,
         grown: (0, 0),
-        away: false,
+        away: None,
     };
     let (handle, requests) = channel();
     ask(&handle);

@@ -155,7 +155,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         fatal,
         truncate_to: None,
         grown: (0, 0),
-        away: false,
+        away: None,
     };
     let writer = writer::start(writer, requests)?;
     let wait_replicas = place.wait_replicas;

@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         fatal,
         truncate_to: None,
         grown: (0, 0),
-        away: false,
+        away: None,
     };
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);

@@ -408,7 +408,7 @@ impl Stages {
             fatal: fatal.clone(),
             truncate_to: None,
             grown: (0, 0),
-            away: false,
+            away: None,
         };
         let writer = writer::start(writer, requests)?;
         let wait_replicas = place.wait_replicas;

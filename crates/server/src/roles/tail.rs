@@ -36,6 +36,8 @@ const UNSAFE_BLOCK: Duration = Duration::from_millis(2);
 const COUNTERS: Duration = Duration::from_millis(50);
 /// What the server is set up to do is looked at this often.
 const SERVER: Duration = Duration::from_millis(500);
+/// A committer that is behind is told again this often.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// An owner that judges nothing for so long, though events wait, gives the lease back.
 const STUCK: Duration = Duration::from_secs(60);
 /// A replica that has said nothing for so long is gone.
@@ -168,6 +170,7 @@ struct State {
     stride: Stride,
     /// Up to where the committer was told that there is something.
     told: u64,
+    told_at: Option<Instant>,
     /// Events up to P, and since when that has not changed although more wait.
     judged: u64,
     stuck: Option<Instant>,
@@ -186,6 +189,7 @@ impl State {
             written: 0,
             stride: Stride::default(),
             told: 0,
+            told_at: None,
             judged: 0,
             stuck: None,
         }
@@ -251,9 +255,14 @@ impl State {
 
     /// Tells the committer that there is something up to `number`, once; one that is busy is told again in the next step.
     fn tell_committer(&mut self, number: u64) {
-        let Some(commits) = self.watch.commits.as_ref().filter(|_| number != self.told) else { return };
+        let Some(commits) = &self.watch.commits else { return };
+        let is_behind = self.watch.applied.as_ref().is_some_and(|applied| *applied.borrow() < number);
+        let again = is_behind && self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        if number == self.told && !again {
+            return;
+        }
         if !matches!(commits.try_send(ToCommit::Follow), Err(mpsc::TrySendError::Full(_))) {
-            self.told = number;
+            (self.told, self.told_at) = (number, Some(Instant::now()));
         }
     }
 
@@ -386,8 +395,11 @@ impl State {
                 if let Some(freshness) = &self.watch.freshness {
                     freshness.is_back();
                 }
-                let told = self.full.iter().chain(&self.weak).cloned().collect::<Vec<_>>();
-                let component = if told.is_empty() { Component::Ok } else { Component::Degraded(told.join("; ")) };
+                let component = match (&self.full, self.weak.is_empty()) {
+                    (Some(full), _) => Component::Failed(full.clone()),
+                    (None, true) => Component::Ok,
+                    (None, false) => Component::Degraded(self.weak.join("; ")),
+                };
                 self.watch.stats.component("redis", component);
             }
         }

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anomaly_engine::SeriesHash;
 use anomaly_engine::frame::Position;
 use redis::Value;
 use redis::streams::StreamRangeReply;
@@ -169,7 +170,9 @@ pub struct Followed {
     /// New anomalies, in order.
     pub stored: Vec<Stored>,
     /// Series that were forgotten.
-    pub forgotten: Vec<anomaly_engine::SeriesHash>,
+    pub forgotten: Vec<SeriesHash>,
+    /// Series that have left memory.
+    pub idle: Vec<SeriesHash>,
     /// Incidents may stand otherwise.
     pub news: bool,
     /// There may be something to send.
@@ -367,7 +370,9 @@ impl Journal {
     pub fn may_go_on_after(&self, fault: &StoreError) -> bool {
         match fault {
             StoreError::Away(_) | StoreError::Full(_) => !self.is_owner(),
-            StoreError::Sqlite(_) | StoreError::BadCursor(_) => true,
+            // What fails here alone must not be left out: the owner begins anew, others try again.
+            StoreError::Sqlite(_) => fault.is_everywhere() || !self.is_owner(),
+            StoreError::BadCursor(_) => true,
             _ => false,
         }
     }
@@ -414,7 +419,10 @@ impl Journal {
                 let chain = |name: &str| entry.get(name).unwrap_or_default();
                 match self.apply(Place { number, before: chain("p"), behind: chain("c") }, &write, followed) {
                     // Whoever wrote it was told; it does the same everywhere.
-                    Ok(_) | Err(StoreError::Sqlite(_)) => {}
+                    Ok(_) => {}
+                    Err(fault) if fault.is_everywhere() => {
+                        tracing::warn!(number, "an entry of the journal failed, as it does everywhere: {fault}");
+                    }
                     Err(fault) => return Err(fault),
                 }
             }
@@ -430,7 +438,7 @@ impl Journal {
             return Err(StoreError::Replaced);
         }
         let done = self.view.apply_numbered(Applying { number, chain: behind }, write);
-        if matches!(done, Ok(_) | Err(StoreError::Sqlite(_))) {
+        if done.as_ref().err().is_none_or(StoreError::is_everywhere) {
             self.applied = number;
             if let Some(told) = &self.told {
                 told.send_replace(number);
@@ -441,10 +449,13 @@ impl Journal {
             followed.stored.extend(stored.iter().cloned());
         }
         if let Write::Commit(Commit { changes, .. }) = write {
-            followed.forgotten.extend(changes.iter().filter_map(|change| match change {
-                Change::Forget(series) => Some(*series),
-                _ => None,
-            }));
+            for change in changes {
+                match change {
+                    Change::Forget(series) => followed.forgotten.push(*series),
+                    Change::Idle(series) => followed.idle.extend(series),
+                    _ => {}
+                }
+            }
         }
         followed.news |= write.is_news();
         followed.decisions |= write.is_decision();

@@ -37,7 +37,7 @@ impl Ledger {
             Outcome::Stored(stored) => stored.clone(),
             _ => Vec::new(),
         };
-        let followed = Followed { stored, forgotten: Vec::new(), news: write.is_news(), decisions: write.is_decision() };
+        let followed = Followed { stored, forgotten: Vec::new(), idle: Vec::new(), news: write.is_news(), decisions: write.is_decision() };
         Ok((outcome, followed))
     }
 

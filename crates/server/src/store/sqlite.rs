@@ -122,13 +122,13 @@ impl Store {
     pub fn apply_numbered(&mut self, entry: Applying, write: &Write) -> Result<Outcome, StoreError> {
         self.applying = Some(entry.clone());
         let mut done = self.apply(write);
-        if let Err(StoreError::Sqlite(_)) = &done
+        if done.as_ref().is_err_and(StoreError::is_everywhere)
             && let Err(fault) = self.transact(|_| Ok(()))
         {
             done = Err(fault);
         }
         self.applying = None;
-        if matches!(done, Ok(_) | Err(StoreError::Sqlite(_))) {
+        if done.as_ref().err().is_none_or(StoreError::is_everywhere) {
             self.applied = entry;
         }
         done
@@ -255,6 +255,7 @@ fn write(connection: &mut Connection, commit: &Commit, position: Position, apply
                 forget(&transaction, *series)?;
                 stored.retain(|(of, _)| of != series);
             }
+            Change::Idle(_) => {}
             Change::Resolved(incident) => resolve(&transaction, incident, commit.at)?,
             Change::Judged(judged) => add_judged(&transaction, judged, commit.at)?,
         }
