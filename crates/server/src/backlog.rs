@@ -40,9 +40,7 @@ impl Backlog {
     /// # Errors
     /// [`AppendError::QueueFull`].
     pub fn check(&self, grouped: u64) -> Result<(), AppendError> {
-        if let Some(why) = &*self.refusal.lock().unwrap_or_else(PoisonError::into_inner) {
-            return Err(AppendError::Away(why.clone()));
-        }
+        self.check_refusal()?;
         let queued = self.queued() + grouped;
         if queued < self.capacity { Ok(()) } else { Err(AppendError::QueueFull { queued, capacity: self.capacity }) }
     }
@@ -55,6 +53,17 @@ impl Backlog {
             frames.push_back((frame, events));
             let queued = self.queued.fetch_add(events, Ordering::AcqRel) + events;
             self.stats.queue(queued);
+        }
+    }
+
+    /// Whether anything may be taken at all.
+    ///
+    /// # Errors
+    /// [`AppendError::Away`], with the reason.
+    pub fn check_refusal(&self) -> Result<(), AppendError> {
+        match &*self.refusal.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(why) => Err(AppendError::Away(why.clone())),
+            None => Ok(()),
         }
     }
 

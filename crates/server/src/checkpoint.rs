@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anomaly_engine::{CheckpointCursor, Engine};
 use tracing::{info, warn};
@@ -20,6 +21,11 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// A checkpoint is due when the log has grown by so many times the state's size since the last, and by this at least.
 const LOG_TO_STATE: usize = 4;
 const MIN_LOG_BYTES: usize = 32 << 20;
+/// Where room is short one is written before it is due: when the log has grown by this, but not more often than that,
+const HURRY_LOG_BYTES: usize = 1 << 20;
+const HURRY_PAUSE: Duration = Duration::from_secs(10);
+/// and at least this often.
+const HURRY_LONGEST: Duration = Duration::from_secs(300);
 
 /// Decides when a checkpoint is due and cuts it into chunks. Owned by the engine's thread.
 #[derive(Debug)]
@@ -30,6 +36,9 @@ pub struct Checkpoints {
     cursor: Option<CheckpointCursor>,
     /// A chunk for which the writing thread had no room yet.
     held: Option<ToFile>,
+    /// When one was begun last.
+    begun: Option<Instant>,
+    hurried: bool,
 }
 
 /// What the writing thread is sent.
@@ -40,6 +49,8 @@ enum ToFile {
     /// All chunks are there: no recovery from it needs the log up to frame `lowest`.
     Finish {
         lowest: u64,
+        /// Room is short: the store is copied too.
+        hurried: bool,
         done: Option<SyncSender<()>>,
     },
     Abandon,
@@ -48,7 +59,7 @@ enum ToFile {
 impl Checkpoints {
     /// No checkpoints: `DURABILITY=memory`.
     pub fn none() -> Self {
-        Self { files: None, logged: 0, cursor: None, held: None }
+        Self { files: None, logged: 0, cursor: None, held: None, begun: None, hurried: false }
     }
 
     /// Checkpoints at a place. Returns the writing thread too, which ends when this is dropped.
@@ -59,12 +70,19 @@ impl Checkpoints {
         let (sender, receiver) = sync_channel(2);
         let files = Files { place, commits, writer: None };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
-        Ok((Self { files: Some(sender), logged: 0, cursor: None, held: None }, thread))
+        Ok((Self { files: Some(sender), logged: 0, cursor: None, held: None, begun: None, hurried: false }, thread))
     }
 
     /// The log has grown.
     pub fn logged(&mut self, bytes: usize) {
         self.logged += bytes;
+    }
+
+    /// Room is short where log and checkpoints are: one is written now, if the log has grown by something worth it, or none was written
+    /// for long.
+    pub fn hurry(&mut self) {
+        let is_old = self.begun.is_none_or(|at| at.elapsed() >= HURRY_PAUSE);
+        self.hurried |= is_old && (self.logged >= HURRY_LOG_BYTES || self.begun.is_none_or(|at| at.elapsed() >= HURRY_LONGEST));
     }
 
     /// Whether a checkpoint is being written, so that the engine's thread must not sleep.
@@ -85,7 +103,8 @@ impl Checkpoints {
             return;
         }
         if self.cursor.is_none() {
-            if engine.recovering() > 0 || self.logged < MIN_LOG_BYTES.max(LOG_TO_STATE * engine.state_bytes()) {
+            let is_due = self.hurried || self.logged >= MIN_LOG_BYTES.max(LOG_TO_STATE * engine.state_bytes());
+            if engine.recovering() > 0 || !is_due {
                 return;
             }
             self.begin(engine);
@@ -123,6 +142,7 @@ impl Checkpoints {
         self.cursor = Some(engine.begin_checkpoint());
         self.held = Some(ToFile::Begin);
         self.logged = 0;
+        self.begun = Some(Instant::now());
     }
 
     fn cut(&mut self, engine: &Engine, done: Option<SyncSender<()>>) -> Option<ToFile> {
@@ -133,7 +153,8 @@ impl Checkpoints {
             Ok(None) => {
                 let lowest = cursor.lowest();
                 self.cursor = None;
-                Some(ToFile::Finish { lowest, done })
+                let hurried = std::mem::take(&mut self.hurried);
+                Some(ToFile::Finish { lowest, hurried, done })
             }
             Err(_) => {
                 self.cursor = None;
@@ -211,7 +232,7 @@ impl Files {
                 _ => {}
             },
             ToFile::Abandon => self.writer = None,
-            ToFile::Finish { lowest, done } => {
+            ToFile::Finish { lowest, hurried, done } => {
                 let Some(writer) = self.writer.take() else { return Ok(()) };
                 // P must have passed every chunk: what the chunks have seen is in the store, durable.
                 let (reply, flushed) = sync_channel(1);
@@ -229,7 +250,7 @@ impl Files {
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
                         info!(frame = lowest, bytes, "checkpoint written to redis");
-                        redis.snapshots.write_if_due(&mut redis.link, &redis.token)?;
+                        redis.snapshots.write_if_due(&mut redis.link, &redis.token, hurried)?;
                     }
                     _ => {}
                 }

@@ -22,7 +22,7 @@ use crate::redis::keys::field;
 use crate::results::EventResult;
 use crate::room::DiskWatch;
 use crate::sharing::Sharing;
-use crate::stats::Stats;
+use crate::stats::{Component, Stats};
 use crate::store::journal::Followed;
 use crate::store::ledger::Ledger;
 use crate::store::{AnomalyRow, Change, Commit, Outcome, StoreError, Write};
@@ -260,7 +260,11 @@ impl Committer {
             let severity = severities.next_if(|(position, _)| *position == point.position).map(|(_, severity)| severity);
             (point.series, Point::from_engine(point, severity))
         }));
-        self.sharing.gone(outputs.idle.iter().map(|(_, series)| *series).collect());
+        if self.sharing.is_on() && !outputs.idle.is_empty() {
+            let idle: Vec<_> = outputs.idle.iter().map(|(_, series)| *series).collect();
+            batch.changes.push(Change::Idle(idle.clone()));
+            self.sharing.gone(idle);
+        }
         self.idle.append(&mut outputs.idle);
         if !self.idle.is_empty() {
             self.log.idle(&mut self.idle);
@@ -332,22 +336,32 @@ impl Committer {
     fn follow(&mut self) -> bool {
         match self.store.follow() {
             Ok(followed) => {
+                self.stats.component("store", Component::Ok);
                 self.tell(followed);
                 true
             }
-            // It is tried again when there is something new, and whoever reaches Redis says that it is away.
-            Err(fault) if self.store.may_go_on_after(&fault) => true,
+            Err(fault) if self.store.may_go_on_after(&fault) => {
+                // It is tried again when there is something new, and whoever reaches Redis says that it is away.
+                if !matches!(fault, StoreError::Away(_)) {
+                    warn!("what is shown here is old, it is tried again: {fault}");
+                    self.stats.component("store", Component::Degraded(format!("what is shown here is old: {fault}")));
+                }
+                true
+            }
             Err(fault) => self.give_up(&fault),
         }
     }
 
     /// Tells what is new in the store.
     fn tell(&mut self, followed: Followed) {
-        let Followed { stored, forgotten, news, decisions } = followed;
+        let Followed { stored, forgotten, idle, news, decisions } = followed;
         self.live.publish(stored);
         if !forgotten.is_empty() {
             forgotten.iter().for_each(|series| self.points.forget(*series));
             self.log.forgotten(forgotten);
+        }
+        if !idle.is_empty() {
+            self.log.forgotten(idle);
         }
         if news {
             self.news.notify_one();
@@ -359,7 +373,7 @@ impl Committer {
 
     /// The store cannot be relied on any more.
     fn give_up(&self, fault: &StoreError) -> bool {
-        if let StoreError::Deposed | StoreError::Away(_) | StoreError::Behind { .. } = fault {
+        if let StoreError::Deposed | StoreError::Away(_) | StoreError::Behind { .. } | StoreError::Replaced = fault {
             self.fatal.call(fault.to_string());
             return false;
         }
@@ -396,8 +410,8 @@ impl Committer {
         let mut released = false;
         loop {
             match self.store.write(commit) {
-                Err(StoreError::Full(_)) if released => std::thread::sleep(FULL_DISK_PAUSE),
-                Err(StoreError::Full(_)) => {
+                Err(StoreError::Full(_)) if released && self.store.waits_for_room() => std::thread::sleep(FULL_DISK_PAUSE),
+                Err(StoreError::Full(_)) if self.store.waits_for_room() => {
                     self.disk.release();
                     released = true;
                 }

@@ -219,6 +219,12 @@ pub fn start(stage: EngineStage) -> std::io::Result<JoinHandle<EngineStage>> {
     std::thread::Builder::new().name("engine".into()).spawn(move || stage.run())
 }
 
+/// Asks for a checkpoint before it is due.
+pub fn hurry(feed: &Arc<EngineFeed>) -> Arc<dyn Fn() + Send + Sync> {
+    let feed = Arc::clone(feed);
+    Arc::new(move || drop(feed.ask(Question(Box::new(|stage| stage.checkpoint.hurry())))))
+}
+
 impl EngineStage {
     fn run(mut self) -> Self {
         let _guard = self.fatal.guard("engine");
@@ -249,7 +255,12 @@ impl EngineStage {
     fn read_log(&mut self) -> Result<(), String> {
         let from = self.engine.applied() + 1;
         let frames = self.reader.read(from, READ_BYTES).map_err(|fault| format!("the log cannot be read: {fault}"))?;
-        if frames.is_empty() {
+        if frames.first().is_none_or(|(number, _)| *number > from)
+            && let Some(next) = self.reader.next_kept(from).map_err(|fault| format!("the log cannot be read: {fault}"))?
+        {
+            self.miss(from, next);
+        }
+        if frames.is_empty() && self.engine.applied() < from {
             return Err(format!("the log has no frame from {from} on, though it was told to"));
         }
         let frames: Vec<SealedBytes> = frames.into_iter().map(|(number, bytes)| (number, Arc::new(bytes))).collect();
@@ -295,6 +306,14 @@ impl EngineStage {
             memory_limit: self.memory.limit(),
         };
         self.commits.send(ToCommit::Judged(Box::new(judged))).map_err(|_| "the committer has stopped".to_owned())
+    }
+
+    /// Frames are gone from a shared log before they were judged, which is told, and what follows is judged.
+    fn miss(&mut self, from: u64, next: u64) {
+        let lost = format!("frames {from} to {} of the log are gone before they were judged, their events are lost", next - 1);
+        tracing::error!("{lost}");
+        self.stats.component("log", Component::Degraded(lost));
+        self.engine.skip(next - 1);
     }
 
     /// A frame is damaged on disk: its rows are lost, which is told, and what follows is judged.

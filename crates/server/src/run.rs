@@ -231,7 +231,7 @@ impl Stages {
         let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (log_handle, requests) = writer::channel();
         let committer = Committer {
-            store: Ledger::Embedded(store),
+            store: Ledger::Embedded(Box::new(store)),
             live: live.clone(),
             points: points.clone(),
             sharing: Sharing::none(),
@@ -285,7 +285,7 @@ impl Stages {
 
         let admission = Admission::new(known, last, config.max_series, memory);
         let writer = Writer {
-            log: Log::Sqlite(log),
+            log: Log::Sqlite(Box::new(log)),
             admission,
             feed: Some(feed),
             backlog,
@@ -295,7 +295,7 @@ impl Stages {
             fatal: fatal.clone(),
             truncate_to: None,
             grown: (0, 0),
-            away: false,
+            away: None,
         };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || last == 0 {

@@ -4,7 +4,6 @@
 //! dropped: charts have a gap then, and nothing else. Memory: at most [`QUEUE`] batches of points, and a hash for each series that has
 //! changed since it was last told.
 
-use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,8 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine_thread::EngineHandle;
 use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::points::{Point, decode_chunk, encode_chunk};
-use crate::redis::RedisError;
-use crate::redis::keys;
+use crate::redis::{Link, RedisError, ServerState, keys};
 use crate::results::EventResult;
 
 /// Batches that may wait; then points are dropped.
@@ -35,8 +33,11 @@ const SERIES_STEP: usize = 5000;
 const RESULTS_STEP: usize = 1000;
 /// So many may have changed to be told of at once.
 const FEW_SERIES: usize = 500;
-/// The points that are kept on Redis, in bytes.
-const KEPT_BYTES: usize = 64 << 20;
+/// The points that are kept on Redis, in bytes, and as a part of its memory.
+const KEPT_BYTES: u64 = 64 << 20;
+const KEPT_PART: u64 = 16;
+/// It is looked at how many are kept when so many bytes were written.
+const LOOK_BYTES: usize = 1 << 20;
 
 /// Takes what is to be shown. Never waits. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -44,16 +45,17 @@ pub struct Sharing {
     shown: Option<(SyncSender<Shown>, Arc<Changed>)>,
 }
 
-/// Series that have changed since they were told of. Beside the queue, since none may be missed when that is full.
+/// What has become of series since they were told of: `true`, they are known no more. Beside the queue, since none may be missed when
+/// that is full, and nobody may wait: the thread that tells asks the engine, which may wait for whoever would wait here.
 #[derive(Debug, Default)]
-struct Changed(Mutex<HashSet<SeriesHash>>);
+struct Changed(Mutex<HashMap<SeriesHash, bool>>);
 
 impl Changed {
-    fn add(&self, series: impl Iterator<Item = SeriesHash>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(series);
+    fn add(&self, series: impl Iterator<Item = SeriesHash>, gone: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(series.map(|series| (series, gone)));
     }
 
-    fn take(&self) -> HashSet<SeriesHash> {
+    fn take(&self) -> HashMap<SeriesHash, bool> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -62,7 +64,6 @@ impl Changed {
 enum Shown {
     Points(Vec<(SeriesHash, Point)>),
     Results(Vec<EventResult>),
-    Gone(Vec<SeriesHash>),
 }
 
 impl Sharing {
@@ -86,19 +87,23 @@ impl Sharing {
             points: HashMap::new(),
             n_points: 0,
             changed: HashSet::new(),
-            gone: Vec::new(),
-            kept: VecDeque::new(),
-            kept_bytes: 0,
+            gone: HashSet::new(),
+            unlooked: LOOK_BYTES,
             told: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("sharing".into()).spawn(move || shower.run(&receiver))?;
         Ok((Self { shown: Some((sender, changed)) }, thread))
     }
 
+    /// Whether anybody looks.
+    pub fn is_on(&self) -> bool {
+        self.shown.is_some()
+    }
+
     /// Points, in the order in which they were judged.
     pub fn points(&self, points: &[(SeriesHash, Point)]) {
         if let Some((sender, changed)) = self.shown.as_ref().filter(|_| !points.is_empty()) {
-            changed.add(points.iter().map(|(series, _)| *series));
+            changed.add(points.iter().map(|(series, _)| *series), false);
             let _ = sender.try_send(Shown::Points(points.to_vec()));
         }
     }
@@ -106,7 +111,7 @@ impl Sharing {
     /// Series of which the owner before may not have told how they stand.
     pub fn changed(&self, series: impl Iterator<Item = SeriesHash>) {
         if let Some((_, changed)) = &self.shown {
-            changed.add(series);
+            changed.add(series, false);
         }
     }
 
@@ -117,10 +122,10 @@ impl Sharing {
         }
     }
 
-    /// Series that are known no more. Waits for its turn: who is told nothing of it would show them for ever.
+    /// Series that are known no more.
     pub fn gone(&self, series: Vec<SeriesHash>) {
-        if let Some((sender, _)) = self.shown.as_ref().filter(|_| !series.is_empty()) {
-            let _ = sender.send(Shown::Gone(series));
+        if let Some((_, changed)) = &self.shown {
+            changed.add(series.into_iter(), true);
         }
     }
 }
@@ -168,10 +173,9 @@ struct Shower {
     points: HashMap<SeriesHash, Vec<Point>>,
     n_points: usize,
     changed: HashSet<SeriesHash>,
-    gone: Vec<SeriesHash>,
-    /// The entries of points that are on Redis, and how large they are.
-    kept: VecDeque<(String, usize)>,
-    kept_bytes: usize,
+    gone: HashSet<SeriesHash>,
+    /// Bytes of points that were written since it was looked at how many are kept.
+    unlooked: usize,
     told: Instant,
 }
 
@@ -191,15 +195,6 @@ impl Shower {
                     let _ = self.show_results(&results);
                     false
                 }
-                Ok(Shown::Gone(series)) => {
-                    self.changed.extend(self.marked.take());
-                    for series in &series {
-                        self.changed.remove(series);
-                        self.n_points -= self.points.remove(series).map_or(0, |points| points.len());
-                    }
-                    self.gone.extend(series);
-                    false
-                }
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
@@ -215,7 +210,17 @@ impl Shower {
 
     /// Writes what was gathered; what Redis does not take is let go.
     fn show(&mut self, all: bool) {
-        self.changed.extend(self.marked.take());
+        for (series, gone) in self.marked.take() {
+            if gone {
+                self.changed.remove(&series);
+                self.n_points -= self.points.remove(&series).map_or(0, |points| points.len());
+                self.gone.insert(series);
+            } else {
+                // It has come again.
+                self.gone.remove(&series);
+                self.changed.insert(series);
+            }
+        }
         if self.n_points > 0 {
             let _ = self.show_points();
             self.points.clear();
@@ -238,19 +243,12 @@ impl Shower {
             entry.extend_from_slice(&chunk);
         }
         let link = self.connection.link()?;
-        let id: String = link.query(redis::cmd("XADD").arg(keys::POINTS).arg("*").arg("p").arg(&entry[..]))?;
-        self.kept_bytes += entry.len();
-        self.kept.push_back((id, entry.len()));
-        if self.kept_bytes <= KEPT_BYTES {
-            return Ok(());
+        self.unlooked += entry.len();
+        if self.unlooked >= LOOK_BYTES {
+            self.unlooked = 0;
+            trim_points(link)?;
         }
-        while self.kept_bytes > KEPT_BYTES / 2
-            && let Some((_, bytes)) = self.kept.pop_front()
-        {
-            self.kept_bytes -= bytes;
-        }
-        let Some((first, _)) = self.kept.front() else { return Ok(()) };
-        link.query::<u64>(redis::cmd("XTRIM").arg(keys::POINTS).arg("MINID").arg(first)).map(drop)
+        link.query::<String>(redis::cmd("XADD").arg(keys::POINTS).arg("*").arg("p").arg(&entry[..])).map(drop)
     }
 
     fn show_results(&mut self, results: &[EventResult]) -> Result<(), RedisError> {
@@ -272,15 +270,15 @@ impl Shower {
             return Ok(());
         }
         let link = self.connection.link()?;
-        for series in self.gone.chunks(SERIES_STEP) {
-            let hashes: Vec<_> = series.iter().map(|series| series.to_be_bytes().to_vec()).collect();
-            let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(&hashes))?;
+        let gone: Vec<Vec<u8>> = self.gone.iter().map(|series| series.to_be_bytes().to_vec()).collect();
+        for hashes in gone.chunks(SERIES_STEP) {
+            let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(hashes))?;
             let names = shown.into_iter().flatten().filter_map(|text| serde_json::from_str::<About>(&text).ok());
             let names: Vec<String> = names.map(|about| about.name).collect();
             if !names.is_empty() {
                 link.query::<u64>(redis::cmd("ZREM").arg(keys::NAMES).arg(&names))?;
             }
-            link.query::<u64>(redis::cmd("HDEL").arg(keys::SERIES).arg(&hashes))?;
+            link.query::<u64>(redis::cmd("HDEL").arg(keys::SERIES).arg(hashes))?;
         }
         self.gone.clear();
         Ok(())
@@ -318,6 +316,19 @@ impl Shower {
         }
         Ok(())
     }
+}
+
+/// Takes the oldest half of the points away where they are more than their share of the server's memory.
+fn trim_points(link: &mut Link) -> Result<(), RedisError> {
+    let server = ServerState::read(link)?;
+    let most = server.maxmemory.filter(|most| *most > 0).map_or(KEPT_BYTES, |most| KEPT_BYTES.min(most / KEPT_PART));
+    let mut usage = redis::cmd("MEMORY");
+    usage.arg("USAGE").arg(keys::POINTS).arg("SAMPLES").arg(20);
+    if link.query::<Option<u64>>(&usage)?.unwrap_or(0) < most {
+        return Ok(());
+    }
+    let entries: u64 = link.query(redis::cmd("XLEN").arg(keys::POINTS))?;
+    link.query::<u64>(redis::cmd("XTRIM").arg(keys::POINTS).arg("MAXLEN").arg("~").arg(entries / 2)).map(drop)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use anomaly_server::clock;
 use anomaly_server::config::Config;
 use anomaly_server::fatal::Fatal;
 use anomaly_server::log::{AnswerKey, Append, Appended};
-use anomaly_server::run::Stages;
+use anomaly_server::run::{Running as _, Stages};
 use anomaly_server::stats::Totals;
 use anomaly_server::store::Filter;
 use serde_json::Value;
@@ -69,7 +69,7 @@ async fn seen(stages: &Stages) -> Seen {
         assert!(body.as_object_mut().unwrap().remove("detected_at").is_some());
         body
     });
-    let (series, _) = stages.app.engine.series("", None, 1000).await;
+    let (series, _) = stages.app.engine.series("", None, 1000).await.unwrap();
     Seen {
         anomalies: anomalies.collect(),
         series: series.into_iter().map(|info| (info.name, info.count)).collect(),

@@ -25,8 +25,8 @@ use stream::{RedisLog, RedisReader};
 /// A log, as its writer owns it.
 #[derive(Debug)]
 pub enum Log {
-    Sqlite(EventLog),
-    Redis(RedisLog),
+    Sqlite(Box<EventLog>),
+    Redis(Box<RedisLog>),
 }
 
 impl Log {
@@ -81,7 +81,7 @@ impl Log {
 #[derive(Debug)]
 pub enum FrameReader {
     Sqlite(LogReader),
-    Redis(RedisReader),
+    Redis(Box<RedisReader>),
 }
 
 impl FrameReader {
@@ -94,6 +94,16 @@ impl FrameReader {
             Self::Sqlite(reader) => reader.read(from, max_bytes),
             Self::Redis(reader) => Ok(reader.read(from, max_bytes)?.into_iter().map(|frame| (frame.number, frame.bytes)).collect()),
         }
+    }
+
+    /// Where a shared log goes on, if frame `from` was in it and is kept no more. The embedded log says what it has lost when it is opened.
+    ///
+    /// # Errors
+    /// As each of them.
+    pub fn next_kept(&mut self, from: u64) -> Result<Option<u64>, LogError> {
+        let Self::Redis(reader) = self else { return Ok(None) };
+        let next = reader.first()?.unwrap_or(reader.last()? + 1);
+        Ok((next > from).then_some(next))
     }
 }
 

@@ -30,14 +30,22 @@ pub enum Side {
         /// When.
         at: Timestamp,
     },
-    /// A new upload, or a changed one.
+    /// A new upload; its key, where it has one, must be new too.
     Upload(UploadRow),
+    /// An upload that is known, whose files lie here now.
+    UploadAgain(UploadRow),
     /// A file of an upload has got on.
     Progress(FileProgress),
     /// An upload has come to its end.
     UploadEnded {
         /// It, as it is from now on.
         row: UploadRow,
+    },
+    /// What was taken from the list `raw_events` under this number is in the log now. Where it is there no more somebody else has appended
+    /// it, and nothing is.
+    Moved {
+        /// Its number.
+        taken: u64,
     },
     /// A counter that is kept across restarts rises.
     Count {
@@ -55,9 +63,11 @@ pub(super) fn put(connection: &Connection, side: &Side) -> rusqlite::Result<()> 
             let sql = "INSERT OR REPLACE INTO answers VALUES (?1, ?2, ?3, ?4)";
             connection.prepare_cached(sql)?.execute(params![key, *fingerprint as i64, to_json(report)?, at.nanos()]).map(drop)
         }
-        Side::Upload(row) => uploads::put_upload(connection, row),
+        Side::Upload(row) | Side::UploadAgain(row) => uploads::put_upload(connection, row),
         Side::Progress(row) => uploads::put_progress(connection, row, &to_json(&row.report)?, &to_json(&row.refused)?),
         Side::UploadEnded { row } => uploads::put_upload(connection, row),
+        // The list is on Redis, and so is the log that it is moved to.
+        Side::Moved { .. } => Ok(()),
         Side::Count { name, by } => {
             let sql = "INSERT INTO counters VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value";
             connection.prepare_cached(sql)?.execute(params![name, *by as i64]).map(drop)

@@ -5,11 +5,11 @@
 //! log all the same.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::{self, FrameBuilder};
 use anomaly_engine::{Report, SeriesHash};
-use redis::streams::StreamRangeReply;
+use redis::streams::{StreamId, StreamRangeReply};
 use redis::{FromRedisValue, Value, from_redis_value};
 use serde::{Deserialize, Serialize};
 
@@ -23,18 +23,24 @@ use crate::store::journal::Progress;
 
 /// For how long answers to an `Idempotency-Key`, and uploads that have ended, are kept.
 const KEPT_SECONDS: &str = "86400";
-/// Frames that are read at a time, at most.
-const READ_FRAMES: usize = 64;
+/// For how long an upload is known that never ends, since the replica that has its files is gone.
+const LONGEST_SECONDS: &str = "604800";
+/// Entries that are read at a time: few at first, then as many as make about so many bytes.
+const FEW_ENTRIES: usize = 4;
+const MOST_ENTRIES: usize = 256;
+const STEP_BYTES: usize = 4 << 20;
+/// Before a connection that could not be made is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// A frame is sealed under this number until the script has given it its own.
 const UNNUMBERED: u64 = 0;
 
-/// KEYS: log, state, then the answers that must be new. ARGV: frame, its events, capacity, then commands, each with the number of
-/// its words before it. Answers the number and how many events wait.
-static APPEND: Script = Script::new(
-    "appending to the log",
-    "#!lua
-for i = 3, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 1 then return {-2, i - 2} end
+/// The text of both scripts that append.
+macro_rules! append_body {
+    () => {
+        "for i = 3, #KEYS do
+  local wanted = 0
+  if i - 2 > tonumber(ARGV[4]) then wanted = 1 end
+  if redis.call('EXISTS', KEYS[i]) ~= wanted then return {-2, i - 2} end
 end
 local number, waiting = 0, 0
 if #ARGV[1] > 0 then
@@ -49,14 +55,31 @@ if #ARGV[1] > 0 then
   redis.call('HSET', KEYS[2], 'frame', string.format('%.0f', number), 'appended', all)
   waiting = waiting + events
 end
-local i = 4
+local i = 5
 while i <= #ARGV do
   local n = tonumber(ARGV[i])
   redis.call(unpack(ARGV, i + 1, i + n))
   i = i + n + 1
 end
 redis.call('HINCRBY', KEYS[2], 'appends', 1)
-return {number, waiting}",
+return {number, waiting}"
+    };
+}
+
+/// KEYS: log, state, then those that must be new, then those that must be there. ARGV: frame, its events, capacity, how many must be
+/// new, then commands, each with the number of
+/// its words before it. Answers the number and how many events wait.
+static APPEND: Script = Script::new("appending to the log", concat!("#!lua\n", append_body!()));
+
+/// As [`APPEND`], for the owner of the lease: what it appends is little, and makes room in the end.
+static APPEND_ANYWAY: Script = Script::new("appending to the log", concat!("#!lua flags=allow-oom\n", append_body!()));
+
+/// KEYS: state, what is asked for. It writes, so that the `WAIT` behind it proves that what it read is replicated.
+static READ: Script = Script::new(
+    "reading what was kept",
+    "#!lua flags=allow-oom
+redis.call('HINCRBY', KEYS[1], 'appends', 1)
+return redis.call('GET', KEYS[2])",
 );
 
 /// KEYS: known, counts. ARGV: the most, the counter of new series, then hashes. Answers for each whether it may enter.
@@ -103,17 +126,19 @@ pub struct Reconnecting {
     place: RedisPlace,
     timeouts: Timeouts,
     link: Option<Link>,
+    /// When it could not be made last, and why: those who ask soon after are told the same, and need not wait one after the other.
+    failed: Option<(Instant, RedisError)>,
 }
 
 impl Reconnecting {
     /// Not connected yet.
     pub fn new(place: RedisPlace) -> Self {
-        Self { place, timeouts: Timeouts::default(), link: None }
+        Self { place, timeouts: Timeouts::default(), link: None, failed: None }
     }
 
     /// One that gives up soon.
     pub fn impatient(place: RedisPlace, patience: Duration) -> Self {
-        Self { place, timeouts: Timeouts { connect: patience, io: patience, ..Timeouts::default() }, link: None }
+        Self { place, timeouts: Timeouts { connect: patience, io: patience, ..Timeouts::default() }, link: None, failed: None }
     }
 
     /// The connection.
@@ -122,7 +147,16 @@ impl Reconnecting {
     /// There is none now.
     pub fn link(&mut self) -> Result<&mut Link, RedisError> {
         if self.link.as_ref().is_none_or(Link::is_dead) {
-            self.link = Some(self.place.target.connect_with(self.place.wait_replicas, &self.timeouts)?);
+            if let Some((_, fault)) = self.failed.as_ref().filter(|(at, _)| at.elapsed() < AGAIN) {
+                return Err(fault.clone());
+            }
+            match self.place.target.connect_with(self.place.wait_replicas, &self.timeouts) {
+                Ok(link) => (self.link, self.failed) = (Some(link), None),
+                Err(fault) => {
+                    self.failed = Some((Instant::now(), fault.clone()));
+                    return Err(fault);
+                }
+            }
         }
         // Just made where it was not there.
         Ok(self.link.as_mut().expect("a link"))
@@ -140,6 +174,32 @@ pub struct RedisLog {
     next: u64,
     /// Events that waited after the last append.
     waiting: u64,
+    /// Appended to also when Redis is full, and by whom the queue is emptied.
+    is_owners: bool,
+}
+
+/// How many entries of a stream to read at a time, by how large they were: Redis and we hold an answer whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Stride(usize);
+
+impl Default for Stride {
+    fn default() -> Self {
+        Self(FEW_ENTRIES)
+    }
+}
+
+impl Stride {
+    /// As many as to ask for.
+    pub fn count(self) -> usize {
+        self.0
+    }
+
+    /// So many entries of so many bytes have come.
+    pub fn learn(&mut self, entries: usize, bytes: usize) {
+        let Some(mean) = bytes.checked_div(entries) else { return };
+        // Grows step by step: those to come may be larger.
+        self.0 = (STEP_BYTES / mean.max(1)).min(2 * self.0).clamp(1, MOST_ENTRIES);
+    }
 }
 
 /// How a series stands that asks to enter.
@@ -159,7 +219,12 @@ struct Answer {
 impl RedisLog {
     /// A log that takes events while fewer than `capacity` wait; `replica` names this process across restarts.
     pub fn new(place: RedisPlace, capacity: u64, replica: String) -> Self {
-        Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0 }
+        Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0, is_owners: false }
+    }
+
+    /// The log for the owner of the lease, whose few records are taken whatever waits and however full Redis is.
+    pub fn of_owner(place: RedisPlace, replica: String) -> Self {
+        Self { is_owners: true, ..Self::new(place, u64::MAX >> 12, replica) }
     }
 
     /// About the number of the next frame.
@@ -184,14 +249,16 @@ impl RedisLog {
             commands.put(side, &self.replica)?;
         }
         let (events_text, capacity) = (events.to_string(), self.capacity.to_string());
-        let mut args: Vec<&[u8]> = vec![&bytes, events_text.as_bytes(), capacity.as_bytes()];
+        let n_new = commands.new_keys.len().to_string();
+        let mut args: Vec<&[u8]> = vec![&bytes, events_text.as_bytes(), capacity.as_bytes(), n_new.as_bytes()];
         args.extend(commands.words.iter().map(Vec::as_slice));
         let mut keys: Vec<&[u8]> = vec![keys::LOG, keys::STATE];
-        keys.extend(commands.new_keys.iter().map(Vec::as_slice));
-        let (number, waiting): (i64, i64) = self.connection.link()?.eval_durable(&APPEND, &keys, &args)?;
+        keys.extend(commands.new_keys.iter().chain(&commands.there_keys).map(Vec::as_slice));
+        let script = if self.is_owners { &APPEND_ANYWAY } else { &APPEND };
+        let (number, waiting): (i64, i64) = self.connection.link()?.eval_durable(script, &keys, &args)?;
         match number {
             -1 => return Err(LogError::QueueFull { queued: waiting as u64, capacity: self.capacity }),
-            -2 => return Err(LogError::Away("another replica has just taken the same Idempotency-Key".into())),
+            -2 => return Err(LogError::Away("another process has just appended the same, under its key".into())),
             _ => {}
         }
         if rows == 0 {
@@ -199,7 +266,8 @@ impl RedisLog {
         }
         let number = number as u64;
         (self.next, self.waiting) = (number + 1, waiting as u64);
-        let bytes = numbered(bytes, number).unwrap_or_default();
+        let mut bytes = bytes;
+        frame::renumber(&mut bytes, UNNUMBERED, number);
         Ok(Some(SealedFrame { number, rows, bytes }))
     }
 
@@ -238,7 +306,7 @@ impl RedisLog {
     /// # Errors
     /// As for an append.
     pub fn answer(&mut self, key: &str) -> Result<Option<(u64, Report)>, LogError> {
-        let text: Option<String> = self.query(redis::cmd("GET").arg(keys::answer(key)))?;
+        let text: Option<String> = self.connection.link()?.eval_durable(&READ, &[keys::STATE, &keys::answer(key)], &[])?;
         let Some(text) = text else { return Ok(None) };
         let Answer { fingerprint, report } = read_json(&text)?;
         Ok(Some((fingerprint, report)))
@@ -275,7 +343,7 @@ impl RedisLog {
     /// # Errors
     /// As for an append.
     pub fn upload_by_key(&mut self, key: &str) -> Result<Option<(UploadRow, Vec<FileProgress>)>, LogError> {
-        let id: Option<String> = self.query(redis::cmd("GET").arg(keys::upload_by_key(key)))?;
+        let id: Option<String> = self.connection.link()?.eval_durable(&READ, &[keys::STATE, &keys::upload_by_key(key)], &[])?;
         id.map_or(Ok(None), |id| self.upload(&id))
     }
 
@@ -318,6 +386,8 @@ struct Commands {
     words: Vec<Vec<u8>>,
     /// Keys that must not be there yet.
     new_keys: Vec<Vec<u8>>,
+    /// Keys that must still be there.
+    there_keys: Vec<Vec<u8>>,
 }
 
 impl Commands {
@@ -334,11 +404,16 @@ impl Commands {
                 self.push(&[b"SET", &key, &answer, b"EX", KEPT_SECONDS.as_bytes()]);
                 self.new_keys.push(key);
             }
-            Side::Upload(row) => {
+            Side::Upload(row) | Side::UploadAgain(row) => {
                 self.push(&[b"HSET", &keys::upload(&row.id), b"row", &write_json(row)?, b"replica", replica.as_bytes()]);
+                self.push(&[b"EXPIRE", &keys::upload(&row.id), LONGEST_SECONDS.as_bytes()]);
                 self.push(&[b"SADD", &keys::running(replica), row.id.as_bytes()]);
-                if let Some(key) = &row.key {
-                    self.push(&[b"SET", &keys::upload_by_key(key), row.id.as_bytes()]);
+                self.push(&[b"EXPIRE", &keys::running(replica), LONGEST_SECONDS.as_bytes()]);
+                if let Some(key) = row.key.as_ref().map(|key| keys::upload_by_key(key)) {
+                    self.push(&[b"SET", &key, row.id.as_bytes(), b"EX", LONGEST_SECONDS.as_bytes()]);
+                    if matches!(side, Side::Upload(_)) {
+                        self.new_keys.push(key);
+                    }
                 }
             }
             Side::Progress(progress) => {
@@ -353,6 +428,11 @@ impl Commands {
                 if let Some(of_key) = &row.key {
                     self.push(&[b"EXPIRE", &keys::upload_by_key(of_key), KEPT_SECONDS.as_bytes()]);
                 }
+            }
+            Side::Moved { taken } => {
+                let key = keys::taken(*taken);
+                self.push(&[b"DEL", &key]);
+                self.there_keys.push(key);
             }
             Side::Count { name, by } => self.push(&[b"HINCRBY", keys::COUNTS, name.as_bytes(), by.to_string().as_bytes()]),
         }
@@ -377,12 +457,13 @@ pub struct RedisReader {
     connection: Reconnecting,
     /// Told of the frames that are read.
     progress: Option<Arc<Progress>>,
+    stride: Stride,
 }
 
 impl RedisReader {
     /// A reader with a connection of its own.
     pub fn new(place: RedisPlace) -> Self {
-        Self { connection: Reconnecting::new(place), progress: None }
+        Self { connection: Reconnecting::new(place), progress: None, stride: Stride::default() }
     }
 
     /// The same, which tells how many events were appended up to each frame that it reads.
@@ -406,11 +487,12 @@ impl RedisReader {
         let (mut frames, mut bytes, mut from) = (Vec::new(), 0, from);
         while bytes < max_bytes {
             let mut command = redis::cmd("XRANGE");
-            command.arg(keys::LOG).arg(format!("{from}-0")).arg("+").arg("COUNT").arg(READ_FRAMES);
+            command.arg(keys::LOG).arg(format!("{from}-0")).arg("+").arg("COUNT").arg(self.stride.count());
+            let asked = self.stride.count();
             let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
-            let n = reply.ids.len();
+            let (n, before) = (reply.ids.len(), bytes);
             for entry in reply.ids {
-                let Some(frame) = frame_of(&entry) else { continue };
+                let Some(frame) = frame_of(entry) else { continue };
                 bytes += frame.bytes.len();
                 from = frame.number + 1;
                 if let Some(progress) = &self.progress {
@@ -418,7 +500,8 @@ impl RedisReader {
                 }
                 frames.push(frame);
             }
-            if n < READ_FRAMES {
+            self.stride.learn(n, bytes - before);
+            if n < asked {
                 break;
             }
         }
@@ -454,7 +537,7 @@ impl RedisReader {
         let mut command = redis::cmd("XRANGE");
         command.arg(keys::LOG).arg(format!("{}-0", frame + 1)).arg("+").arg("COUNT").arg(1);
         let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
-        if let Some(next) = reply.ids.first().and_then(frame_of) {
+        if let Some(next) = reply.ids.into_iter().next().and_then(frame_of) {
             return Ok(next.appended - next.events);
         }
         let mut command = redis::cmd("HGET");
@@ -464,25 +547,18 @@ impl RedisReader {
 }
 
 /// The frame of an entry; `None` where it is none of ours.
-pub fn frame_of(entry: &redis::streams::StreamId) -> Option<StreamFrame> {
+pub fn frame_of(mut entry: StreamId) -> Option<StreamFrame> {
     let number = number_of(&entry.id)?;
-    let bytes = match entry.map.get("f")? {
-        Value::BulkString(bytes) => bytes.clone(),
-        _ => return None,
-    };
-    let count = |name: &str| entry.map.get(name).cloned().and_then(|value| from_redis_value::<u64>(value).ok());
+    let Value::BulkString(mut bytes) = entry.map.remove("f")? else { return None };
+    let mut count = |name: &str| entry.map.remove(name).and_then(|value| from_redis_value::<u64>(value).ok());
     // What is damaged stays as it is: whoever opens it finds that out, and says so.
-    let bytes = numbered(bytes.clone(), number).unwrap_or(bytes);
+    frame::renumber(&mut bytes, UNNUMBERED, number);
     Some(StreamFrame { number, bytes, events: count("e")?, appended: count("a")? })
 }
 
 /// The number of an entry's id, `N-0`.
 pub fn number_of(id: &str) -> Option<u64> {
     id.strip_suffix("-0")?.parse().ok()
-}
-
-fn numbered(mut bytes: Vec<u8>, number: u64) -> Option<Vec<u8>> {
-    frame::renumber(&mut bytes, UNNUMBERED, number).then_some(bytes)
 }
 
 fn write_json(value: &impl Serialize) -> Result<Vec<u8>, LogError> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::{Batch, FrameBuilder, Position, Record};
 use anomaly_engine::{Rejected, Report, SeriesHash, SeriesKey};
@@ -19,7 +20,7 @@ use crate::disk::Room;
 use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
 use crate::room::DiskWatch;
-use crate::stats::Stats;
+use crate::stats::{Component, Stats};
 
 /// Requests that may wait for the writer; then senders wait, and so do their clients.
 const WAITING: usize = 1024;
@@ -30,6 +31,9 @@ const GROUP_BYTES: usize = 8 << 20;
 /// Under a load that leaves no pause, the log is truncated a step each time it has grown by so much: a step deletes more.
 const TRUNCATE_EACH_GROUPS: u32 = 64;
 const TRUNCATE_EACH_BYTES: usize = 4 << 20;
+
+/// A log that is away is tried again this often where nobody asks for anything.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The log's counter of rejected rows.
 pub const REJECTED: &str = "rejected";
@@ -237,8 +241,8 @@ pub struct Writer {
     pub truncate_to: Option<u64>,
     /// Groups and bytes since the last step of that.
     pub grown: (u32, usize),
-    /// The log could not be reached when it was tried last.
-    pub away: bool,
+    /// When the log could not be reached, if it was so when it was tried last.
+    pub away: Option<Instant>,
 }
 
 /// The requests of all handles, for the writer that is to start.
@@ -404,7 +408,11 @@ impl Writer {
                 self.unregister(&hashes);
             }
             Request::Forgotten(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
-            Request::NoteCounts => group.must = self.stats.rejected_here() > self.rejected,
+            // While the log is away it is tried now and then, since nobody sends events to who is not ready.
+            Request::NoteCounts => {
+                let tries = self.away.is_some_and(|at| at.elapsed() >= TRY_AGAIN);
+                group.must = tries || self.stats.rejected_here() > self.rejected;
+            }
             Request::Truncate(frame) => self.truncate_to = Some(frame),
             Request::Prune => self.prune(),
             Request::Tick => {
@@ -418,6 +426,7 @@ impl Writer {
 
     /// Whether an append may enter, its rows beyond a limit taken out (they are returned); otherwise its answer.
     fn check(&mut self, append: &mut Append, group: &Group) -> Result<Vec<Rejected>, Result<Appended, AppendError>> {
+        self.backlog.check_refusal().map_err(Err)?;
         if let Some(key) = &append.key {
             match self.log.answer(&key.key) {
                 Ok(Some((fingerprint, report))) if fingerprint == key.fingerprint => return Err(Ok(Appended::Repeated(report))),
@@ -568,16 +577,21 @@ impl Writer {
     fn tell_shared(&mut self) {
         let Log::Redis(log) = &self.log else { return };
         self.backlog.set(log.waiting());
-        if self.away {
-            self.away = false;
+        if self.away.take().is_some() {
             info!("the log is there again: events are accepted");
+            self.stats.component("log", Component::Ok);
         }
     }
 
     /// Once, and not for each request.
     fn told_away(&mut self, fault: &LogError) {
-        if !std::mem::replace(&mut self.away, matches!(self.log, Log::Redis(_))) {
+        if self.away.is_none() {
             warn!("nothing is accepted while the log cannot grow: {fault}");
+        }
+        // A full queue is no fault of the log's, and a full disk has a component of its own.
+        if let (Log::Redis(_), LogError::Away(why)) = (&self.log, fault) {
+            self.away = Some(Instant::now());
+            self.stats.component("log", Component::Failed(why.clone()));
         }
     }
 

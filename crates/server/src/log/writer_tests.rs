@@ -25,7 +25,7 @@ fn written(max_bytes: u64, ask: impl FnOnce(&LogHandle)) -> Vec<String> {
     }
     let feed = Arc::new(EngineFeed::new(last));
     let writer = Writer {
-        log: Log::Sqlite(log),
+        log: Log::Sqlite(Box::new(log)),
         admission: Admission::new([], last, 9, Memory::new(1 << 30)),
         feed: Some(Arc::clone(&feed)),
         backlog: Arc::new(Backlog::new(9, Arc::clone(&stats))),
@@ -35,7 +35,7 @@ fn written(max_bytes: u64, ask: impl FnOnce(&LogHandle)) -> Vec<String> {
         fatal: Fatal::new().0,
         truncate_to: None,
         grown: (0, 0),
-        away: false,
+        away: None,
     };
     let (handle, requests) = channel();
     ask(&handle);

@@ -11,6 +11,15 @@ use super::{Link, RedisError, Script, keys};
 /// How long chunks without a manifest are kept.
 const ORPHANS_SECONDS: u64 = 3600;
 
+/// KEYS: chunk, lease. ARGV: token, bytes, seconds to live. Also without room: what it makes up for is more.
+static CHUNK: Script = Script::new(
+    "writing a chunk",
+    "#!lua flags=allow-oom
+if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
+return 1",
+);
+
 /// KEYS: manifest, lease, stream, then the chunks. ARGV: token, number, manifest, the least id of the stream that is kept (empty: all).
 /// Answers the manifest before; 0 where the lease is not ours, 1 where the number does not rise or a chunk is gone.
 static FINISH: Script = Script::new(
@@ -100,9 +109,11 @@ impl ChunkWriter {
     pub fn chunk(&mut self, link: &mut Link, bytes: &[u8]) -> Result<(), ChunksError> {
         let place = self.manifest.chunks.len();
         let key = format!("{}:{}:{}:{place}", String::from_utf8_lossy(self.kind.manifest), self.token, self.manifest.number);
-        let mut command = redis::cmd("SET");
-        command.arg(&key).arg(bytes).arg("EX").arg(ORPHANS_SECONDS);
-        link.query::<()>(&command)?;
+        let seconds = ORPHANS_SECONDS.to_string();
+        let args: [&[u8]; 3] = [self.token.as_bytes(), bytes, seconds.as_bytes()];
+        if link.eval::<u8>(&CHUNK, &[key.as_bytes(), keys::LEASE], &args)? == 0 {
+            return Err(ChunksError::Deposed);
+        }
         self.manifest.chunks.push(Chunk { key, checksum: xxh3_64_with_seed(bytes, place as u64) });
         self.bytes += bytes.len() as u64;
         Ok(())

@@ -41,6 +41,8 @@ pub mod field {
     pub const WRITE: &str = "write";
     /// The last write that nothing can undo any more: readers go no further.
     pub const SAFE: &str = "safe";
+    /// What tells the last write from others of its number.
+    pub const CHAIN: &str = "chain";
     /// The number of the last anomaly that was published.
     pub const PUBLISHED: &str = "published";
     /// The identity of the store.
@@ -62,6 +64,11 @@ pub fn hour(at: Timestamp) -> i64 {
 /// The counter of series that were let in within an hour.
 pub fn new_series(hour: i64) -> String {
     format!("new_series:{hour}")
+}
+
+/// What was taken from [`RAW_EVENTS`] under a number, and is not in the log yet.
+pub fn taken(number: u64) -> Vec<u8> {
+    format!("{{raw_events}}:taken:{number}").into_bytes()
 }
 
 /// The answer to an `Idempotency-Key`.

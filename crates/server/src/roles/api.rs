@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 
 use super::tail::{Tail, Watch};
-use super::{blocking, connect, place};
+use super::{PAUSE, blocking, connect, place};
 use crate::app::App;
 use crate::backlog::Backlog;
 use crate::commit::{self, Committer};
@@ -43,7 +43,20 @@ use crate::upload::tally::Tallies;
 /// # Errors
 /// What keeps it from starting: no `REDIS_URL`, a Redis that cannot be used, a port in use.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    run::serve(config, start, run::until_signal(), |_, _| std::future::pending::<anyhow::Result<()>>()).await
+    let stopped = std::cell::Cell::new(false);
+    loop {
+        let stop = async {
+            run::until_signal().await;
+            stopped.set(true);
+        };
+        let code = run::serve(config.clone(), start, stop, |_, _| std::future::pending::<anyhow::Result<()>>()).await?;
+        if code == ExitCode::SUCCESS || stopped.get() {
+            return Ok(code);
+        }
+        // What Redis holds was replaced, or goes back not far enough: what is shown here is made anew from it.
+        tracing::warn!("beginning anew from what redis holds");
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// The stages of one API, running.
@@ -87,11 +100,15 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     let opened = {
         let (place, dir) = (place.clone(), Arc::clone(&dir));
         blocking(move || -> anyhow::Result<Journal> {
-            let mut link = connect(&place, &AtomicBool::new(false))?;
-            let view = open_view(&dir, &mut link).context("what processors have found cannot be taken over from redis")?;
-            let mut journal = Journal::follower(view, place);
-            journal.follow()?;
-            Ok(journal)
+            let attempt = || -> anyhow::Result<Journal> {
+                let mut link = connect(&place, &AtomicBool::new(false))?;
+                let view = open_view(&dir, &mut link).context("what processors have found cannot be taken over from redis")?;
+                let mut journal = Journal::follower(view, place.clone());
+                journal.follow()?;
+                Ok(journal)
+            };
+            // A copy may be replaced, and the journal trimmed behind it, just while they are read.
+            attempt().or_else(|_| attempt()).or_else(|_| attempt())
         })
     };
     let journal = opened.await??;
@@ -109,7 +126,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         stats.component(name, Component::Ok);
     }
     let committer = Committer {
-        store: Ledger::Shared(journal.telling(applied)),
+        store: Ledger::Shared(Box::new(journal.telling(applied))),
         live: live.clone(),
         points: points.clone(),
         sharing: Sharing::none(),
@@ -128,7 +145,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     };
     let (commits, committer) = commit::start(committer)?;
     let writer = Writer {
-        log: Log::Redis(RedisLog::new(place.clone(), config.queue_capacity, replica.clone())),
+        log: Log::Redis(Box::new(RedisLog::new(place.clone(), config.queue_capacity, replica.clone()))),
         admission: Admission::shared(config.max_series, Arc::clone(&memory)),
         feed: None,
         backlog: Arc::clone(&backlog),
@@ -138,7 +155,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         fatal,
         truncate_to: None,
         grown: (0, 0),
-        away: false,
+        away: None,
     };
     let writer = writer::start(writer, requests)?;
     let wait_replicas = place.wait_replicas;
@@ -152,6 +169,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         wait_replicas,
         replica: Some(replica),
         applied: Some(applied_reader),
+        hurry: None,
         freshness: Some(freshness.clone()),
     };
     let tail = Tail::of_api(place.clone(), watch, points.clone())?;

@@ -52,7 +52,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
     let (log, requests) = writer::channel();
     let writer = Writer {
-        log: Log::Redis(RedisLog::new(place.clone(), config.queue_capacity, new_id())),
+        log: Log::Redis(Box::new(RedisLog::new(place.clone(), config.queue_capacity, new_id()))),
         admission: Admission::shared(config.max_series, Arc::clone(&memory)),
         feed: None,
         backlog: Arc::clone(&backlog),
@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         fatal,
         truncate_to: None,
         grown: (0, 0),
-        away: false,
+        away: None,
     };
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
@@ -76,6 +76,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         wait_replicas,
         replica: None,
         applied: None,
+        hurry: None,
         freshness: None,
     };
     let tail = Tail::of_api(place, watch, points.clone())?;

@@ -248,7 +248,27 @@ struct Stages {
     sharing: JoinHandle<()>,
     points: JoinHandle<()>,
     raw_events: RawEvents,
-    tasks: Vec<tokio::task::JoinHandle<()>>,
+    tasks: Tasks,
+}
+
+/// Tasks that end with whoever has them.
+#[derive(Debug, Default)]
+struct Tasks(Vec<tokio::task::JoinHandle<()>>);
+
+impl Tasks {
+    /// Ends them: each holds the committer.
+    async fn end(mut self) {
+        for task in std::mem::take(&mut self.0) {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }
 
 /// Why a checkpoint cannot be restored.
@@ -342,7 +362,7 @@ impl Stages {
         let (sharing, sharing_thread) = Sharing::start(place.clone(), handle.clone(), config.redis.result_ttl)?;
         let again = sharing.clone();
         let committer = Committer {
-            store: Ledger::Shared(journal),
+            store: Ledger::Shared(Box::new(journal)),
             live: Live::new(store.extent()?),
             points: points.clone(),
             sharing,
@@ -365,7 +385,7 @@ impl Stages {
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
-            reader: FrameReader::Redis(reader),
+            reader: FrameReader::Redis(Box::new(reader)),
             feed: Arc::clone(&feed),
             commits: commits.clone(),
             stored,
@@ -378,7 +398,7 @@ impl Stages {
         };
         let engine = engine_thread::start(stage)?;
         let writer = Writer {
-            log: Log::Redis(RedisLog::new(place.clone(), u64::MAX >> 12, format!("processor-{token}"))),
+            log: Log::Redis(Box::new(RedisLog::of_owner(place.clone(), format!("processor-{token}")))),
             admission: Admission::shared(config.max_series, Arc::clone(&memory)),
             feed: None,
             backlog: Arc::clone(&backlog),
@@ -388,7 +408,7 @@ impl Stages {
             fatal: fatal.clone(),
             truncate_to: None,
             grown: (0, 0),
-            away: false,
+            away: None,
         };
         let writer = writer::start(writer, requests)?;
         let wait_replicas = place.wait_replicas;
@@ -401,6 +421,7 @@ impl Stages {
             wait_replicas,
             replica: None,
             applied: None,
+            hurry: Some(engine_thread::hurry(&feed)),
             freshness: None,
         };
         let tail = Tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
@@ -414,14 +435,14 @@ impl Stages {
             handle.reached(at).await;
             handle.set_config(config.engine.clone());
         }
-        let mut tasks = vec![
+        let mut tasks = Tasks(vec![
             tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days)),
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
-        ];
+        ]);
         let config = Arc::new(config);
         let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
-        tasks.extend(notify::start(&config, alerts).await?);
+        tasks.0.extend(notify::start(&config, alerts).await?);
         Ok(Self {
             _dir: dir,
             log,
@@ -440,10 +461,7 @@ impl Stages {
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     async fn stop(self) {
         let Self { _dir, log, tail, writer, engine, committer, checkpoints, sharing, points, raw_events, tasks } = self;
-        for task in tasks {
-            task.abort();
-            let _ = task.await;
-        }
+        tasks.end().await;
         let finish = move || {
             raw_events.stop();
             drop(log);

@@ -1,10 +1,10 @@
 //! The familiar list `raw_events`: producers push JSON to its right, and the active processor moves it into the log.
 //!
 //! ```text
-//! raw_events ─► {raw_events}:taken:N (a script, fenced) ─► read ─► log, as redis:raw_events/N ─► removed
+//! raw_events ─► {raw_events}:taken:N (a script, fenced) ─► read ─► appended to the log and removed, in one script
 //! ```
-//! What was taken and not removed when a processor dies is appended again by the next one, under the same source and position, so the
-//! engine skips what it has. Only what there is room for is taken: while no processor works, or it falls behind, the list grows, as
+//! What was taken and not appended when a processor dies is taken up by the next one; what is appended is there no more, so that a zombie
+//! appends nothing twice. Only what there is room for is taken: while no processor works, or it falls behind, the list grows, as
 //! users know it.
 
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::backlog::Backlog;
 use crate::clock;
 use crate::config::Config;
 use crate::fatal::Fatal;
+use crate::log::sqlite::Side;
 use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::log::writer::LogHandle;
 use crate::log::{Append, AppendError, Appended};
@@ -60,7 +61,7 @@ return {tonumber(n), redis.call('LRANGE', taken, 0, -1)}",
 #[derive(Debug)]
 pub(super) struct RawEvents {
     stopping: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 struct Mover {
@@ -111,13 +112,22 @@ impl RawEvents {
             runtime: tokio::runtime::Handle::current(),
         };
         let thread = std::thread::Builder::new().name("raw-events".into()).spawn(move || mover.run(&fatal))?;
-        Ok(Self { stopping, thread })
+        Ok(Self { stopping, thread: Some(thread) })
     }
 
     /// Ends it; what was taken and not appended is the next one's.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        let _ = self.thread.join();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where a start fails half-way, nothing of it must go on.
+impl Drop for RawEvents {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
     }
 }
 
@@ -155,7 +165,6 @@ impl Mover {
             _ => {}
         }
         self.append(number as u64, &taken)?;
-        self.connection.link()?.query::<u64>(redis::cmd("UNLINK").arg(format!("{{raw_events}}:taken:{number}")))?;
         Ok(taken.len())
     }
 
@@ -169,22 +178,30 @@ impl Mover {
             }
         }
         let report = Report { accepted: batch.len() as u64, ..Report::default() };
-        if !batch.is_empty() {
-            let origin = Origin { name: format!("redis:raw_events/{number}"), first: Some(0) };
+        // First: what is no event is kept before it is gone from the list. Kept twice is better than not at all.
+        self.bury(&dead, taken)?;
+        let moved = vec![Side::Moved { taken: number }];
+        let mut refused = Vec::new();
+        if batch.is_empty() {
+            self.runtime.block_on(self.log.note(moved))?;
+        } else {
+            // Without positions: list and log change together, so nothing is delivered again.
+            let origin = Origin { name: "redis:raw_events".into(), first: None };
             let append = Append { batch: batch.finish(origin), report, atomic: false, key: None };
-            match self.runtime.block_on(self.log.append(append)) {
+            match self.runtime.block_on(self.log.append_with(append, moved)).map_err(|refusal| refusal.error) {
                 Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
-                    self.stats.report(&report);
-                    dead.extend(report.errors);
+                    self.stats.accepted(report.accepted);
+                    refused = report.errors;
                 }
                 Err(AppendError::Refused(report)) => {
-                    self.stats.report_rejected(&report);
-                    dead.extend(report.errors);
+                    refused = report.errors;
+                    self.runtime.block_on(self.log.note(vec![Side::Moved { taken: number }]))?;
                 }
                 Err(fault) => return Err(fault.into()),
             }
         }
-        self.bury(&dead, taken)
+        dead.iter().chain(&refused).for_each(|rejected| self.stats.rejected(rejected.code, 1));
+        self.bury(&refused, taken)
     }
 
     /// Keeps what could not be read, with the reason.
@@ -195,7 +212,6 @@ impl Mover {
         let mut push = redis::cmd("RPUSH");
         push.arg(DEAD);
         for rejected in dead {
-            self.stats.rejected(rejected.code, 1);
             let text = usize::try_from(rejected.line).ok().and_then(|line| taken.get(line.wrapping_sub(1)));
             let event = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
             let Rejected { field, code, message, .. } = rejected;

@@ -18,7 +18,7 @@ use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
 use crate::freshness::Freshness;
 use crate::log::admission::Memory;
-use crate::log::stream::{Reconnecting, RedisPlace, frame_of};
+use crate::log::stream::{Reconnecting, RedisPlace, Stride, frame_of};
 use crate::log::writer::LogHints;
 use crate::log::writer::REJECTED;
 use crate::points::PointsHandle;
@@ -30,16 +30,24 @@ use crate::store::journal::Progress;
 
 /// How long a read waits for something new.
 const BLOCK: Duration = Duration::from_millis(50);
+/// While something is written that is not safe yet.
+const UNSAFE_BLOCK: Duration = Duration::from_millis(2);
 /// Counters are looked at this often.
 const COUNTERS: Duration = Duration::from_millis(50);
 /// What the server is set up to do is looked at this often.
 const SERVER: Duration = Duration::from_millis(500);
+/// A committer that is behind is told again this often.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+/// An owner that judges nothing for so long, though events wait, gives the lease back.
+const STUCK: Duration = Duration::from_secs(60);
 /// A replica that has said nothing for so long is gone.
 const ALIVE_SECONDS: u64 = 15;
 /// Entries that are read at a time.
 const ENTRIES: usize = 64;
 /// From this share of `maxmemory` on nothing is accepted: what is left is for commits and checkpoints.
 const FULL_SHARE: f64 = 0.75;
+/// From this one on a checkpoint does not wait until it is due.
+const HURRY_SHARE: f64 = 0.5;
 
 /// KEYS: state, counts, raw_events, lease. ARGV: the counter of rejected rows, then fields of the state. Answers the fields, the counter,
 /// how many elements are not in the log yet, and whether somebody has the lease.
@@ -56,7 +64,7 @@ return {
 );
 
 /// What the followers of one process share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Watch {
     pub(super) backlog: Arc<Backlog>,
     pub(super) memory: Arc<Memory>,
@@ -69,6 +77,8 @@ pub(super) struct Watch {
     pub(super) replica: Option<String>,
     /// How far it has followed.
     pub(super) applied: Option<watch::Receiver<u64>>,
+    /// Asks for room: log and journal are to be made up for now, if they are worth it.
+    pub(super) hurry: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Told that Redis answers.
     pub(super) freshness: Option<Freshness>,
 }
@@ -77,7 +87,7 @@ pub(super) struct Watch {
 #[derive(Debug)]
 pub(super) struct Tail {
     stopping: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Tail {
@@ -87,7 +97,7 @@ impl Tail {
         let mut state = State::new(watch, Arc::clone(&stopping));
         let mut connection = Reconnecting::new(place);
         let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
-            let mut seen = Seen { journal: 0, points: "$".to_owned() };
+            let mut seen = "$".to_owned();
             while !state.stopped() {
                 let step = connection.link().and_then(|link| state.follow(link, &mut seen, &points));
                 state.reached(step.as_ref().err());
@@ -96,7 +106,7 @@ impl Tail {
                 }
             }
         })?;
-        Ok(Self { stopping, thread })
+        Ok(Self { stopping, thread: Some(thread) })
     }
 
     /// Follows for the owner of the lease, with its link: frames behind `last`, counters. When Redis goes away, the ownership ends.
@@ -113,29 +123,36 @@ impl Tail {
         let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
             let _guard = fatal.guard("tail");
             while !state.stopped() {
-                if let Err(fault) = state.take(&mut link, &feed, &progress, &mut last) {
-                    state.reached(Some(&fault));
+                let step = state.take(&mut link, &feed, &progress, &mut last);
+                state.reached(step.as_ref().err());
+                if let Err(fault) = step {
                     fatal.call(fault.to_string());
+                    break;
+                }
+                if state.is_stuck() {
+                    fatal.call(format!("events wait, and none was judged for {} s", STUCK.as_secs()));
                     break;
                 }
             }
             feed.close();
         })?;
-        Ok(Self { stopping, thread })
+        Ok(Self { stopping, thread: Some(thread) })
     }
 
     /// Ends it.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(mut self) {
         self.stopping.store(true, Ordering::Relaxed);
-        let _ = self.thread.join();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
-/// How far an API's tail is.
-struct Seen {
-    /// The last entry of the journal of which the committer was told.
-    journal: u64,
-    points: String,
+/// Where a start fails half-way, nothing of it must go on.
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
 }
 
 struct State {
@@ -150,11 +167,32 @@ struct State {
     full: Option<String>,
     /// The last entry of the journal.
     written: u64,
+    stride: Stride,
+    /// Up to where the committer was told that there is something.
+    told: u64,
+    told_at: Option<Instant>,
+    /// Events up to P, and since when that has not changed although more wait.
+    judged: u64,
+    stuck: Option<Instant>,
 }
 
 impl State {
     fn new(watch: Watch, stopping: Arc<AtomicBool>) -> Self {
-        Self { watch, stopping, counted: None, looked: None, there: true, weak: Vec::new(), full: None, written: 0 }
+        Self {
+            watch,
+            stopping,
+            counted: None,
+            looked: None,
+            there: true,
+            weak: Vec::new(),
+            full: None,
+            written: 0,
+            stride: Stride::default(),
+            told: 0,
+            told_at: None,
+            judged: 0,
+            stuck: None,
+        }
     }
 
     fn stopped(&self) -> bool {
@@ -162,21 +200,20 @@ impl State {
     }
 
     /// One step of an API's tail.
-    fn follow(&mut self, link: &mut Link, seen: &mut Seen, points: &PointsHandle) -> Result<(), RedisError> {
+    fn follow(&mut self, link: &mut Link, seen: &mut String, points: &PointsHandle) -> Result<(), RedisError> {
         let safe = self.count(link)?;
-        if safe > seen.journal {
-            self.tell_committer();
-            seen.journal = safe;
-        }
-        if self.written > safe {
-            // What is not safe yet would end the wait below at once, again and again.
-            std::thread::sleep(Duration::from_millis(1));
-            return Ok(());
-        }
+        self.tell_committer(safe);
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(ENTRIES).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        command.arg("STREAMS").arg(keys::JOURNAL).arg(keys::POINTS).arg(format!("{safe}-0")).arg(&seen.points);
-        let reply: Option<StreamReadReply> = link.query_blocking(&command, BLOCK)?;
+        command.arg("COUNT").arg(ENTRIES).arg("BLOCK");
+        // What is not safe yet would end a wait for the journal at once, again and again.
+        let block = if self.written > safe { UNSAFE_BLOCK } else { BLOCK };
+        command.arg(block.as_millis() as u64).arg("STREAMS");
+        if self.written > safe {
+            command.arg(keys::POINTS).arg(&*seen);
+        } else {
+            command.arg(keys::JOURNAL).arg(keys::POINTS).arg(format!("{safe}-0")).arg(&*seen);
+        }
+        let reply: Option<StreamReadReply> = link.query_blocking(&command, block)?;
         for stream in reply.into_iter().flat_map(|reply| reply.keys) {
             if stream.key.as_bytes() != keys::POINTS {
                 continue;
@@ -185,7 +222,7 @@ impl State {
                 if let Some(Value::BulkString(bytes)) = entry.map.get("p") {
                     points.offer(points_of(bytes));
                 }
-                seen.points = entry.id;
+                *seen = entry.id;
             }
         }
         Ok(())
@@ -193,34 +230,45 @@ impl State {
 
     /// One step of the owner's tail.
     fn take(&mut self, link: &mut Link, feed: &EngineFeed, progress: &Progress, last: &mut u64) -> Result<(), RedisError> {
-        let written = self.written;
         self.count(link)?;
-        if self.written > written {
-            self.tell_committer();
-        }
+        self.tell_committer(self.written);
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(ENTRIES).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        command.arg("COUNT").arg(self.stride.count()).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         command.arg("STREAMS").arg(keys::LOG).arg(format!("{last}-0"));
         let reply: Option<StreamReadReply> = link.query_blocking(&command, BLOCK)?;
+        let (mut entries, mut bytes) = (0, 0);
         for entry in reply.into_iter().flat_map(|reply| reply.keys).flat_map(|stream| stream.ids) {
-            let Some(frame) = frame_of(&entry) else {
-                warn!(entry = entry.id, "an entry of the log is no frame of ours: it is left out");
+            let id = entry.id.clone();
+            let Some(frame) = frame_of(entry) else {
+                warn!(entry = id, "an entry of the log is no frame of ours: it is left out");
                 continue;
             };
+            let length = frame.bytes.len();
             progress.appended(frame.number, frame.appended);
             feed.push(frame.number, Arc::new(frame.bytes));
             *last = frame.number;
+            (entries, bytes) = (entries + 1, bytes + length);
         }
+        self.stride.learn(entries, bytes);
         Ok(())
     }
 
-    fn tell_committer(&self) {
-        // A committer that is busy looks when it is told the next time, or when it writes.
+    /// Tells the committer that there is something up to `number`, once; one that is busy is told again in the next step.
+    fn tell_committer(&mut self, number: u64) {
         let Some(commits) = &self.watch.commits else { return };
-        match commits.try_send(ToCommit::Follow) {
-            Ok(()) | Err(mpsc::TrySendError::Disconnected(_)) => {}
-            Err(mpsc::TrySendError::Full(message)) => drop(commits.send(message)),
+        let is_behind = self.watch.applied.as_ref().is_some_and(|applied| *applied.borrow() < number);
+        let again = is_behind && self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
+        if number == self.told && !again {
+            return;
         }
+        if !matches!(commits.try_send(ToCommit::Follow), Err(mpsc::TrySendError::Full(_))) {
+            (self.told, self.told_at) = (number, Some(Instant::now()));
+        }
+    }
+
+    /// Whether events wait and the owner has judged none for long: better it begins anew, or another takes over.
+    fn is_stuck(&self) -> bool {
+        self.stuck.is_some_and(|since| since.elapsed() >= STUCK)
     }
 
     /// Reads how far everything is, and tells it where it is due; returns what is safe.
@@ -251,9 +299,15 @@ impl State {
         let (numbers, rejected, raw, owned): (Vec<Option<u64>>, Option<u64>, u64, bool) =
             link.eval(&COUNT, &[keys::STATE, keys::COUNTS, keys::RAW_EVENTS, keys::LEASE], &names)?;
         let of = |name: &str| fields.iter().position(|known| *known == name).and_then(|i| numbers[i]).unwrap_or(0);
-        let watch = &self.watch;
+        let watch = self.watch.clone();
         let waiting = of(field::APPENDED).saturating_sub(of(field::JUDGED));
         watch.backlog.set(waiting);
+        if waiting == 0 || of(field::JUDGED) != self.judged {
+            self.stuck = None;
+        } else {
+            self.stuck.get_or_insert_with(Instant::now);
+        }
+        self.judged = of(field::JUDGED);
         // What is written and not yet shown here waits too.
         let unseen = watch.applied.as_ref().map_or(0, |applied| of(field::WRITE).saturating_sub(*applied.borrow()));
         watch.stats.queue(waiting + raw + unseen);
@@ -290,6 +344,9 @@ impl State {
         let server = ServerState::read(link)?;
         self.weak = server.faults(self.watch.wait_replicas).iter().map(ToString::to_string).collect();
         let share = server.share_used().unwrap_or(0.0);
+        if let Some(hurry) = self.watch.hurry.as_ref().filter(|_| share >= HURRY_SHARE) {
+            hurry();
+        }
         let is_full = share >= FULL_SHARE;
         if is_full != self.full.is_some() {
             if is_full {
@@ -327,17 +384,22 @@ impl State {
                 if was {
                     warn!("nothing is accepted until redis answers: {fault}");
                 }
+                self.watch.backlog.refuse(Some(fault.to_string()));
                 self.watch.stats.component("redis", Component::Failed(fault.to_string()));
             }
             None => {
                 if !was {
                     info!("redis answers again");
+                    self.watch.backlog.refuse(self.full.clone());
                 }
                 if let Some(freshness) = &self.watch.freshness {
                     freshness.is_back();
                 }
-                let told = self.full.iter().chain(&self.weak).cloned().collect::<Vec<_>>();
-                let component = if told.is_empty() { Component::Ok } else { Component::Degraded(told.join("; ")) };
+                let component = match (&self.full, self.weak.is_empty()) {
+                    (Some(full), _) => Component::Failed(full.clone()),
+                    (None, true) => Component::Ok,
+                    (None, false) => Component::Degraded(self.weak.join("; ")),
+                };
                 self.watch.stats.component("redis", component);
             }
         }

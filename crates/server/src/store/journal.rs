@@ -12,50 +12,53 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use anomaly_engine::SeriesHash;
 use anomaly_engine::frame::Position;
 use redis::Value;
 use redis::streams::StreamRangeReply;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::sqlite::{Store, StoreReader};
+use super::sqlite::{Applying, Store, StoreReader};
 use super::{Change, Commit, Outcome, StoreError, Stored, Write};
-use crate::log::stream::{Reconnecting, RedisPlace, number_of};
+use crate::log::stream::{Reconnecting, RedisPlace, Stride, number_of};
 use crate::redis::keys::{self, field};
 use crate::redis::{Link, RedisError, Script};
 
-/// Entries that are read at a time.
-const READ_ENTRIES: usize = 256;
 /// Anomalies that one script publishes, so that nobody else waits for long.
 const PUBLISHED_AT_ONCE: usize = 256;
-/// How an entry's bytes are to be read.
+/// How an entry's bytes are to be read: version, length and checksum of what is packed behind them. The chain is made of these.
 const VERSION: u8 = 1;
+const HEAD: usize = 17;
 const COMPRESSION: i32 = 1;
 
-/// KEYS: state, journal. ARGV: entry, whether it is safe at once. Answers its number.
+/// KEYS: state, journal. ARGV: entry, whether it is safe at once. Answers its number, and the chain before and behind it.
 static SAY: Script = Script::new(
     "writing to the journal",
-    "#!lua
+    "#!lua flags=allow-oom
 local n = tonumber(redis.call('HGET', KEYS[1], 'write') or '0') + 1
-local text = string.format('%.0f', n)
-redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1])
-redis.call('HSET', KEYS[1], 'write', text)
+local text, before = string.format('%.0f', n), redis.call('HGET', KEYS[1], 'chain') or ''
+local behind = redis.sha1hex(before .. string.sub(ARGV[1], 1, 17))
+redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1], 'p', before, 'c', behind)
+redis.call('HSET', KEYS[1], 'write', text, 'chain', behind)
 if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'safe', text) end
-return n",
+return {n, before, behind}",
 );
 
 /// KEYS: state, journal, lease. ARGV: entry, whether it is safe at once, token, then fields of the state and their values.
-/// Answers its number; 0 where the lease is not ours.
+/// Answers as `SAY`; the number is 0 where the lease is not ours.
 static COMMIT: Script = Script::new(
     "committing",
     "#!lua flags=allow-oom
-if redis.call('GET', KEYS[3]) ~= ARGV[3] then return 0 end
+if redis.call('GET', KEYS[3]) ~= ARGV[3] then return {0, '', ''} end
 local n = tonumber(redis.call('HGET', KEYS[1], 'write') or '0') + 1
-local text = string.format('%.0f', n)
-redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1])
-redis.call('HSET', KEYS[1], 'write', text)
+local text, before = string.format('%.0f', n), redis.call('HGET', KEYS[1], 'chain') or ''
+local behind = redis.sha1hex(before .. string.sub(ARGV[1], 1, 17))
+redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1], 'p', before, 'c', behind)
+redis.call('HSET', KEYS[1], 'write', text, 'chain', behind)
 if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'safe', text) end
 if #ARGV > 3 then redis.call('HSET', KEYS[1], unpack(ARGV, 4)) end
-return n",
+return {n, before, behind}",
 );
 
 /// KEYS: state, lease. ARGV: token, then fields of the state and their values. Answers whether the lease is ours.
@@ -86,10 +89,11 @@ local i = 5
 while i <= #ARGV do
   local n = tonumber(ARGV[i + 2])
   if ARGV[i + 1] ~= '' then
-    redis.call('HSET', ARGV[i + 1], unpack(ARGV, i + 3, i + 2 + n))
-    redis.call('EXPIRE', ARGV[i + 1], ARGV[4])
+    -- The name may be taken by something else of somebody's: that is no reason to stop.
+    redis.pcall('HSET', ARGV[i + 1], unpack(ARGV, i + 3, i + 2 + n))
+    redis.pcall('EXPIRE', ARGV[i + 1], ARGV[4])
   end
-  redis.call('PUBLISH', ARGV[3], ARGV[i])
+  redis.pcall('PUBLISH', ARGV[3], ARGV[i])
   i = i + 3 + n
 end
 redis.call('HSET', KEYS[1], 'published', ARGV[2])
@@ -106,12 +110,13 @@ pub struct Journal {
     applied: u64,
     /// Told of it.
     told: Option<watch::Sender<u64>>,
+    stride: Stride,
 }
 
 #[derive(Debug)]
 enum Connection {
     /// Anybody's: made anew where it is lost.
-    Anybody(Reconnecting),
+    Anybody(Box<Reconnecting>),
     /// The owner's: lost once, it has owned for the last time.
     Owner(Box<Owner>),
 }
@@ -165,7 +170,9 @@ pub struct Followed {
     /// New anomalies, in order.
     pub stored: Vec<Stored>,
     /// Series that were forgotten.
-    pub forgotten: Vec<anomaly_engine::SeriesHash>,
+    pub forgotten: Vec<SeriesHash>,
+    /// Series that have left memory.
+    pub idle: Vec<SeriesHash>,
     /// Incidents may stand otherwise.
     pub news: bool,
     /// There may be something to send.
@@ -176,13 +183,20 @@ impl Journal {
     /// Follows the journal with a store that has done its entries up to `view.applied()`, and writes what anybody may.
     pub fn follower(view: Store, place: RedisPlace) -> Self {
         let (wait_replicas, applied) = (place.wait_replicas, view.applied());
-        Self { view, link: Connection::Anybody(Reconnecting::new(place)), wait_replicas, applied, told: None }
+        Self {
+            view,
+            link: Connection::Anybody(Box::new(Reconnecting::new(place))),
+            wait_replicas,
+            applied,
+            told: None,
+            stride: Stride::default(),
+        }
     }
 
     /// As [`Journal::follower`], for the owner of the lease.
     pub fn owner(view: Store, owner: Owner) -> Self {
         let (wait_replicas, applied) = (owner.link.wait_replicas(), view.applied());
-        Self { view, link: Connection::Owner(Box::new(owner)), wait_replicas, applied, told: None }
+        Self { view, link: Connection::Owner(Box::new(owner)), wait_replicas, applied, told: None, stride: Stride::default() }
     }
 
     /// The same, which tells how far it is.
@@ -210,7 +224,11 @@ impl Journal {
     /// # Errors
     /// Redis is away; the journal is not kept from here on ([`StoreError::Behind`]); the store itself.
     pub fn follow(&mut self) -> Result<Followed, StoreError> {
-        let upto = self.number(field::SAFE)?;
+        let (written, safe) = self.ends()?;
+        if safe < self.applied {
+            return Err(StoreError::Replaced);
+        }
+        let upto = if written > safe && self.is_owner() { self.prove(written)? } else { safe };
         let mut followed = Followed::default();
         self.follow_to(upto, &mut followed)?;
         Ok(followed)
@@ -227,7 +245,7 @@ impl Journal {
             (Write::Commit(commit), Connection::Owner(owner)) => owner.progress.upto(commit.upto.frame).map(|events| events.to_string()),
             _ => None,
         };
-        let number: u64 = match &mut self.link {
+        let (number, before, behind): (u64, String, String) = match &mut self.link {
             Connection::Owner(owner) => {
                 let mut args: Vec<&[u8]> = vec![&entry, at_once, owner.token.as_bytes()];
                 if let Some(judged) = &judged {
@@ -242,7 +260,7 @@ impl Journal {
         }
         let mut followed = Followed::default();
         self.follow_to(number - 1, &mut followed)?;
-        let outcome = self.apply(number, write, &mut followed)?;
+        let outcome = self.apply(Place { number, before, behind }, write, &mut followed)?;
         if self.wait_replicas > 0 {
             let number = number.to_string();
             self.link()?.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()])?;
@@ -301,7 +319,7 @@ impl Journal {
     pub fn publish_the_rest(&mut self) -> Result<(), StoreError> {
         let mut published = self.number(field::PUBLISHED)?;
         loop {
-            let page = self.view.reader().after(Some(published), READ_ENTRIES)?;
+            let page = self.view.reader().after(Some(published), PUBLISHED_AT_ONCE)?;
             let Some(last) = page.last() else { return Ok(()) };
             published = last.seq;
             self.publish(&page)?;
@@ -314,15 +332,30 @@ impl Journal {
     /// # Errors
     /// As for a write.
     pub fn take_over(&mut self) -> Result<(), StoreError> {
-        let written = self.number(field::WRITE)?;
-        let Connection::Owner(owner) = &mut self.link else { return Ok(()) };
+        let (written, _) = self.ends()?;
+        let proven = self.prove(written)?;
+        self.follow_to(proven, &mut Followed::default())
+    }
+
+    /// Proves that nothing can undo the entries up to `written`, and makes them safe: a refused word of somebody's may have left them
+    /// open. Only the owner may.
+    fn prove(&mut self, written: u64) -> Result<u64, StoreError> {
+        let Connection::Owner(owner) = &mut self.link else { return Err(StoreError::Deposed) };
         let args: [&[u8]; 3] = [owner.token.as_bytes(), b"owner", owner.token.as_bytes()];
         if owner.link.eval_durable::<u8>(&NOTE, &[keys::STATE, keys::LEASE], &args)? == 0 {
             return Err(StoreError::Deposed);
         }
-        self.follow_to(written, &mut Followed::default())?;
-        let number = self.applied.to_string();
-        Ok(self.link()?.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()]).map(drop)?)
+        let number = written.to_string();
+        owner.link.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()])?;
+        Ok(written)
+    }
+
+    /// The last entry, and the last that is safe.
+    fn ends(&mut self) -> Result<(u64, u64), StoreError> {
+        let mut command = redis::cmd("HMGET");
+        command.arg(keys::STATE).arg(field::WRITE).arg(field::SAFE);
+        let (written, safe): (Option<u64>, Option<u64>) = self.link()?.query(&command)?;
+        Ok((written.unwrap_or(0), safe.unwrap_or(0)))
     }
 
     /// A number of the state.
@@ -336,8 +369,10 @@ impl Journal {
     /// begins anew from what is.
     pub fn may_go_on_after(&self, fault: &StoreError) -> bool {
         match fault {
-            StoreError::Away(_) => !self.is_owner(),
-            StoreError::Sqlite(_) | StoreError::BadCursor(_) => true,
+            StoreError::Away(_) | StoreError::Full(_) => !self.is_owner(),
+            // What fails here alone must not be left out: the owner begins anew, others try again.
+            StoreError::Sqlite(_) => fault.is_everywhere() || !self.is_owner(),
+            StoreError::BadCursor(_) => true,
             _ => false,
         }
     }
@@ -365,31 +400,45 @@ impl Journal {
         while self.applied < upto {
             let mut command = redis::cmd("XRANGE");
             let (from, to) = (self.applied + 1, upto);
-            command.arg(keys::JOURNAL).arg(format!("{from}-0")).arg(format!("{to}-0")).arg("COUNT").arg(READ_ENTRIES);
+            command.arg(keys::JOURNAL).arg(format!("{from}-0")).arg(format!("{to}-0")).arg("COUNT").arg(self.stride.count());
             let reply: StreamRangeReply = self.link()?.query(&command)?;
             let first = reply.ids.first().and_then(|entry| number_of(&entry.id));
             if first != Some(from) {
                 return Err(StoreError::Behind { wanted: from, first });
             }
+            let (n, mut bytes) = (reply.ids.len(), 0);
             for entry in reply.ids {
                 let number = number_of(&entry.id).unwrap_or(0);
-                let bytes = match entry.map.get("w") {
-                    Some(Value::BulkString(bytes)) => decode(bytes)?,
+                let write = match entry.map.get("w") {
+                    Some(Value::BulkString(entry)) => {
+                        bytes += entry.len();
+                        decode(entry)?
+                    }
                     _ => return Err(StoreError::Unreadable { number, reason: "it has no field w".into() }),
                 };
-                match self.apply(number, &bytes, followed) {
+                let chain = |name: &str| entry.get(name).unwrap_or_default();
+                match self.apply(Place { number, before: chain("p"), behind: chain("c") }, &write, followed) {
                     // Whoever wrote it was told; it does the same everywhere.
-                    Ok(_) | Err(StoreError::Sqlite(_)) => {}
+                    Ok(_) => {}
+                    Err(fault) if fault.is_everywhere() => {
+                        tracing::warn!(number, "an entry of the journal failed, as it does everywhere: {fault}");
+                    }
                     Err(fault) => return Err(fault),
                 }
             }
+            self.stride.learn(n, bytes);
         }
         Ok(())
     }
 
-    fn apply(&mut self, number: u64, write: &Write, followed: &mut Followed) -> Result<Outcome, StoreError> {
-        let done = self.view.apply_numbered(number, write);
-        if matches!(done, Ok(_) | Err(StoreError::Sqlite(_))) {
+    fn apply(&mut self, place: Place, write: &Write, followed: &mut Followed) -> Result<Outcome, StoreError> {
+        let Place { number, before, behind } = place;
+        // Entries that were not written behind ours are of another journal: Redis was emptied, restored, or has failed over.
+        if number != self.applied + 1 || before != self.view.chain() {
+            return Err(StoreError::Replaced);
+        }
+        let done = self.view.apply_numbered(Applying { number, chain: behind }, write);
+        if done.as_ref().err().is_none_or(StoreError::is_everywhere) {
             self.applied = number;
             if let Some(told) = &self.told {
                 told.send_replace(number);
@@ -400,15 +449,25 @@ impl Journal {
             followed.stored.extend(stored.iter().cloned());
         }
         if let Write::Commit(Commit { changes, .. }) = write {
-            followed.forgotten.extend(changes.iter().filter_map(|change| match change {
-                Change::Forget(series) => Some(*series),
-                _ => None,
-            }));
+            for change in changes {
+                match change {
+                    Change::Forget(series) => followed.forgotten.push(*series),
+                    Change::Idle(series) => followed.idle.extend(series),
+                    _ => {}
+                }
+            }
         }
         followed.news |= write.is_news();
         followed.decisions |= write.is_decision();
         Ok(outcome)
     }
+}
+
+/// Where an entry stands in the journal: its number, and the chain before and behind it.
+struct Place {
+    number: u64,
+    before: String,
+    behind: String,
 }
 
 /// The hash under which the result of an anomaly's event is kept, where the event has an id: its key and its fields.
@@ -432,9 +491,10 @@ fn encode(write: &Write) -> Result<Vec<u8>, StoreError> {
     let unreadable = |reason: String| StoreError::Unreadable { number: 0, reason };
     let json = serde_json::to_vec(write).map_err(|fault| unreadable(fault.to_string()))?;
     let packed = zstd::bulk::compress(&json, COMPRESSION).map_err(|fault| unreadable(fault.to_string()))?;
-    let mut entry = Vec::with_capacity(packed.len() + 9);
+    let mut entry = Vec::with_capacity(packed.len() + HEAD);
     entry.push(VERSION);
     entry.extend_from_slice(&(json.len() as u64).to_le_bytes());
+    entry.extend_from_slice(&xxh3_64(&json).to_le_bytes());
     entry.extend_from_slice(&packed);
     Ok(entry)
 }
@@ -447,7 +507,11 @@ fn decode(entry: &[u8]) -> Result<Write, StoreError> {
     }
     let (length, packed) = rest.split_first_chunk::<8>().ok_or_else(|| unreadable("it is cut".into()))?;
     let length = u64::from_le_bytes(*length) as usize;
+    let (checksum, packed) = packed.split_first_chunk::<8>().ok_or_else(|| unreadable("it is cut".into()))?;
     let json = zstd::bulk::decompress(packed, length).map_err(|fault| unreadable(fault.to_string()))?;
+    if xxh3_64(&json).to_le_bytes() != *checksum {
+        return Err(unreadable("its checksum does not match".into()));
+    }
     serde_json::from_slice(&json).map_err(|fault| unreadable(fault.to_string()))
 }
 

@@ -9,8 +9,8 @@ use super::{Outcome, StoreError, Write};
 /// The store, as the one who writes to it has it.
 #[derive(Debug)]
 pub enum Ledger {
-    Embedded(Store),
-    Shared(Journal),
+    Embedded(Box<Store>),
+    Shared(Box<Journal>),
 }
 
 impl Ledger {
@@ -37,7 +37,7 @@ impl Ledger {
             Outcome::Stored(stored) => stored.clone(),
             _ => Vec::new(),
         };
-        let followed = Followed { stored, forgotten: Vec::new(), news: write.is_news(), decisions: write.is_decision() };
+        let followed = Followed { stored, forgotten: Vec::new(), idle: Vec::new(), news: write.is_news(), decisions: write.is_decision() };
         Ok((outcome, followed))
     }
 
@@ -72,6 +72,11 @@ impl Ledger {
             Self::Embedded(_) => Ok(()),
             Self::Shared(journal) => journal.publish(&followed.stored),
         }
+    }
+
+    /// Whether a write that found no room may be done again as it is: in a journal it is written already.
+    pub fn waits_for_room(&self) -> bool {
+        matches!(self, Self::Embedded(_))
     }
 
     /// Whether one failed write is no reason to stop: the next may succeed.

@@ -50,6 +50,8 @@ pub enum Change {
     Anomaly(Box<AnomalyRow>),
     /// `DELETE /series`: anomalies and incidents of the series go.
     Forget(SeriesHash),
+    /// Series that have left memory since they were idle: for who keeps account of those known. Nothing of them is deleted.
+    Idle(Vec<SeriesHash>),
     /// The engine has resolved the incident with this id.
     Resolved(String),
     /// Rows of an upload's file have been judged.
@@ -249,6 +251,9 @@ pub enum StoreError {
     /// Another process owns the engine now: nothing was written.
     #[error("another processor has taken over")]
     Deposed,
+    /// What Redis holds is not what this store was made from: it was emptied or restored. It is begun anew from what is there.
+    #[error("redis holds another store than the one that was followed here: it was emptied, or restored from a copy")]
+    Replaced,
     /// The journal does not go back as far as this store stands.
     #[error("the journal begins with entry {}, and entry {wanted} is the next one here", first.map_or("none".to_owned(), |first| first.to_string()))]
     Behind { wanted: u64, first: Option<u64> },
@@ -258,6 +263,18 @@ pub enum StoreError {
     /// A file of a newer version.
     #[error("{file} has schema version {found}, this version of anomaly knows up to {known}: use a newer anomaly, or another DATA_DIR")]
     Newer { file: String, found: i64, known: i64 },
+}
+
+impl StoreError {
+    /// Whether the same write fails in every equal store, and not because of this disk or this moment.
+    pub fn is_everywhere(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        match error {
+            rusqlite::Error::SqliteFailure(fault, _) => fault.code == rusqlite::ErrorCode::ConstraintViolation,
+            rusqlite::Error::ToSqlConversionFailure(_) | rusqlite::Error::QueryReturnedNoRows => true,
+            _ => false,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

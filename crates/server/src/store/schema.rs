@@ -12,7 +12,7 @@
 //! - `told` is what the notifier knows of an incident, `waiting` what it gathers for a message, `notifications` what it decided;
 //!   `message` is the same in the notifications of one message on several channels.
 //! - `meta` has P, the least number that retention has not deleted, since step 2 what tells this store from others, and since step 4
-//!   the last entry of a journal that was done to it.
+//!   the last entry of a journal that was done to it, with the chain behind it.
 
 pub(super) const STEPS: &[&str] = &[
     "
@@ -103,6 +103,7 @@ CREATE INDEX notified_incident ON notified (incident);
 ",
     "
 ALTER TABLE meta ADD COLUMN applied INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE meta ADD COLUMN chain TEXT NOT NULL DEFAULT '';
 ",
 ];
 

@@ -40,9 +40,16 @@ pub struct Store {
     position: Position,
     wal: WalKeeper,
     /// The last entry of a journal that was done to it; 0 where it follows none.
-    applied: u64,
+    applied: Applying,
     /// The entry that is being done.
-    applying: Option<u64>,
+    applying: Option<Applying>,
+}
+
+/// An entry of a journal: its number, and the chain behind it, which tells it from others of that number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applying {
+    pub number: u64,
+    pub chain: String,
 }
 
 impl Store {
@@ -89,8 +96,9 @@ impl Store {
     fn open_at(place: Place, synchronous: &'static str, dir: &DataDir) -> Result<Self, StoreError> {
         let options = Options { page_size: 4096, synchronous, incremental_vacuum: true };
         let mut connection = place.writer(options, STEPS)?;
-        let (position, applied) = connection.query_row("SELECT frame, row, applied FROM meta", [], |row| {
-            Ok((Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? }, row.get::<_, i64>(2)? as u64))
+        let (position, applied) = connection.query_row("SELECT frame, row, applied, chain FROM meta", [], |row| {
+            let position = Position { frame: row.get::<_, i64>(0)? as u64, row: row.get(1)? };
+            Ok((position, Applying { number: row.get::<_, i64>(2)? as u64, chain: row.get(3)? }))
         })?;
         let wal = WalKeeper::new(&mut connection, place.clone(), dir.wal_limit(WAL_LIMIT))?;
         Ok(Self { connection, position, wal, place, applied, applying: None })
@@ -98,7 +106,12 @@ impl Store {
 
     /// The last entry of a journal that was done to it.
     pub fn applied(&self) -> u64 {
-        self.applied
+        self.applied.number
+    }
+
+    /// The chain behind that entry.
+    pub fn chain(&self) -> &str {
+        &self.applied.chain
     }
 
     /// Does an entry of a journal, and notes that in the same transaction. One that fails by itself is noted as done: it fails
@@ -106,17 +119,17 @@ impl Store {
     ///
     /// # Errors
     /// As for any write.
-    pub fn apply_numbered(&mut self, number: u64, write: &Write) -> Result<Outcome, StoreError> {
-        self.applying = Some(number);
+    pub fn apply_numbered(&mut self, entry: Applying, write: &Write) -> Result<Outcome, StoreError> {
+        self.applying = Some(entry.clone());
         let mut done = self.apply(write);
-        if let Err(StoreError::Sqlite(_)) = &done
+        if done.as_ref().is_err_and(StoreError::is_everywhere)
             && let Err(fault) = self.transact(|_| Ok(()))
         {
             done = Err(fault);
         }
         self.applying = None;
-        if matches!(done, Ok(_) | Err(StoreError::Sqlite(_))) {
-            self.applied = number;
+        if done.as_ref().err().is_none_or(StoreError::is_everywhere) {
+            self.applied = entry;
         }
         done
     }
@@ -141,7 +154,7 @@ impl Store {
     /// Fatal (the process must stop), full, or SQLite's own; nothing of it is in the store.
     pub fn commit(&mut self, commit: &Commit) -> Result<Vec<Stored>, StoreError> {
         let position = self.position.max(commit.upto);
-        let committed = write(&mut self.connection, commit, position, self.applying);
+        let committed = write(&mut self.connection, commit, position, self.applying.as_ref());
         let stored = self.noting(committed)?;
         self.position = position;
         self.wal.wrote(&self.connection)?;
@@ -159,7 +172,7 @@ impl Store {
     /// # Errors
     /// As for a commit.
     pub fn retain(&mut self, before: Timestamp) -> Result<bool, StoreError> {
-        let retained = retain(&mut self.connection, before, self.applying);
+        let retained = retain(&mut self.connection, before, self.applying.as_ref());
         let deleted = self.noting(retained)?;
         self.wal.wrote(&self.connection)?;
         Ok(deleted == RETAIN_STEP)
@@ -186,14 +199,14 @@ impl Store {
 
     /// Runs `write` in a transaction of its own, durable when it returns.
     pub(super) fn transact<T>(&mut self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T, StoreError> {
-        let run = |connection: &mut Connection, applying: Option<u64>| {
+        let run = |connection: &mut Connection, applying: Option<&Applying>| {
             let transaction = connection.transaction()?;
             let done = write(&transaction)?;
             note(&transaction, applying)?;
             transaction.commit()?;
             Ok(done)
         };
-        let done = run(&mut self.connection, self.applying);
+        let done = run(&mut self.connection, self.applying.as_ref());
         let done = self.noting(done)?;
         self.wal.wrote(&self.connection)?;
         Ok(done)
@@ -223,12 +236,12 @@ impl Store {
 }
 
 /// Notes that an entry of a journal is done, where it is one.
-fn note(transaction: &Transaction<'_>, applying: Option<u64>) -> rusqlite::Result<()> {
-    let Some(number) = applying else { return Ok(()) };
-    transaction.prepare_cached("UPDATE meta SET applied = ?1")?.execute([number as i64]).map(drop)
+fn note(transaction: &Transaction<'_>, applying: Option<&Applying>) -> rusqlite::Result<()> {
+    let Some(Applying { number, chain }) = applying else { return Ok(()) };
+    transaction.prepare_cached("UPDATE meta SET applied = ?1, chain = ?2")?.execute(params![*number as i64, chain]).map(drop)
 }
 
-fn write(connection: &mut Connection, commit: &Commit, position: Position, applying: Option<u64>) -> rusqlite::Result<Vec<Stored>> {
+fn write(connection: &mut Connection, commit: &Commit, position: Position, applying: Option<&Applying>) -> rusqlite::Result<Vec<Stored>> {
     let transaction = connection.transaction()?;
     let mut stored: Vec<(SeriesHash, Stored)> = Vec::new();
     for change in &commit.changes {
@@ -242,6 +255,7 @@ fn write(connection: &mut Connection, commit: &Commit, position: Position, apply
                 forget(&transaction, *series)?;
                 stored.retain(|(of, _)| of != series);
             }
+            Change::Idle(_) => {}
             Change::Resolved(incident) => resolve(&transaction, incident, commit.at)?,
             Change::Judged(judged) => add_judged(&transaction, judged, commit.at)?,
         }
@@ -381,7 +395,7 @@ pub(super) fn series_number(connection: &Connection, series: SeriesHash) -> rusq
 }
 
 /// How many anomalies one step of retention deleted.
-fn retain(connection: &mut Connection, before: Timestamp, applying: Option<u64>) -> rusqlite::Result<i64> {
+fn retain(connection: &mut Connection, before: Timestamp, applying: Option<&Applying>) -> rusqlite::Result<i64> {
     let transaction = connection.transaction()?;
     for sql in [
         "DELETE FROM upload_judged WHERE at < ?1",

@@ -169,7 +169,7 @@ impl Uploads {
             state: UploadState::Running,
             ended: None,
         };
-        self.note_and_run(spool, upload, noting).await
+        self.note_and_run(spool, Side::Upload(upload.clone()), upload, noting).await
     }
 
     /// Goes on with an upload whose files were lost with another replica: the same files have come again, under its key.
@@ -178,21 +178,35 @@ impl Uploads {
         drop(tokio::fs::remove_dir_all(&folder).await);
         spool.rename(&folder).await?;
         info!(upload = known.id, "going on with an upload that another replica has begun and lost");
-        self.note_and_run(spool, UploadRow { state: UploadState::Running, ..known }, noting).await
+        self.note_and_run(spool, Side::UploadAgain(UploadRow { state: UploadState::Running, ..known.clone() }), known, noting).await
     }
 
-    async fn note_and_run(&self, spool: &mut Spool, upload: UploadRow, noting: OwnedMutexGuard<()>) -> Result<UploadView, UploadError> {
+    async fn note_and_run(
+        &self,
+        spool: &mut Spool,
+        note: Side,
+        upload: UploadRow,
+        noting: OwnedMutexGuard<()>,
+    ) -> Result<UploadView, UploadError> {
         // In a task of its own: a client that goes away now must not part the note from the spool and from the taking.
         let (uploads, noted) = (self.clone(), upload.clone());
         spool.keep();
         let noted = tokio::spawn(async move {
-            uploads.shared.log.note(vec![Side::Upload(noted.clone())]).await?;
-            uploads.run(noted);
+            uploads.shared.log.note(vec![note]).await?;
+            uploads.run(UploadRow { state: UploadState::Running, ..noted });
             drop(noting);
             Ok(())
         });
         if let Err(fault) = noted.await.map_err(|_| AppendError::Closing).flatten() {
             spool.unkeep();
+            // Another replica may have taken the same files under the same key a moment ago.
+            if let (AppendError::Away(_), Some(key)) = (&fault, &upload.key)
+                && let Ok(Some((known, _))) = self.shared.log.upload_by_key(key.clone()).await
+                && known.fingerprint == upload.fingerprint
+                && known.id != upload.id
+            {
+                return self.ended(&known.id).await;
+            }
             return Err(fault.into());
         }
         self.ended(&upload.id).await
