@@ -84,8 +84,8 @@ def test_a_redis_that_may_forget_what_it_has_acknowledged_is_refused(tmp_path, r
 def test_a_redis_that_is_not_as_it_should_be_is_told_as_degraded(tmp_path, settings, told):
     need("redis")
     with RedisServer(tmp_path / "redis", **settings) as redis, Stack(tmp_path, redis.url, lambda: redis.client, apis=1, processors=1) as running:
-        health = running.api.http.get("/health")
-        assert health.status_code == 200 and health.json()["status"] == "degraded" and told in health.text, health.text
+        health = until(lambda: (answer := running.api.http.get("/health")).json()["status"] == "degraded" and answer, "it is told")
+        assert health.status_code == 200 and told in health.text, health.text
         assert running.api.http.get("/readyz").status_code == 200
         feed(running.api, burst("degraded", time.time()))
         assert len(running.api.anomalies()) == 1

@@ -56,11 +56,11 @@ def zombies(folder: Path, rounds: int = 5, seconds: float = 12, say=print) -> li
 def commits_of(rig: Rig) -> tuple[int, int]:
     """How many commits the journal holds, and how many of them judge again what one before has judged.
 
-    An entry is a byte of version, the length, and JSON that zstd has made small.
+    An entry is a byte of version, length and checksum, and JSON that zstd has made small.
     """
     client, before, commits, again = rig.redis.connect(decode_responses=False), -1, 0, 0
     for _, fields in client.xrange(JOURNAL):
-        write = json.loads(zstandard.decompress(fields[b"w"][9:], max_output_size=int.from_bytes(fields[b"w"][1:9], "little")))
+        write = json.loads(zstandard.decompress(fields[b"w"][17:], max_output_size=int.from_bytes(fields[b"w"][1:9], "little")))
         if "Commit" in write and write["Commit"]["changes"]:
             frame = write["Commit"]["upto"]["frame"]
             commits, again, before = commits + 1, again + (frame <= before), max(before, frame)
