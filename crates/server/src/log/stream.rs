@@ -111,6 +111,13 @@ pub struct RedisPlace {
 }
 
 impl RedisPlace {
+    /// What is to be said where sentinels may name another primary, and nothing is waited for: that one may lack what was acknowledged.
+    pub fn unsafe_fail_over(&self) -> Option<&'static str> {
+        (self.wait_replicas == 0 && self.target.has_sentinels()).then_some(
+            "REDIS_URL names sentinels, but REDIS_WAIT_REPLICAS is 0: a fail-over loses what was acknowledged and not replicated yet; set it to 1",
+        )
+    }
+
     /// A connection to the primary.
     ///
     /// # Errors
@@ -527,6 +534,26 @@ impl RedisReader {
         command.arg(keys::LOG).arg("-").arg("+").arg("COUNT").arg(1);
         let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
         Ok(reply.ids.first().and_then(|entry| number_of(&entry.id)))
+    }
+
+    /// Where the log goes on, if frame `from` was in it and is kept no more.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn next_kept(&mut self, from: u64) -> Result<Option<u64>, LogError> {
+        let next = match self.first()? {
+            Some(first) => first,
+            None => self.last()? + 1,
+        };
+        if next <= from {
+            return Ok(None);
+        }
+        // What is gone waits no more.
+        let appended = self.appended_upto(next - 1)?;
+        if let Some(progress) = &self.progress {
+            progress.appended(next - 1, appended);
+        }
+        Ok(Some(next))
     }
 
     /// Events of all frames up to number `frame`.

@@ -158,7 +158,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         away: None,
     };
     let writer = writer::start(writer, requests)?;
-    let wait_replicas = place.wait_replicas;
+    let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
     let freshness = Freshness::new(place.clone(), applied_reader.clone());
     let watch = Watch {
         backlog,
@@ -167,6 +167,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         log: log.hints(),
         commits: Some(commits.clone()),
         wait_replicas,
+        unsafe_fail_over,
         replica: Some(replica),
         applied: Some(applied_reader),
         hurry: None,

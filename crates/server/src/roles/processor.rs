@@ -411,7 +411,7 @@ impl Stages {
             away: None,
         };
         let writer = writer::start(writer, requests)?;
-        let wait_replicas = place.wait_replicas;
+        let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
         let watch = Watch {
             backlog: Arc::clone(&backlog),
             memory,
@@ -419,6 +419,7 @@ impl Stages {
             log: log.hints(),
             commits: Some(commits.clone()),
             wait_replicas,
+            unsafe_fail_over,
             replica: None,
             applied: None,
             hurry: Some(engine_thread::hurry(&feed)),
