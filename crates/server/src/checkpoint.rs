@@ -14,7 +14,7 @@ use crate::data_dir::DataDir;
 use crate::log::writer::LogHints;
 use crate::redis::Link;
 use crate::redis::chunks::{CHECKPOINT, ChunkWriter, ChunksError};
-use crate::store::snapshot::{SnapshotError, Snapshots};
+use crate::store::snapshot::Snapshots;
 
 /// Size of a chunk: what the engine's thread serialises between two batches of frames.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -206,8 +206,6 @@ enum WriteError {
     File(#[from] CheckpointError),
     #[error(transparent)]
     Chunks(#[from] ChunksError),
-    #[error("the store cannot be copied: {0}")]
-    Snapshot(#[from] SnapshotError),
 }
 
 impl Files {
@@ -252,7 +250,11 @@ impl Files {
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
                         info!(frame = lowest, bytes, "checkpoint written to redis");
-                        redis.snapshots.write_if_due(&mut redis.link, &redis.token, hurried)?;
+                        if let Err(fault) = redis.snapshots.write_if_due(&mut redis.link, &redis.token, hurried) {
+                            warn!(
+                                "the store could not be copied to redis; the journal is kept, and the next checkpoint tries again: {fault}"
+                            );
+                        }
                     }
                     _ => {}
                 }

@@ -122,6 +122,8 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     let (reached, reached_reader) = watch::channel(journal.position().frame);
     let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (log, requests) = writer::channel();
+    // Until it was looked at for the first time.
+    stats.component("redis", Component::Recovering("not looked at yet".into()));
     for name in ["log", "store", "points"] {
         stats.component(name, Component::Ok);
     }

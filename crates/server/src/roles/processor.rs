@@ -380,7 +380,7 @@ impl Stages {
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
-        let on_redis = checkpoint::RedisPlace { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone()) };
+        let on_redis = checkpoint::RedisPlace { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone(), &dir) };
         let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
@@ -398,7 +398,7 @@ impl Stages {
         };
         let engine = engine_thread::start(stage)?;
         let writer = Writer {
-            log: Log::Redis(Box::new(RedisLog::of_owner(place.clone(), format!("processor-{token}")))),
+            log: Log::Redis(Box::new(RedisLog::of_owner(place.clone(), token.clone()))),
             admission: Admission::shared(config.max_series, Arc::clone(&memory)),
             feed: None,
             backlog: Arc::clone(&backlog),
