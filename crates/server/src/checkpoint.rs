@@ -14,14 +14,15 @@ use crate::data_dir::DataDir;
 use crate::log::writer::LogHints;
 use crate::redis::Link;
 use crate::redis::chunks::{CHECKPOINT, ChunkWriter, ChunksError};
-use crate::store::snapshot::{SnapshotError, Snapshots};
+use crate::store::snapshot::Snapshots;
 
 /// Size of a chunk: what the engine's thread serialises between two batches of frames.
 const CHUNK_BYTES: usize = 1 << 20;
 /// A checkpoint is due when the log has grown by so many times the state's size since the last, and by this at least.
 const LOG_TO_STATE: usize = 4;
 const MIN_LOG_BYTES: usize = 32 << 20;
-/// Where room is short one is written before it is due: when the log has grown by this, but not more often than that,
+/// Where room is short one is written before it is due: when the log has grown by this and a part of the state, but not more
+/// often than that,
 const HURRY_LOG_BYTES: usize = 1 << 20;
 const HURRY_PAUSE: Duration = Duration::from_secs(10);
 /// and at least this often.
@@ -80,9 +81,10 @@ impl Checkpoints {
 
     /// Room is short where log and checkpoints are: one is written now, if the log has grown by something worth it, or none was written
     /// for long.
-    pub fn hurry(&mut self) {
+    pub fn hurry(&mut self, state_bytes: usize) {
         let is_old = self.begun.is_none_or(|at| at.elapsed() >= HURRY_PAUSE);
-        self.hurried |= is_old && (self.logged >= HURRY_LOG_BYTES || self.begun.is_none_or(|at| at.elapsed() >= HURRY_LONGEST));
+        self.hurried |=
+            is_old && (self.logged >= HURRY_LOG_BYTES.max(state_bytes / 4) || self.begun.is_none_or(|at| at.elapsed() >= HURRY_LONGEST));
     }
 
     /// Whether a checkpoint is being written, so that the engine's thread must not sleep.
@@ -204,8 +206,6 @@ enum WriteError {
     File(#[from] CheckpointError),
     #[error(transparent)]
     Chunks(#[from] ChunksError),
-    #[error("the store cannot be copied: {0}")]
-    Snapshot(#[from] SnapshotError),
 }
 
 impl Files {
@@ -250,7 +250,11 @@ impl Files {
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
                         info!(frame = lowest, bytes, "checkpoint written to redis");
-                        redis.snapshots.write_if_due(&mut redis.link, &redis.token, hurried)?;
+                        if let Err(fault) = redis.snapshots.write_if_due(&mut redis.link, &redis.token, hurried) {
+                            warn!(
+                                "the store could not be copied to redis; the journal is kept, and the next checkpoint tries again: {fault}"
+                            );
+                        }
                     }
                     _ => {}
                 }

@@ -290,12 +290,15 @@ impl Committer {
         }
         self.sharing.points(&batch.points);
         self.sharing.results(batch.results);
+        self.sharing.upto(frame);
         self.points.offer(batch.points);
         self.tell(followed);
         self.backlog.committed(frame);
         if let Some(counted) = batch.counted {
             self.stats.set_series(counted.n_series as u64);
-            if let Err(fault) = self.store.note(frame, &counted.fields()) {
+            let mut fields = counted.fields().to_vec();
+            fields.push((field::REACHED, frame));
+            if let Err(fault) = self.store.note(frame, &fields) {
                 return self.give_up(&fault);
             }
         }

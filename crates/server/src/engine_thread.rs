@@ -222,7 +222,7 @@ pub fn start(stage: EngineStage) -> std::io::Result<JoinHandle<EngineStage>> {
 /// Asks for a checkpoint before it is due.
 pub fn hurry(feed: &Arc<EngineFeed>) -> Arc<dyn Fn() + Send + Sync> {
     let feed = Arc::clone(feed);
-    Arc::new(move || drop(feed.ask(Question(Box::new(|stage| stage.checkpoint.hurry())))))
+    Arc::new(move || drop(feed.ask(Question(Box::new(|stage| stage.checkpoint.hurry(stage.engine.state_bytes()))))))
 }
 
 impl EngineStage {

@@ -12,6 +12,8 @@ use crate::redis::keys::{self, field};
 
 /// How long an answer waits to be fresh; then what there is is told.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// Between two looks at what is shown.
+const STEP: Duration = Duration::from_millis(5);
 
 /// Waits until what was safe when it was asked is shown here. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,25 +35,40 @@ impl Freshness {
         self.away.store(false, Ordering::Relaxed);
     }
 
+    /// Waits until series and points are shown of all that was judged when it was asked.
+    pub async fn wait_for_series(&self) {
+        let began = std::time::Instant::now();
+        let Some((reached, mut shown)) = self.ask([field::REACHED, field::SHOWN]).await.map(|[reached, shown]| (reached, shown)) else {
+            return;
+        };
+        while shown < reached && began.elapsed() < PATIENCE {
+            tokio::time::sleep(STEP).await;
+            let Some([now]) = self.ask([field::SHOWN]).await else { return };
+            shown = now;
+        }
+    }
+
     /// Waits. A Redis that does not answer makes it stale, not slow.
     pub async fn wait(&self) {
-        if self.away.load(Ordering::Relaxed) {
-            return;
-        }
-        let (connection, away) = (Arc::clone(&self.connection), Arc::clone(&self.away));
-        let ask = move || -> Result<u64, RedisError> {
-            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            if away.load(Ordering::Relaxed) {
-                return Ok(0);
-            }
-            let mut command = redis::cmd("HGET");
-            command.arg(keys::STATE).arg(field::SAFE);
-            let safe = connection.link().and_then(|link| link.query::<Option<u64>>(&command));
-            away.store(safe.is_err(), Ordering::Relaxed);
-            Ok(safe?.unwrap_or(0))
-        };
-        let Ok(Ok(safe)) = tokio::task::spawn_blocking(ask).await else { return };
+        let Some([safe]) = self.ask([field::SAFE]).await else { return };
         let mut applied = self.applied.clone();
         let _ = tokio::time::timeout(PATIENCE, applied.wait_for(|applied| *applied >= safe)).await;
+    }
+
+    /// Numbers of the state; nothing where Redis does not answer.
+    async fn ask<const N: usize>(&self, fields: [&'static str; N]) -> Option<[u64; N]> {
+        if self.away.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (connection, away) = (Arc::clone(&self.connection), Arc::clone(&self.away));
+        let ask = move || -> Result<[u64; N], RedisError> {
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut command = redis::cmd("HMGET");
+            command.arg(keys::STATE).arg(&fields[..]);
+            let numbers = connection.link().and_then(|link| link.query::<[Option<u64>; N]>(&command));
+            away.store(numbers.is_err(), Ordering::Relaxed);
+            Ok(numbers?.map(Option::unwrap_or_default))
+        };
+        tokio::task::spawn_blocking(ask).await.ok()?.ok()
     }
 }

@@ -4,6 +4,7 @@
 //! dropped: charts have a gap then, and nothing else. Memory: at most [`QUEUE`] batches of points, and a hash for each series that has
 //! changed since it was last told.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine_thread::EngineHandle;
 use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::points::{Point, decode_chunk, encode_chunk};
+use crate::redis::keys::field;
 use crate::redis::{Link, RedisError, ServerState, keys};
 use crate::results::EventResult;
 
@@ -48,15 +50,19 @@ pub struct Sharing {
 /// What has become of series since they were told of: `true`, they are known no more. Beside the queue, since none may be missed when
 /// that is full, and nobody may wait: the thread that tells asks the engine, which may wait for whoever would wait here.
 #[derive(Debug, Default)]
-struct Changed(Mutex<HashMap<SeriesHash, bool>>);
+struct Changed {
+    series: Mutex<HashMap<SeriesHash, bool>>,
+    /// The frame up to which they are marked.
+    upto: AtomicU64,
+}
 
 impl Changed {
     fn add(&self, series: impl Iterator<Item = SeriesHash>, gone: bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(series.map(|series| (series, gone)));
+        self.series.lock().unwrap_or_else(PoisonError::into_inner).extend(series.map(|series| (series, gone)));
     }
 
     fn take(&self) -> HashMap<SeriesHash, bool> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.series.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -90,6 +96,8 @@ impl Sharing {
             gone: HashSet::new(),
             unlooked: LOOK_BYTES,
             told: Instant::now(),
+            shown_at: Instant::now(),
+            shown: 0,
         };
         let thread = std::thread::Builder::new().name("sharing".into()).spawn(move || shower.run(&receiver))?;
         Ok((Self { shown: Some((sender, changed)) }, thread))
@@ -105,6 +113,13 @@ impl Sharing {
         if let Some((sender, changed)) = self.shown.as_ref().filter(|_| !points.is_empty()) {
             changed.add(points.iter().map(|(series, _)| *series), false);
             let _ = sender.try_send(Shown::Points(points.to_vec()));
+        }
+    }
+
+    /// All of the frames up to this one was given.
+    pub fn upto(&self, frame: u64) {
+        if let Some((_, changed)) = &self.shown {
+            changed.upto.store(frame, Ordering::Release);
         }
     }
 
@@ -177,6 +192,9 @@ struct Shower {
     /// Bytes of points that were written since it was looked at how many are kept.
     unlooked: usize,
     told: Instant,
+    /// When something was shown last, and the frame up to which everything is.
+    shown_at: Instant,
+    shown: u64,
 }
 
 impl Shower {
@@ -198,7 +216,8 @@ impl Shower {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            if ended || self.n_points >= MANY_POINTS || Instant::now() >= due {
+            // What comes after a pause is shown at once.
+            if ended || self.n_points >= MANY_POINTS || Instant::now() >= due || self.shown_at.elapsed() >= PAUSE {
                 self.show(ended);
                 due = Instant::now() + PAUSE;
             }
@@ -210,6 +229,9 @@ impl Shower {
 
     /// Writes what was gathered; what Redis does not take is let go.
     fn show(&mut self, all: bool) {
+        // Read before what is marked is taken: that then holds all up to it.
+        let upto = self.marked.upto.load(Ordering::Acquire);
+        self.shown_at = Instant::now();
         for (series, gone) in self.marked.take() {
             if gone {
                 self.changed.remove(&series);
@@ -231,6 +253,13 @@ impl Shower {
             // Kept until Redis takes it.
             let _ = self.forget_gone();
             let _ = self.show_series();
+        }
+        if upto > self.shown && self.changed.is_empty() && self.gone.is_empty() {
+            let mut command = redis::cmd("HSET");
+            command.arg(keys::STATE).arg(field::SHOWN).arg(upto);
+            if self.connection.link().and_then(|link| link.query::<u64>(&command)).is_ok() {
+                self.shown = upto;
+            }
         }
     }
 

@@ -97,6 +97,13 @@ impl Api {
         Ok(tokio::task::spawn_blocking(move || ask(&store)).await.map_err(Problem::internal)??)
     }
 
+    /// Waits until what was judged anywhere is known of series here.
+    async fn fresh_series(&self) {
+        if let Some(freshness) = &self.app.freshness {
+            freshness.wait_for_series().await;
+        }
+    }
+
     /// As [`Api::store`], of all that was written anywhere before it was asked.
     async fn fresh_store<T: Send + 'static>(
         &self,

@@ -26,6 +26,7 @@ use crate::problem::Problem;
 pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Problem> {
     let limit = params.limit()?;
     let after = params.cursor().map(name_of_cursor).transpose()?;
+    api.fresh_series().await;
     let (found, more) = api.app.engine.series(params.text("query").unwrap_or_default(), after, limit).await?;
     let next = found.last().filter(|_| more).map(|last| cursor_of_name(&last.name));
     let (since, hashes) = (now().plus(-DAY), found.iter().map(|info| info.key.hash()).collect::<Vec<_>>());
@@ -57,6 +58,7 @@ pub(super) async fn forget(State(api): State<Arc<Api>>, params: Params) -> Resul
 pub(super) async fn points(State(api): State<Arc<Api>>, params: Params) -> Result<Response, Problem> {
     let key = params.series()?;
     let (from, to, max_points) = (params.time("from")?, params.time("to")?, params.count("max_points", 1000, 10_000)?);
+    api.fresh_series().await;
     match api.app.points.range(key.hash(), from, to, max_points).await {
         Some(points) => Ok(json::answer(format!("{{\"points\":{}}}", json::array(points.iter().map(json::point))))),
         // Points are best effort: a series may be known without any.
@@ -76,6 +78,7 @@ pub(super) async fn explain(State(api): State<Arc<Api>>, params: Params) -> Resu
     let key = params.series()?;
     let at = params.time("at")?.ok_or_else(|| Problem::parameter("at", "the point's time is needed"))?;
     let hash = key.hash();
+    api.fresh_series().await;
     let Some(point) = api.app.points.at(hash, at).await else {
         let known = api.app.engine.one(hash).await?.is_some();
         let detail =

@@ -102,8 +102,7 @@ impl FrameReader {
     /// As each of them.
     pub fn next_kept(&mut self, from: u64) -> Result<Option<u64>, LogError> {
         let Self::Redis(reader) = self else { return Ok(None) };
-        let next = reader.first()?.unwrap_or(reader.last()? + 1);
-        Ok((next > from).then_some(next))
+        reader.next_kept(from)
     }
 }
 

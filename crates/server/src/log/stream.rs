@@ -71,8 +71,17 @@ return {number, waiting}"
 /// its words before it. Answers the number and how many events wait.
 static APPEND: Script = Script::new("appending to the log", concat!("#!lua\n", append_body!()));
 
-/// As [`APPEND`], for the owner of the lease: what it appends is little, and makes room in the end.
-static APPEND_ANYWAY: Script = Script::new("appending to the log", concat!("#!lua flags=allow-oom\n", append_body!()));
+/// As [`APPEND`], for the owner of the lease, whose key and token come last: what it appends is little, and makes room in the end; a
+/// zombie's configuration or tick must not come behind its successor's.
+static APPEND_ANYWAY: Script = Script::new(
+    "appending to the log",
+    concat!(
+        "#!lua flags=allow-oom
+if redis.call('GET', table.remove(KEYS)) ~= table.remove(ARGV) then return {-3, 0} end
+",
+        append_body!()
+    ),
+);
 
 /// KEYS: state, what is asked for. It writes, so that the `WAIT` behind it proves that what it read is replicated.
 static READ: Script = Script::new(
@@ -111,6 +120,13 @@ pub struct RedisPlace {
 }
 
 impl RedisPlace {
+    /// What is to be said where sentinels may name another primary, and nothing is waited for: that one may lack what was acknowledged.
+    pub fn unsafe_fail_over(&self) -> Option<&'static str> {
+        (self.wait_replicas == 0 && self.target.has_sentinels()).then_some(
+            "REDIS_URL names sentinels, but REDIS_WAIT_REPLICAS is 0: a fail-over loses what was acknowledged and not replicated yet; set it to 1",
+        )
+    }
+
     /// A connection to the primary.
     ///
     /// # Errors
@@ -174,8 +190,8 @@ pub struct RedisLog {
     next: u64,
     /// Events that waited after the last append.
     waiting: u64,
-    /// Appended to also when Redis is full, and by whom the queue is emptied.
-    is_owners: bool,
+    /// The token of the lease, for its owner.
+    token: Option<String>,
 }
 
 /// How many entries of a stream to read at a time, by how large they were: Redis and we hold an answer whole.
@@ -219,12 +235,13 @@ struct Answer {
 impl RedisLog {
     /// A log that takes events while fewer than `capacity` wait; `replica` names this process across restarts.
     pub fn new(place: RedisPlace, capacity: u64, replica: String) -> Self {
-        Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0, is_owners: false }
+        Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0, token: None }
     }
 
     /// The log for the owner of the lease, whose few records are taken whatever waits and however full Redis is.
-    pub fn of_owner(place: RedisPlace, replica: String) -> Self {
-        Self { is_owners: true, ..Self::new(place, u64::MAX >> 12, replica) }
+    pub fn of_owner(place: RedisPlace, token: String) -> Self {
+        let replica = format!("processor-{token}");
+        Self { token: Some(token), ..Self::new(place, u64::MAX >> 12, replica) }
     }
 
     /// About the number of the next frame.
@@ -254,10 +271,18 @@ impl RedisLog {
         args.extend(commands.words.iter().map(Vec::as_slice));
         let mut keys: Vec<&[u8]> = vec![keys::LOG, keys::STATE];
         keys.extend(commands.new_keys.iter().chain(&commands.there_keys).map(Vec::as_slice));
-        let script = if self.is_owners { &APPEND_ANYWAY } else { &APPEND };
+        let script = match &self.token {
+            Some(token) => {
+                keys.push(keys::LEASE);
+                args.push(token.as_bytes());
+                &APPEND_ANYWAY
+            }
+            None => &APPEND,
+        };
         let (number, waiting): (i64, i64) = self.connection.link()?.eval_durable(script, &keys, &args)?;
         match number {
             -1 => return Err(LogError::QueueFull { queued: waiting as u64, capacity: self.capacity }),
+            -3 => return Err(LogError::Away("another processor has taken over".into())),
             -2 => return Err(LogError::Away("another process has just appended the same, under its key".into())),
             _ => {}
         }
@@ -527,6 +552,26 @@ impl RedisReader {
         command.arg(keys::LOG).arg("-").arg("+").arg("COUNT").arg(1);
         let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
         Ok(reply.ids.first().and_then(|entry| number_of(&entry.id)))
+    }
+
+    /// Where the log goes on, if frame `from` was in it and is kept no more.
+    ///
+    /// # Errors
+    /// Redis is away.
+    pub fn next_kept(&mut self, from: u64) -> Result<Option<u64>, LogError> {
+        let next = match self.first()? {
+            Some(first) => first,
+            None => self.last()? + 1,
+        };
+        if next <= from {
+            return Ok(None);
+        }
+        // What is gone waits no more.
+        let appended = self.appended_upto(next - 1)?;
+        if let Some(progress) = &self.progress {
+            progress.appended(next - 1, appended);
+        }
+        Ok(Some(next))
     }
 
     /// Events of all frames up to number `frame`.

@@ -21,7 +21,7 @@ return 1",
 );
 
 /// KEYS: manifest, lease, stream, then the chunks. ARGV: token, number, manifest, the least id of the stream that is kept (empty: all).
-/// Answers the manifest before; 0 where the lease is not ours, 1 where the number does not rise or a chunk is gone.
+/// Answers 2; 0 where the lease is not ours, 1 where the number does not rise or a chunk is gone. The chunks before expire.
 static FINISH: Script = Script::new(
     "finishing a manifest",
     "#!lua flags=allow-oom
@@ -32,8 +32,12 @@ for i = 4, #KEYS do
   if redis.call('PERSIST', KEYS[i]) == 0 then return 1 end
 end
 redis.call('SET', KEYS[1], ARGV[3])
+-- Not at once: somebody may just be reading them.
+if before then
+  for _, chunk in ipairs(cjson.decode(before).chunks) do redis.call('EXPIRE', chunk.key, 60) end
+end
 if ARGV[4] ~= '' then redis.call('XTRIM', KEYS[3], 'MINID', ARGV[4]) end
-return before or ''",
+return 2",
 );
 
 /// What is kept in chunks.
@@ -130,18 +134,11 @@ impl ChunkWriter {
         let mut keys: Vec<&[u8]> = vec![self.kind.manifest, keys::LEASE, self.kind.stream];
         keys.extend(self.manifest.chunks.iter().map(|chunk| chunk.key.as_bytes()));
         let args: [&[u8]; 4] = [self.token.as_bytes(), number.as_bytes(), manifest.as_bytes(), least.as_bytes()];
-        let before = match link.eval_durable(&FINISH, &keys, &args)? {
-            redis::Value::Int(0) => return Err(ChunksError::Deposed),
-            redis::Value::Int(_) => return Err(ChunksError::Overtaken),
-            redis::Value::BulkString(before) => before,
-            _ => Vec::new(),
-        };
-        if let Ok(before) = serde_json::from_slice::<Manifest>(&before) {
-            for chunk in before.chunks {
-                link.query::<u64>(redis::cmd("UNLINK").arg(chunk.key))?;
-            }
+        match link.eval_durable::<u8>(&FINISH, &keys, &args)? {
+            0 => Err(ChunksError::Deposed),
+            1 => Err(ChunksError::Overtaken),
+            _ => Ok(self.bytes),
         }
-        Ok(self.bytes)
     }
 }
 

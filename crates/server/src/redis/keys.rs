@@ -41,6 +41,11 @@ pub mod field {
     pub const WRITE: &str = "write";
     /// The last write that nothing can undo any more: readers go no further.
     pub const SAFE: &str = "safe";
+    /// The frame up to which events are judged, and the one up to which series and points of them are shown.
+    pub const REACHED: &str = "reached";
+    pub const SHOWN: &str = "shown";
+    /// How many replicas the owner waits for.
+    pub const WAIT_REPLICAS: &str = "wait_replicas";
     /// What tells the last write from others of its number.
     pub const CHAIN: &str = "chain";
     /// The number of the last anomaly that was published.

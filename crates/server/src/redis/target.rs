@@ -42,6 +42,11 @@ pub(super) struct Login {
 }
 
 impl RedisTarget {
+    /// Whether sentinels name the primary, so that it may change.
+    pub fn has_sentinels(&self) -> bool {
+        matches!(self.place, Place::Sentinels { .. })
+    }
+
     /// Reads a URL.
     ///
     /// # Errors

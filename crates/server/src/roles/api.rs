@@ -122,6 +122,8 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     let (reached, reached_reader) = watch::channel(journal.position().frame);
     let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (log, requests) = writer::channel();
+    // Until it was looked at for the first time.
+    stats.component("redis", Component::Recovering("not looked at yet".into()));
     for name in ["log", "store", "points"] {
         stats.component(name, Component::Ok);
     }
@@ -158,7 +160,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         away: None,
     };
     let writer = writer::start(writer, requests)?;
-    let wait_replicas = place.wait_replicas;
+    let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
     let freshness = Freshness::new(place.clone(), applied_reader.clone());
     let watch = Watch {
         backlog,
@@ -167,6 +169,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         log: log.hints(),
         commits: Some(commits.clone()),
         wait_replicas,
+        unsafe_fail_over,
         replica: Some(replica),
         applied: Some(applied_reader),
         hurry: None,

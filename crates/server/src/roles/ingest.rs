@@ -66,7 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     };
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
-    let wait_replicas = place.wait_replicas;
+    let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
     let watch = Watch {
         backlog,
         memory,
@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         log: log.hints(),
         commits: None,
         wait_replicas,
+        unsafe_fail_over,
         replica: None,
         applied: None,
         hurry: None,

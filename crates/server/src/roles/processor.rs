@@ -380,7 +380,7 @@ impl Stages {
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
-        let on_redis = checkpoint::RedisPlace { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone()) };
+        let on_redis = checkpoint::RedisPlace { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone(), &dir) };
         let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
@@ -398,7 +398,7 @@ impl Stages {
         };
         let engine = engine_thread::start(stage)?;
         let writer = Writer {
-            log: Log::Redis(Box::new(RedisLog::of_owner(place.clone(), format!("processor-{token}")))),
+            log: Log::Redis(Box::new(RedisLog::of_owner(place.clone(), token.clone()))),
             admission: Admission::shared(config.max_series, Arc::clone(&memory)),
             feed: None,
             backlog: Arc::clone(&backlog),
@@ -411,7 +411,7 @@ impl Stages {
             away: None,
         };
         let writer = writer::start(writer, requests)?;
-        let wait_replicas = place.wait_replicas;
+        let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
         let watch = Watch {
             backlog: Arc::clone(&backlog),
             memory,
@@ -419,6 +419,7 @@ impl Stages {
             log: log.hints(),
             commits: Some(commits.clone()),
             wait_replicas,
+            unsafe_fail_over,
             replica: None,
             applied: None,
             hurry: Some(engine_thread::hurry(&feed)),

@@ -35,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The bad elements that are kept for a look, with what is wrong with each.
 const DEAD: &str = "{anomaly}:raw_events:dead";
 const DEAD_KEPT: i64 = 10_000;
+/// The beginning of each that is kept.
+const DEAD_BYTES: usize = 4096;
 
 /// KEYS: raw_events, state, lease. ARGV: token, how many. What was taken before and is still there comes first. Answers the number of
 /// what was taken, and that.
@@ -73,6 +75,8 @@ struct Mover {
     stats: Arc<Stats>,
     stopping: Arc<AtomicBool>,
     runtime: tokio::runtime::Handle,
+    /// The number of what was taken and looked through for what is no event.
+    buried: u64,
 }
 
 /// Why nothing was moved.
@@ -110,6 +114,7 @@ impl RawEvents {
             stats,
             stopping: Arc::clone(&stopping),
             runtime: tokio::runtime::Handle::current(),
+            buried: 0,
         };
         let thread = std::thread::Builder::new().name("raw-events".into()).spawn(move || mover.run(&fatal))?;
         Ok(Self { stopping, thread: Some(thread) })
@@ -179,7 +184,10 @@ impl Mover {
         }
         let report = Report { accepted: batch.len() as u64, ..Report::default() };
         // First: what is no event is kept before it is gone from the list. Kept twice is better than not at all.
-        self.bury(&dead, taken)?;
+        if number > self.buried {
+            self.bury(&dead, taken)?;
+            self.buried = number;
+        }
         let moved = vec![Side::Moved { taken: number }];
         let mut refused = Vec::new();
         if batch.is_empty() {
@@ -213,7 +221,7 @@ impl Mover {
         push.arg(DEAD);
         for rejected in dead {
             let text = usize::try_from(rejected.line).ok().and_then(|line| taken.get(line.wrapping_sub(1)));
-            let event = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+            let event = text.map(|text| String::from_utf8_lossy(&text[..text.len().min(DEAD_BYTES)]).into_owned()).unwrap_or_default();
             let Rejected { field, code, message, .. } = rejected;
             push.arg(serde_json::json!({"code": code.as_str(), "field": field, "message": message, "event": event}).to_string());
         }

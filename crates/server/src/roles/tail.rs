@@ -73,6 +73,8 @@ pub(super) struct Watch {
     /// Who follows the journal, where anybody does.
     pub(super) commits: Option<SyncSender<ToCommit>>,
     pub(super) wait_replicas: u32,
+    /// What is to be said of sentinels that nobody waits for.
+    pub(super) unsafe_fail_over: Option<&'static str>,
     /// Who this is, for others that want to know whether it is still there.
     pub(super) replica: Option<String>,
     /// How far it has followed.
@@ -165,6 +167,9 @@ struct State {
     /// What the server's set-up weakens, and why nothing is accepted.
     weak: Vec<String>,
     full: Option<String>,
+    was_full: bool,
+    /// What the active processor has for `REDIS_WAIT_REPLICAS`.
+    owner_waits: Option<u64>,
     /// The last entry of the journal.
     written: u64,
     stride: Stride,
@@ -186,6 +191,8 @@ impl State {
             there: true,
             weak: Vec::new(),
             full: None,
+            was_full: false,
+            owner_waits: None,
             written: 0,
             stride: Stride::default(),
             told: 0,
@@ -293,6 +300,7 @@ impl State {
             field::MEMORY,
             field::MEMORY_LIMIT,
             field::N_SERIES,
+            field::WAIT_REPLICAS,
         ];
         let names = fields.map(str::as_bytes);
         let names: Vec<&[u8]> = [REJECTED.as_bytes()].into_iter().chain(names).collect();
@@ -308,6 +316,7 @@ impl State {
             self.stuck.get_or_insert_with(Instant::now);
         }
         self.judged = of(field::JUDGED);
+        self.owner_waits = fields.iter().position(|known| *known == field::WAIT_REPLICAS).and_then(|i| numbers[i]);
         // What is written and not yet shown here waits too.
         let unseen = watch.applied.as_ref().map_or(0, |applied| of(field::WRITE).saturating_sub(*applied.borrow()));
         watch.stats.queue(waiting + raw + unseen);
@@ -342,22 +351,33 @@ impl State {
         }
         self.count_new_series(link)?;
         let server = ServerState::read(link)?;
-        self.weak = server.faults(self.watch.wait_replicas).iter().map(ToString::to_string).collect();
+        let faults = server.faults(self.watch.wait_replicas);
+        self.weak = faults.iter().map(ToString::to_string).collect();
+        self.weak.extend(self.watch.unsafe_fail_over.map(str::to_owned));
+        let (mine, theirs) = (self.watch.wait_replicas, self.owner_waits.unwrap_or(u64::from(self.watch.wait_replicas)));
+        if theirs != u64::from(mine) {
+            self.weak.push(format!("REDIS_WAIT_REPLICAS is {mine} here and {theirs} at the active processor: set it the same everywhere"));
+        }
+        let refused: Vec<_> = faults.iter().filter(|fault| fault.is_refusal()).map(ToString::to_string).collect();
         let share = server.share_used().unwrap_or(0.0);
         if let Some(hurry) = self.watch.hurry.as_ref().filter(|_| share >= HURRY_SHARE) {
             hurry();
         }
         let is_full = share >= FULL_SHARE;
-        if is_full != self.full.is_some() {
+        if is_full != self.was_full {
+            self.was_full = is_full;
             if is_full {
                 warn!("redis has {:.0} % of its maxmemory in use: nothing is accepted until processors have made room", share * 100.0);
             } else {
                 info!("redis has room again: events are accepted");
             }
         }
+        let refused = (!refused.is_empty()).then(|| refused.join("; "));
         self.full = is_full.then(|| {
             format!("redis has {:.0} % of its maxmemory in use; from {:.0} % on nothing is accepted: raise maxmemory, or see why processors fall behind", share * 100.0, FULL_SHARE * 100.0)
         });
+        // What would not be kept is not acknowledged.
+        self.full = self.full.take().or(refused);
         self.watch.backlog.refuse(self.full.clone());
         Ok(())
     }

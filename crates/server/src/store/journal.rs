@@ -224,8 +224,9 @@ impl Journal {
     /// # Errors
     /// Redis is away; the journal is not kept from here on ([`StoreError::Behind`]); the store itself.
     pub fn follow(&mut self) -> Result<Followed, StoreError> {
-        let (written, safe) = self.ends()?;
-        if safe < self.applied {
+        let (written, safe, chain) = self.ends()?;
+        // After a fail-over `safe` may be a little behind what was done here, and rises again; what was written does not go back.
+        if written < self.applied || written == self.applied && chain != self.view.chain() {
             return Err(StoreError::Replaced);
         }
         let upto = if written > safe && self.is_owner() { self.prove(written)? } else { safe };
@@ -332,7 +333,7 @@ impl Journal {
     /// # Errors
     /// As for a write.
     pub fn take_over(&mut self) -> Result<(), StoreError> {
-        let (written, _) = self.ends()?;
+        let (written, ..) = self.ends()?;
         let proven = self.prove(written)?;
         self.follow_to(proven, &mut Followed::default())
     }
@@ -341,7 +342,9 @@ impl Journal {
     /// open. Only the owner may.
     fn prove(&mut self, written: u64) -> Result<u64, StoreError> {
         let Connection::Owner(owner) = &mut self.link else { return Err(StoreError::Deposed) };
-        let args: [&[u8]; 3] = [owner.token.as_bytes(), b"owner", owner.token.as_bytes()];
+        let wait_replicas = owner.link.wait_replicas().to_string();
+        let args: [&[u8]; 5] =
+            [owner.token.as_bytes(), b"owner", owner.token.as_bytes(), field::WAIT_REPLICAS.as_bytes(), wait_replicas.as_bytes()];
         if owner.link.eval_durable::<u8>(&NOTE, &[keys::STATE, keys::LEASE], &args)? == 0 {
             return Err(StoreError::Deposed);
         }
@@ -350,12 +353,12 @@ impl Journal {
         Ok(written)
     }
 
-    /// The last entry, and the last that is safe.
-    fn ends(&mut self) -> Result<(u64, u64), StoreError> {
+    /// The last entry, the last that is safe, and the chain behind the last.
+    fn ends(&mut self) -> Result<(u64, u64, String), StoreError> {
         let mut command = redis::cmd("HMGET");
-        command.arg(keys::STATE).arg(field::WRITE).arg(field::SAFE);
-        let (written, safe): (Option<u64>, Option<u64>) = self.link()?.query(&command)?;
-        Ok((written.unwrap_or(0), safe.unwrap_or(0)))
+        command.arg(keys::STATE).arg(field::WRITE).arg(field::SAFE).arg(field::CHAIN);
+        let (written, safe, chain): (Option<u64>, Option<u64>, Option<String>) = self.link()?.query(&command)?;
+        Ok((written.unwrap_or(0), safe.unwrap_or(0), chain.unwrap_or_default()))
     }
 
     /// A number of the state.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use redis::streams::{StreamId, StreamRangeReply};
 
@@ -45,14 +45,17 @@ pub enum SnapshotError {
 #[derive(Debug)]
 pub struct Snapshots {
     store: StoreReader,
+    /// Where a copy lies while it is sent.
+    folder: PathBuf,
     /// Bytes of the last copy that was written here.
     last_bytes: u64,
 }
 
 impl Snapshots {
-    /// Copies of this store.
-    pub fn new(store: StoreReader) -> Self {
-        Self { store, last_bytes: 0 }
+    /// Copies of this store, made in a directory.
+    pub fn new(store: StoreReader, dir: &DataDir) -> Self {
+        let folder = dir.path().map_or_else(std::env::temp_dir, Path::to_owned);
+        Self { store, folder, last_bytes: 0 }
     }
 
     /// Writes a copy where the journal has become long; where room is short, sooner.
@@ -72,7 +75,7 @@ impl Snapshots {
     }
 
     fn write(&mut self, link: &mut Link, token: &str) -> Result<(), SnapshotError> {
-        let folder = tempfile::tempdir()?;
+        let folder = tempfile::tempdir_in(&self.folder)?;
         let path = folder.path().join("copy.db");
         let applied = self.store.copy_to(&path)?;
         let mut writer = ChunkWriter::begin(link, SNAPSHOT, token)?;
