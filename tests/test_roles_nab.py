@@ -3,6 +3,7 @@ import json
 import threading
 import time
 from collections import Counter
+from itertools import zip_longest
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ import nab
 from alerting import incidents
 from compare import difference, grouped
 from nab import WINDOW, rows
+from needs import need
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +96,40 @@ def test_one_large_upload_survives_the_kill_of_every_role(stack, files, offline)
     assert [f["accepted"] for f in answer.json()["files"]] == [rows(file) for file in files]
     running.settle()
     same(running, offline, files)
+
+
+def messages(file, n: int) -> list[bytes]:
+    """The rows of a series as arrays of `n` events."""
+    events = []
+    for line in file.read_text().splitlines()[1:]:
+        timestamp, value = line.split(",")
+        events.append({"metric": file.stem, "timestamp": timestamp, "value": float(value)})
+    return [json.dumps(events[i:i + n]).encode() for i in range(0, len(events), n)]
+
+
+def test_kafka_to_replicas_finds_what_detect_finds_although_the_processor_is_killed(stack, files, offline):
+    """Console producer's means: no key, eight partitions. A round holds one message a series, and the next waits for it, since without a
+    key nothing else keeps the order of a series; the active processor and the ingest are killed in between."""
+    need("kafka")
+    from kafka_server import Kafka
+    with Kafka() as kafka:
+        kafka.create_topic("events", 8)
+        running = stack(ingests=1, KAFKA_BROKER=kafka.address, **WINDOW)
+        producer = kafka.producer(partitioner="random", sticky_partitioning_linger_ms=0)
+        rounds = list(zip_longest(*(messages(file, 500) for file in files)))
+        sent, deaths = 0, {len(rounds) // 4: "processor", len(rounds) // 2: "ingest", 3 * len(rounds) // 4: "processor"}
+        for i, some in enumerate(rounds):
+            some = [message for message in some if message is not None]
+            kafka.produce("events", [(-1, message) for message in some], producer)
+            sent += sum(len(json.loads(message)) for message in some)
+            if (dies := deaths.get(i)) is not None:
+                role = running.active() if dies == "processor" else running.ingests[0]
+                role.kill()
+                role.start()
+            running.wait(lambda: running.api.get("/stats")["events_total"] >= sent, f"round {i} is in the log", 60)
+        used = [offset for offset in kafka.committed("anomaly-ingest-group", "events", 8) if offset]
+        assert len(used) == 8, "every partition was written to"
+        running.settle()
+        same(running, offline, files)
+        running.wait(lambda: kafka.committed("anomaly-ingest-group", "events", 8) == kafka.ends("events", 8), "no lag is left")
+        assert not running.panics()

@@ -90,6 +90,10 @@ pub struct FilesForm {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Upload {
     pub id: String,
+    /// `running` or `interrupted` (the replica that has its files is gone: the same files with the same `Idempotency-Key` go on); absent
+    /// when it has ended.
+    #[schema(required = false)]
+    pub state: Option<String>,
     pub files: Vec<FileReport>,
 }
 
@@ -113,6 +117,9 @@ pub struct FileReport {
     pub anomalies: Option<u64>,
     /// The first 1,000.
     pub errors: Vec<RowError>,
+    /// Of an interrupted upload: the sample with which to go on, those before it are in the log.
+    #[schema(required = false)]
+    pub next_sample: Option<u64>,
 }
 
 /// A step of the detector's reasoning.
@@ -476,6 +483,9 @@ pub struct Health {
     pub version: String,
     pub uptime_seconds: f64,
     pub components: BTreeMap<String, Status>,
+    /// Of a processor on Redis: `active` or `standby`.
+    #[schema(required = false)]
+    pub standing: Option<String>,
 }
 
 /// Anomalies by severity.
