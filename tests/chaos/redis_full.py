@@ -13,7 +13,7 @@ def run(folder: Path, mib: int = 256, stay: float = 10, say=print) -> list[Resul
     with on_redis(folder, processors=0, redis={"maxmemory": f"{mib}mb"}) as rig:
         def used() -> float:
             return rig.redis.client.info("memory")["used_memory"] / (mib << 20) * 100
-        with rig.load(n=4, pad=PAD, pause=0.0) as load:
+        with rig.load(n=4, pad=PAD) as load:
             while any(len(client.refusals) < 3 for client in load.clients):
                 time.sleep(0.1)
                 assert load.acked * PAD < 4 * (mib << 20), f"{load.acked:,} events of {PAD} bytes were accepted with {mib} MiB; refused: {load.refused()}"
