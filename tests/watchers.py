@@ -5,6 +5,8 @@ import time
 from dataclasses import dataclass
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from websockets.exceptions import InvalidStatus, WebSocketException
 from websockets.sync.client import connect
 
@@ -61,7 +63,7 @@ class Subscriber(Watcher):
 
     def __init__(self, port: int, channel: str = CHANNEL, password: str | None = None):
         super().__init__()
-        self.options, self.channel = {"port": port, "password": password, "decode_responses": True, "socket_connect_timeout": 5}, channel
+        self.options, self.channel = {"port": port, "password": password, "decode_responses": True, "socket_connect_timeout": 5, "retry": Retry(NoBackoff(), 0)}, channel
 
     def listen(self) -> None:
         try:
