@@ -167,10 +167,18 @@ class Verdict:
                f"anomalies {self.differ or 'as offline'}{', ' + self.totals if self.totals else ''}"
 
 
+def counted(server: Server, timeout: float = 3) -> tuple[dict[str, int], dict]:
+    """The counts of a quiet server's series and its totals. A replica is shown series a moment after their events: so long they may differ."""
+    deadline = time.monotonic() + timeout
+    while sum((counts := server.series_counts()).values()) != (stats := server.get("/stats"))["events_total"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return counts, stats
+
+
 def verify(server: Server, *loads: Load, others: int = 0) -> Verdict:
     """Compares what a quiet server holds with what was sent. `others` is how many events came from elsewhere."""
     clients = [client for load in loads for client in load.clients]
-    counts, stats, verdict, rows = server.series_counts(), server.get("/stats"), Verdict(), []
+    (counts, stats), verdict, rows = counted(server), Verdict(), []
     for client in clients:
         for series in client.series:
             n, acked = counts.get(series.name, 0), series.acked * client.per_batch

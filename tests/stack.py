@@ -8,6 +8,7 @@ import redis
 
 from server import Server
 
+SHOWN_AFTER = 0.3  # seconds until the processor has shown other processes which series there are, and their points
 LEASE, LOG, JOURNAL = "{anomaly}:lease", "{anomaly}:log", "{anomaly}:journal"
 
 
@@ -86,13 +87,6 @@ class Stack(ExitStack):
     def epoch(self) -> int:
         return int((self.lease() or "0").split(":")[0])
 
-    def journal_end(self) -> str:
-        """The last entry that was ever written to the store."""
-        try:
-            return self.redis.xinfo_stream(JOURNAL)["last-generated-id"]
-        except redis.ResponseError:
-            return "0-0"
-
     # --- which is active -----------------------------------------------------------------------------------------
 
     def active(self, timeout: float = 30) -> Role:
@@ -112,10 +106,11 @@ class Stack(ExitStack):
     # --- waiting -------------------------------------------------------------------------------------------------
 
     def settle(self, timeout: float = 120) -> None:
-        """Waits until each API replica shows all that was accepted by any of them."""
+        """Waits until each API replica shows all that was accepted by any of them; counts of series and points come a moment later."""
         for api in self.apis:
             if api.alive:
                 api.settle(timeout)
+        time.sleep(SHOWN_AFTER)
 
     @staticmethod
     def wait(true, what: str, timeout: float = 30):

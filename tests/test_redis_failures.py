@@ -35,7 +35,7 @@ def test_redis_is_stopped(tmp_path):
 
 
 def test_redis_is_full_and_heals(tmp_path):
-    held(redis_full.run(tmp_path, mib=64, stay=2))
+    held(redis_full.run(tmp_path, mib=128, stay=2))
 
 
 def test_a_fail_over_loses_nothing_and_the_control_does(tmp_path):

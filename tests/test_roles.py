@@ -1,5 +1,6 @@
 """The roles on one Redis: two API replicas are one API whichever is asked, and processors may come and go."""
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,14 @@ def agree(stack, path: str, **params) -> dict:
     stack.settle()
     answers = [api.get(path, **params) for api in stack.apis]
     assert all(answer == answers[0] for answer in answers), f"{path} {params}: {answers}"
+    return answers[0]
+
+
+def stats(stack) -> dict:
+    """/stats of each replica: the same but for what a replica measures by itself, each second."""
+    stack.settle()
+    answers = [{k: v for k, v in api.get("/stats").items() if not re.search("_per_second|_last_minute|^history$|^websocket", k)} for api in stack.apis]
+    assert all(answer == answers[0] for answer in answers), answers
     return answers[0]
 
 
@@ -55,7 +64,7 @@ def test_two_commands_and_one_setting_are_enough(redis_server, tmp_path):
             assert api.terminate()[0] == 0
         code, _ = processor.terminate()
         assert code == 0, processor.log()[-2000:]
-        assert not list((tmp_path / "processor").iterdir()), "a processor keeps nothing in a folder"
+        assert [str(path.relative_to(tmp_path / "processor")) for path in (tmp_path / "processor").glob("*/*")] == ["data/processor-1"]
     finally:
         processor.kill()
 
@@ -142,7 +151,7 @@ def test_pages_may_be_read_from_either(shared_stack, path, member):
 
 def test_every_reading_route_gives_the_same_on_each(shared_stack):
     stack, now = shared_stack, time.time()
-    before = agree(stack, "/stats")
+    before = stats(stack)
     feed(stack.apis[0], burst("read", now, dc="eu"))
     assert stack.apis[1].http.post("/events", json=[{"metric": "read"}]).status_code == 422
     series = 'read{dc="eu"}'

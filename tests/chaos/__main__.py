@@ -40,7 +40,7 @@ SECTIONS = {
         "zombies": (["redis"], lambda f, say: processor_kills.zombies(f, say=say), lambda f, say: processor_kills.zombies(f, 1, say=say)),
         "redis_stopped": (["redis"], lambda f, say: redis_away.stopped(f, say=say), lambda f, say: redis_away.stopped(f, 12, say=say)),
         "redis_killed": (["redis"], lambda f, say: redis_away.killed(f, say=say), lambda f, say: redis_away.killed(f, 2, say=say)),
-        "redis_full": (["redis"], lambda f, say: redis_full.run(f, say=say), lambda f, say: redis_full.run(f, 64, 3, say=say)),
+        "redis_full": (["redis"], lambda f, say: redis_full.run(f, say=say), lambda f, say: redis_full.run(f, 128, 3, say=say)),
         "fail_over": (["redis"], lambda f, say: fail_over.run(f, say=say), lambda f, say: fail_over.run(f, 1, 1, say=say)),
         "replica_kills": (["redis"], lambda f, say: replica_kills.run(f, say=say), lambda f, say: replica_kills.run(f, 3, say=say)),
         "rolling_restart": (["redis", "haproxy"], lambda f, say: replica_kills.rolling(f, say=say), lambda f, say: replica_kills.rolling(f, 1, say=say)),

@@ -52,7 +52,8 @@ class Rig:
             worst.differ = "two replicas show different anomalies"
         published = [Counter(s.ids) for s in self.subscribers]
         heard = set().union(*published)
-        return Outcome(worst, len(heard), len(heard - worst.ids), sum(n - 1 for counter in published for n in counter.values()), self.stack.panics())
+        return Outcome(worst, len(heard), len(heard - worst.ids), sum(n - 1 for counter in published for n in counter.values()), self.stack.panics(),
+                       [role.name for role in self.stack.roles if not role.alive])
 
 
 @dataclass
@@ -62,13 +63,14 @@ class Outcome:
     unstored: int  # of these, those that are not stored
     repeats: int  # messages about an anomaly that a subscriber had heard of
     panics: list[str]
+    ended: list[str]  # roles that nobody has ended
 
     @property
     def clean(self) -> bool:
-        return self.verdict.clean and not self.unstored and not self.panics
+        return self.verdict.clean and not (self.unstored or self.panics or self.ended)
 
     def __str__(self) -> str:
-        return f"{self.verdict}; published {self.published:,}, of these not stored {self.unstored}, published again {self.repeats}" + (f"; panics in {self.panics}" if self.panics else "")
+        return f"{self.verdict}; published {self.published:,}, of these not stored {self.unstored}, published again {self.repeats}" + "".join(f"; {what} {names}" for what, names in (("panics in", self.panics), ("ended by themselves:", self.ended)) if names)
 
 
 REQUIRED = "acknowledged events lost 0; no event, no anomaly twice, no batch in part; anomalies as `anomaly detect` over the same events finds them; published but not stored 0"
