@@ -15,10 +15,10 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine_thread::EngineHandle;
-use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::keys::field;
 use crate::redis::{Link, RedisError, ServerState, keys};
+use crate::redis::{Reconnecting, RedisPlace};
 use crate::results::EventResult;
 
 /// Batches that may wait; then points are dropped.
