@@ -108,6 +108,8 @@ pub struct Journal {
     /// Told of it.
     told: Option<watch::Sender<u64>>,
     stride: Stride,
+    /// What was done and nobody was told of: what failed behind it does not lose it.
+    untold: Followed,
 }
 
 #[derive(Debug)]
@@ -187,13 +189,22 @@ impl Journal {
             applied,
             told: None,
             stride: Stride::default(),
+            untold: Followed::default(),
         }
     }
 
     /// As [`Journal::follower`], for the owner of the lease.
     pub fn owner(view: Store, owner: Owner) -> Self {
         let (wait_replicas, applied) = (owner.link.wait_replicas(), view.applied());
-        Self { view, link: Connection::Owner(Box::new(owner)), wait_replicas, applied, told: None, stride: Stride::default() }
+        Self {
+            view,
+            link: Connection::Owner(Box::new(owner)),
+            wait_replicas,
+            applied,
+            told: None,
+            stride: Stride::default(),
+            untold: Followed::default(),
+        }
     }
 
     /// The same, which tells how far it is.
@@ -227,9 +238,8 @@ impl Journal {
             return Err(StoreError::Replaced);
         }
         let upto = if written > safe && self.is_owner() { self.prove(written)? } else { safe };
-        let mut followed = Followed::default();
-        self.follow_to(upto, &mut followed)?;
-        Ok(followed)
+        self.follow_to(upto)?;
+        Ok(std::mem::take(&mut self.untold))
     }
 
     /// Writes, and does it and what came before it to the store; returns what came of it, and what the others' entries did.
@@ -256,14 +266,13 @@ impl Journal {
         if number == 0 {
             return Err(StoreError::Deposed);
         }
-        let mut followed = Followed::default();
-        self.follow_to(number - 1, &mut followed)?;
-        let outcome = self.apply(Place { number, before, behind }, write, &mut followed)?;
+        self.follow_to(number - 1)?;
+        let outcome = self.apply(Place { number, before, behind }, write)?;
         if self.wait_replicas > 0 {
             let number = number.to_string();
             self.link()?.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()])?;
         }
-        Ok((outcome, followed))
+        Ok((outcome, std::mem::take(&mut self.untold)))
     }
 
     /// Notes how far the owner is, where nothing was found that is worth a write.
@@ -332,7 +341,7 @@ impl Journal {
     pub fn take_over(&mut self) -> Result<(), StoreError> {
         let (written, ..) = self.ends()?;
         let proven = self.prove(written)?;
-        self.follow_to(proven, &mut Followed::default())
+        self.follow_to(proven)
     }
 
     /// Proves that nothing can undo the entries up to `written`, and makes them safe: a refused word of somebody's may have left them
@@ -396,7 +405,7 @@ impl Journal {
         }
     }
 
-    fn follow_to(&mut self, upto: u64, followed: &mut Followed) -> Result<(), StoreError> {
+    fn follow_to(&mut self, upto: u64) -> Result<(), StoreError> {
         while self.applied < upto {
             let mut command = redis::cmd("XRANGE");
             let (from, to) = (self.applied + 1, upto);
@@ -417,7 +426,7 @@ impl Journal {
                     _ => return Err(StoreError::Unreadable { number, reason: "it has no field w".into() }),
                 };
                 let chain = |name: &str| entry.get(name).unwrap_or_default();
-                match self.apply(Place { number, before: chain("p"), behind: chain("c") }, &write, followed) {
+                match self.apply(Place { number, before: chain("p"), behind: chain("c") }, &write) {
                     // Whoever wrote it was told; it does the same everywhere.
                     Ok(_) => {}
                     Err(fault) if fault.is_everywhere() => {
@@ -431,7 +440,7 @@ impl Journal {
         Ok(())
     }
 
-    fn apply(&mut self, place: Place, write: &Write, followed: &mut Followed) -> Result<Outcome, StoreError> {
+    fn apply(&mut self, place: Place, write: &Write) -> Result<Outcome, StoreError> {
         let Place { number, before, behind } = place;
         // Entries that were not written behind ours are of another journal: Redis was emptied, restored, or has failed over.
         if number != self.applied + 1 || before != self.view.chain() {
@@ -445,6 +454,7 @@ impl Journal {
             }
         }
         let outcome = done?;
+        let followed = &mut self.untold;
         if let Outcome::Stored(stored) = &outcome {
             followed.stored.extend(stored.iter().cloned());
         }
