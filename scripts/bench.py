@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import bench_page  # noqa: E402
+import bench_stack  # noqa: E402
 from process import die_with_parent  # noqa: E402
 from server import REPO, SHARED, Server, run  # noqa: E402
 
@@ -224,6 +225,7 @@ def main() -> None:
         page = bench_page.rows(folder, STORM_SECONDS)
         print("\n".join(page) or "bench: no Chromium: the page is not measured")
         of_server = server_rows(memory, durable, python, sync_p50(folder))
+        of_server += bench_stack.rows(row, python.get("csv_upload", {}).get("rows_per_s_processed"))
         print("\n".join(of_server))
     lines = ["# Benchmarks, as measured", "",
              f"Written by `make bench` on {time.strftime('%Y-%m-%d')}: {run('--version').stdout.decode().strip()}; {machine()}.", "",

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/setup.sh wrk=wrk
+scripts/setup.sh wrk=wrk redis-benchmark=redis-tools
 cargo build --release --locked --workspace --examples --bins
 export ANOMALY_BIN=${ANOMALY_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/release/anomaly}
 exec .venv/bin/python -B scripts/bench.py

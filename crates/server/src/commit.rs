@@ -401,8 +401,12 @@ impl Committer {
     fn retain(&mut self) {
         let Some(before) = self.retaining else { return };
         match self.store.write(&Write::Retain { before }) {
-            Ok((outcome, _)) if outcome.is_yes() => return,
-            Ok(_) => {}
+            Ok((outcome, followed)) => {
+                self.tell(followed);
+                if outcome.is_yes() {
+                    return;
+                }
+            }
             Err(fault) => warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}"),
         }
         self.retaining = None;

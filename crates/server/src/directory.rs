@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anomaly_engine::{SeriesHash, SeriesInfo, SeriesKey};
 
-use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::redis::RedisError;
 use crate::redis::keys;
+use crate::redis::{Reconnecting, RedisPlace};
 use crate::sharing::series_of;
 
 /// Names that are looked at in one step.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::redis::RedisError;
 use crate::redis::keys::{self, field};
+use crate::redis::{Reconnecting, RedisPlace};
 
 /// How long an answer waits to be fresh; then what there is is told.
 const PATIENCE: Duration = Duration::from_millis(300);

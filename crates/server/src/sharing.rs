@@ -1,7 +1,7 @@
 //! What the owner of the engine shows to other processes, best effort: recent points, and what is known of each series.
 //!
 //! A thread of its own gathers both and writes them to Redis now and then. When it cannot keep up, or Redis is away, points are
-//! dropped: charts have a gap then, and nothing else. Memory: at most [`QUEUE`] batches of points, and a hash for each series that has
+//! dropped: charts have a gap then, and nothing else. Memory: at most 64 batches of points, and a hash for each series that has
 //! changed since it was last told.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine_thread::EngineHandle;
-use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::keys::field;
 use crate::redis::{Link, RedisError, ServerState, keys};
+use crate::redis::{Reconnecting, RedisPlace};
 use crate::results::EventResult;
 
 /// Batches that may wait; then points are dropped.

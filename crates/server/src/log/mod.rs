@@ -10,6 +10,8 @@ mod reader;
 mod side;
 pub mod sqlite;
 pub mod stream;
+mod stream_beside;
+pub mod stream_reader;
 mod uploads;
 mod wal_tail;
 pub mod writer;
@@ -20,7 +22,8 @@ use anomaly_engine::frame::{Batch, FrameBuilder, Position};
 use anomaly_engine::{Report, SeriesKey};
 
 use sqlite::{EventLog, LogError, LogReader, SealedFrame, Side};
-use stream::{RedisLog, RedisReader};
+use stream::RedisLog;
+use stream_reader::RedisReader;
 
 /// A log, as its writer owns it.
 #[derive(Debug)]

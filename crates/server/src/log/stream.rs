@@ -4,35 +4,21 @@
 //! script and `WAIT` go in one piece on one connection, and an append whose `WAIT` counted too few is refused: it may be in the
 //! log all the same.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use anomaly_engine::frame::{self, FrameBuilder};
 use anomaly_engine::{Report, SeriesHash};
-use redis::streams::{StreamId, StreamRangeReply};
-use redis::{FromRedisValue, Value, from_redis_value};
+use redis::FromRedisValue;
 use serde::{Deserialize, Serialize};
 
 use super::error::LogError;
 use super::side::{SealedFrame, Side};
+use super::stream_beside::{Commands, read_json};
 use super::uploads::{FileProgress, UploadRow, UploadState};
 use crate::clock;
-use crate::redis::keys::{self, field};
-use crate::redis::{Link, RedisError, RedisTarget, Script, Timeouts};
-use crate::store::journal::Progress;
+use crate::redis::keys;
+use crate::redis::{Reconnecting, RedisPlace, Script};
 
-/// For how long answers to an `Idempotency-Key`, and uploads that have ended, are kept.
-const KEPT_SECONDS: &str = "86400";
-/// For how long an upload is known that never ends, since the replica that has its files is gone.
-const LONGEST_SECONDS: &str = "604800";
-/// Entries that are read at a time: few at first, then as many as make about so many bytes.
-const FEW_ENTRIES: usize = 4;
-const MOST_ENTRIES: usize = 256;
-const STEP_BYTES: usize = 4 << 20;
-/// Before a connection that could not be made is tried again.
-const AGAIN: Duration = Duration::from_millis(500);
 /// A frame is sealed under this number until the script has given it its own.
-const UNNUMBERED: u64 = 0;
+pub(super) const UNNUMBERED: u64 = 0;
 
 /// The text of both scripts that append.
 macro_rules! append_body {
@@ -110,75 +96,6 @@ if new > 0 then redis.call('HINCRBY', KEYS[2], ARGV[2], new) end
 return out",
 );
 
-/// What Redis must know to be reached, and how durable an append is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedisPlace {
-    /// Where it is.
-    pub target: Arc<RedisTarget>,
-    /// `REDIS_WAIT_REPLICAS`.
-    pub wait_replicas: u32,
-}
-
-impl RedisPlace {
-    /// What is to be said where sentinels may name another primary, and nothing is waited for: that one may lack what was acknowledged.
-    pub fn unsafe_fail_over(&self) -> Option<&'static str> {
-        (self.wait_replicas == 0 && self.target.has_sentinels()).then_some(
-            "REDIS_URL names sentinels, but REDIS_WAIT_REPLICAS is 0: a fail-over loses what was acknowledged and not replicated yet; set it to 1",
-        )
-    }
-
-    /// A connection to the primary.
-    ///
-    /// # Errors
-    /// As [`RedisTarget::connect`].
-    pub fn connect(&self) -> Result<Link, RedisError> {
-        self.target.connect(self.wait_replicas)
-    }
-}
-
-/// A connection that is made anew when it is asked for after it was lost. Nothing is sent twice.
-#[derive(Debug)]
-pub struct Reconnecting {
-    place: RedisPlace,
-    timeouts: Timeouts,
-    link: Option<Link>,
-    /// When it could not be made last, and why: those who ask soon after are told the same, and need not wait one after the other.
-    failed: Option<(Instant, RedisError)>,
-}
-
-impl Reconnecting {
-    /// Not connected yet.
-    pub fn new(place: RedisPlace) -> Self {
-        Self { place, timeouts: Timeouts::default(), link: None, failed: None }
-    }
-
-    /// One that gives up soon.
-    pub fn impatient(place: RedisPlace, patience: Duration) -> Self {
-        Self { place, timeouts: Timeouts { connect: patience, io: patience, ..Timeouts::default() }, link: None, failed: None }
-    }
-
-    /// The connection.
-    ///
-    /// # Errors
-    /// There is none now.
-    pub fn link(&mut self) -> Result<&mut Link, RedisError> {
-        if self.link.as_ref().is_none_or(Link::is_dead) {
-            if let Some((_, fault)) = self.failed.as_ref().filter(|(at, _)| at.elapsed() < AGAIN) {
-                return Err(fault.clone());
-            }
-            match self.place.target.connect_with(self.place.wait_replicas, &self.timeouts) {
-                Ok(link) => (self.link, self.failed) = (Some(link), None),
-                Err(fault) => {
-                    self.failed = Some((Instant::now(), fault.clone()));
-                    return Err(fault);
-                }
-            }
-        }
-        // Just made where it was not there.
-        Ok(self.link.as_mut().expect("a link"))
-    }
-}
-
 /// The log, as one role appends to it.
 #[derive(Debug)]
 pub struct RedisLog {
@@ -194,30 +111,6 @@ pub struct RedisLog {
     token: Option<String>,
 }
 
-/// How many entries of a stream to read at a time, by how large they were: Redis and we hold an answer whole.
-#[derive(Clone, Copy, Debug)]
-pub struct Stride(usize);
-
-impl Default for Stride {
-    fn default() -> Self {
-        Self(FEW_ENTRIES)
-    }
-}
-
-impl Stride {
-    /// As many as to ask for.
-    pub fn count(self) -> usize {
-        self.0
-    }
-
-    /// So many entries of so many bytes have come.
-    pub fn learn(&mut self, entries: usize, bytes: usize) {
-        let Some(mean) = bytes.checked_div(entries) else { return };
-        // Grows step by step: those to come may be larger.
-        self.0 = (STEP_BYTES / mean.max(1)).min(2 * self.0).clamp(1, MOST_ENTRIES);
-    }
-}
-
 /// How a series stands that asks to enter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -227,9 +120,9 @@ pub enum Entry {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Answer {
-    fingerprint: u64,
-    report: Report,
+pub(super) struct Answer {
+    pub(super) fingerprint: u64,
+    pub(super) report: Report,
 }
 
 impl RedisLog {
@@ -403,213 +296,4 @@ impl RedisLog {
     fn query<T: FromRedisValue>(&mut self, command: &redis::Cmd) -> Result<T, LogError> {
         Ok(self.connection.link()?.query(command)?)
     }
-}
-
-/// What is to be written beside a frame, as words of commands.
-#[derive(Default)]
-struct Commands {
-    words: Vec<Vec<u8>>,
-    /// Keys that must not be there yet.
-    new_keys: Vec<Vec<u8>>,
-    /// Keys that must still be there.
-    there_keys: Vec<Vec<u8>>,
-}
-
-impl Commands {
-    fn push(&mut self, words: &[&[u8]]) {
-        self.words.push(words.len().to_string().into_bytes());
-        self.words.extend(words.iter().map(|word| word.to_vec()));
-    }
-
-    fn put(&mut self, side: &Side, replica: &str) -> Result<(), LogError> {
-        match side {
-            Side::Answer { key, fingerprint, report, at: _ } => {
-                let answer = write_json(&Answer { fingerprint: *fingerprint, report: report.clone() })?;
-                let key = keys::answer(key);
-                self.push(&[b"SET", &key, &answer, b"EX", KEPT_SECONDS.as_bytes()]);
-                self.new_keys.push(key);
-            }
-            Side::Upload(row) | Side::UploadAgain(row) => {
-                self.push(&[b"HSET", &keys::upload(&row.id), b"row", &write_json(row)?, b"replica", replica.as_bytes()]);
-                self.push(&[b"EXPIRE", &keys::upload(&row.id), LONGEST_SECONDS.as_bytes()]);
-                self.push(&[b"SADD", &keys::running(replica), row.id.as_bytes()]);
-                self.push(&[b"EXPIRE", &keys::running(replica), LONGEST_SECONDS.as_bytes()]);
-                if let Some(key) = row.key.as_ref().map(|key| keys::upload_by_key(key)) {
-                    self.push(&[b"SET", &key, row.id.as_bytes(), b"EX", LONGEST_SECONDS.as_bytes()]);
-                    if matches!(side, Side::Upload(_)) {
-                        self.new_keys.push(key);
-                    }
-                }
-            }
-            Side::Progress(progress) => {
-                let file = progress.file.to_string();
-                self.push(&[b"HSET", &keys::upload(&progress.upload), file.as_bytes(), &write_json(progress)?]);
-            }
-            Side::UploadEnded { row } => {
-                let key = keys::upload(&row.id);
-                self.push(&[b"HSET", &key, b"row", &write_json(row)?]);
-                self.push(&[b"EXPIRE", &key, KEPT_SECONDS.as_bytes()]);
-                self.push(&[b"SREM", &keys::running(replica), row.id.as_bytes()]);
-                if let Some(of_key) = &row.key {
-                    self.push(&[b"EXPIRE", &keys::upload_by_key(of_key), KEPT_SECONDS.as_bytes()]);
-                }
-            }
-            Side::Moved { taken } => {
-                let key = keys::taken(*taken);
-                self.push(&[b"DEL", &key]);
-                self.there_keys.push(key);
-            }
-            Side::Count { name, by } => self.push(&[b"HINCRBY", keys::COUNTS, name.as_bytes(), by.to_string().as_bytes()]),
-        }
-        Ok(())
-    }
-}
-
-/// A frame of the stream.
-#[derive(Clone, Debug)]
-pub struct StreamFrame {
-    pub number: u64,
-    pub bytes: Vec<u8>,
-    /// Its events.
-    pub events: u64,
-    /// All events up to its end.
-    pub appended: u64,
-}
-
-/// Reads frames beside those who append.
-#[derive(Debug)]
-pub struct RedisReader {
-    connection: Reconnecting,
-    /// Told of the frames that are read.
-    progress: Option<Arc<Progress>>,
-    stride: Stride,
-}
-
-impl RedisReader {
-    /// A reader with a connection of its own.
-    pub fn new(place: RedisPlace) -> Self {
-        Self { connection: Reconnecting::new(place), progress: None, stride: Stride::default() }
-    }
-
-    /// The same, which tells how many events were appended up to each frame that it reads.
-    pub fn telling(self, progress: Arc<Progress>) -> Self {
-        Self { progress: Some(progress), ..self }
-    }
-
-    /// The server that it reads from: `host:port`.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub fn at(&mut self) -> Result<String, LogError> {
-        Ok(self.connection.link()?.at().to_owned())
-    }
-
-    /// Frames from number `from` on, in order, until they make `max_bytes`; at least one, where there is one.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub fn read(&mut self, from: u64, max_bytes: usize) -> Result<Vec<StreamFrame>, LogError> {
-        let (mut frames, mut bytes, mut from) = (Vec::new(), 0, from);
-        while bytes < max_bytes {
-            let mut command = redis::cmd("XRANGE");
-            command.arg(keys::LOG).arg(format!("{from}-0")).arg("+").arg("COUNT").arg(self.stride.count());
-            let asked = self.stride.count();
-            let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
-            let (n, before) = (reply.ids.len(), bytes);
-            for entry in reply.ids {
-                let Some(frame) = frame_of(entry) else { continue };
-                bytes += frame.bytes.len();
-                from = frame.number + 1;
-                if let Some(progress) = &self.progress {
-                    progress.appended(frame.number, frame.appended);
-                }
-                frames.push(frame);
-            }
-            self.stride.learn(n, bytes - before);
-            if n < asked {
-                break;
-            }
-        }
-        Ok(frames)
-    }
-
-    /// The number of the last frame that was appended, kept or not; 0 before any was.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub fn last(&mut self) -> Result<u64, LogError> {
-        let mut command = redis::cmd("HGET");
-        command.arg(keys::STATE).arg(field::FRAME);
-        Ok(self.connection.link()?.query::<Option<u64>>(&command)?.unwrap_or(0))
-    }
-
-    /// The number of the first frame that is kept.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub fn first(&mut self) -> Result<Option<u64>, LogError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(keys::LOG).arg("-").arg("+").arg("COUNT").arg(1);
-        let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
-        Ok(reply.ids.first().and_then(|entry| number_of(&entry.id)))
-    }
-
-    /// Where the log goes on, if frame `from` was in it and is kept no more.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub fn next_kept(&mut self, from: u64) -> Result<Option<u64>, LogError> {
-        let next = match self.first()? {
-            Some(first) => first,
-            None => self.last()? + 1,
-        };
-        if next <= from {
-            return Ok(None);
-        }
-        // What is gone waits no more.
-        let appended = self.appended_upto(next - 1)?;
-        if let Some(progress) = &self.progress {
-            progress.appended(next - 1, appended);
-        }
-        Ok(Some(next))
-    }
-
-    /// Events of all frames up to number `frame`.
-    ///
-    /// # Errors
-    /// Redis is away.
-    pub fn appended_upto(&mut self, frame: u64) -> Result<u64, LogError> {
-        let mut command = redis::cmd("XRANGE");
-        command.arg(keys::LOG).arg(format!("{}-0", frame + 1)).arg("+").arg("COUNT").arg(1);
-        let reply: StreamRangeReply = self.connection.link()?.query(&command)?;
-        if let Some(next) = reply.ids.into_iter().next().and_then(frame_of) {
-            return Ok(next.appended - next.events);
-        }
-        let mut command = redis::cmd("HGET");
-        command.arg(keys::STATE).arg(field::APPENDED);
-        Ok(self.connection.link()?.query::<Option<u64>>(&command)?.unwrap_or(0))
-    }
-}
-
-/// The frame of an entry; `None` where it is none of ours.
-pub fn frame_of(mut entry: StreamId) -> Option<StreamFrame> {
-    let number = number_of(&entry.id)?;
-    let Value::BulkString(mut bytes) = entry.map.remove("f")? else { return None };
-    let mut count = |name: &str| entry.map.remove(name).and_then(|value| from_redis_value::<u64>(value).ok());
-    // What is damaged stays as it is: whoever opens it finds that out, and says so.
-    frame::renumber(&mut bytes, UNNUMBERED, number);
-    Some(StreamFrame { number, bytes, events: count("e")?, appended: count("a")? })
-}
-
-/// The number of an entry's id, `N-0`.
-pub fn number_of(id: &str) -> Option<u64> {
-    id.strip_suffix("-0")?.parse().ok()
-}
-
-fn write_json(value: &impl Serialize) -> Result<Vec<u8>, LogError> {
-    serde_json::to_vec(value).map_err(|fault| LogError::Away(format!("what goes with a frame cannot be written as JSON: {fault}")))
-}
-
-fn read_json<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, LogError> {
-    serde_json::from_str(text).map_err(|fault| LogError::Away(format!("redis holds JSON that cannot be read: {fault}")))
 }

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod ingest;
+mod ownership;
 pub mod processor;
 mod raw_events;
 mod status;
@@ -22,7 +23,7 @@ use anyhow::Context as _;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::log::stream::RedisPlace;
+use crate::redis::RedisPlace;
 use crate::redis::{Link, RedisError, ServerState};
 use crate::stats::Stats;
 

@@ -16,6 +16,7 @@ use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use super::ownership::{Keeper, acquire};
 use super::raw_events::RawEvents;
 use super::tail::{Tail, Watch};
 use super::{blocking, connect, place, status};
@@ -31,14 +32,16 @@ use crate::engine_thread::{self, EngineFeed, EngineHandle, EngineStage};
 use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
-use crate::log::stream::{RedisLog, RedisPlace, RedisReader};
+use crate::log::stream::RedisLog;
+use crate::log::stream_reader::RedisReader;
 use crate::log::writer::{self, LogHandle, Writer};
 use crate::log::{FrameReader, Log};
 use crate::notify::channel::PubSub;
 use crate::notify::{self, Alerts};
 use crate::points;
+use crate::redis::Link;
+use crate::redis::RedisPlace;
 use crate::redis::chunks::{self, CHECKPOINT, ChunksError};
-use crate::redis::{Lease, LeaseKeys, Link, keys, nonce};
 use crate::room::DiskWatch;
 use crate::run;
 use crate::sharing::Sharing;
@@ -49,11 +52,6 @@ use crate::store::snapshot::{Snapshots, open_view};
 use crate::tick;
 use crate::upload::tally::Tallies;
 
-/// How long a lease lasts without being renewed: a processor that is gone is missed for so long.
-const LEASE: Duration = Duration::from_secs(5);
-/// It is renewed this often, and asked for this often.
-const RENEW: Duration = Duration::from_secs(1);
-const ASK: Duration = Duration::from_millis(500);
 /// How long a stop may take.
 const DRAIN: Duration = Duration::from_secs(9);
 /// Before the lease is asked for again after something went wrong.
@@ -147,90 +145,6 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
             return Ok(());
         }
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Asks for the lease until it is given; `None` where the process is to stop.
-fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(Link, Lease)> {
-    let (keys, nonce) = (LeaseKeys::under(keys::PREFIX), nonce());
-    let mut link: Option<Link> = None;
-    let (mut told_away, mut told_standing_by) = (false, false);
-    while !stopping.load(Ordering::Relaxed) {
-        let mut current = match link.take() {
-            Some(link) => link,
-            None => match place.connect() {
-                Ok(link) => link,
-                Err(fault) => {
-                    if !std::mem::replace(&mut told_away, true) {
-                        warn!("waiting for redis: {fault}");
-                    }
-                    stats.component("redis", Component::Failed(fault.to_string()));
-                    std::thread::sleep(ASK);
-                    continue;
-                }
-            },
-        };
-        match Lease::try_acquire(&mut current, &keys, LEASE, &nonce) {
-            Ok(Some(lease)) => {
-                stats.component("redis", Component::Ok);
-                return Some((current, lease));
-            }
-            Ok(None) => {
-                stats.component("redis", Component::Ok);
-                if !std::mem::replace(&mut told_standing_by, true) {
-                    info!("standing by: another processor is active");
-                }
-                link = Some(current);
-            }
-            Err(fault) => {
-                if !std::mem::replace(&mut told_away, true) {
-                    warn!("the lease cannot be taken, it is tried again: {fault}");
-                }
-                stats.component("redis", Component::Degraded(fault.to_string()));
-            }
-        }
-        std::thread::sleep(ASK);
-    }
-    None
-}
-
-/// Renews the lease, on a connection of its own.
-struct Keeper {
-    stopping: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Keeper {
-    fn start(place: RedisPlace, lease: Lease, fatal: Fatal) -> anyhow::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopping);
-        let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
-            let mut link = place.connect();
-            let mut renewed = Instant::now();
-            while !stop.load(Ordering::Relaxed) {
-                if renewed.elapsed() >= RENEW {
-                    let ours = link.as_mut().map_err(|fault| fault.clone()).and_then(|link| lease.renew(link));
-                    match ours {
-                        Ok(true) => renewed = Instant::now(),
-                        Ok(false) => return fatal.call("the lease has run out, and another processor may be active".into()),
-                        // It may be there again before the lease runs out.
-                        Err(_) if renewed.elapsed() < LEASE => link = place.connect(),
-                        Err(fault) => return fatal.call(format!("the lease cannot be renewed: {fault}")),
-                    }
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            if let Ok(link) = &mut link {
-                let _ = lease.release(link);
-            }
-        })?;
-        Ok(Self { stopping, thread })
-    }
-
-    /// Gives the lease back, so that another need not wait until it has run out.
-    fn release(self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        let _ = self.thread.join();
     }
 }
 

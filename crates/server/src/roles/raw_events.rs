@@ -22,9 +22,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::fatal::Fatal;
 use crate::log::sqlite::Side;
-use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::log::writer::LogHandle;
 use crate::log::{Append, AppendError, Appended};
+use crate::redis::{Reconnecting, RedisPlace};
 use crate::redis::{RedisError, Script, keys};
 use crate::stats::Stats;
 

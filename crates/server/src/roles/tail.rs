@@ -18,12 +18,13 @@ use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
 use crate::freshness::Freshness;
 use crate::log::admission::Memory;
-use crate::log::stream::{Reconnecting, RedisPlace, Stride, frame_of};
+use crate::log::stream_reader::{Stride, frame_of};
 use crate::log::writer::LogHints;
 use crate::log::writer::REJECTED;
 use crate::points::PointsHandle;
 use crate::redis::keys::{self, field};
 use crate::redis::{Link, RedisError, Script, ServerState};
+use crate::redis::{Reconnecting, RedisPlace};
 use crate::sharing::points_of;
 use crate::stats::{Component, Stats, Totals};
 use crate::store::journal::Progress;
@@ -168,6 +169,8 @@ struct State {
     weak: Vec<String>,
     full: Option<String>,
     was_full: bool,
+    /// So much of the server's memory is in use that it is looked at often.
+    filling: bool,
     /// What the active processor has for `REDIS_WAIT_REPLICAS`.
     owner_waits: Option<u64>,
     /// The last entry of the journal.
@@ -192,6 +195,7 @@ impl State {
             weak: Vec::new(),
             full: None,
             was_full: false,
+            filling: false,
             owner_waits: None,
             written: 0,
             stride: Stride::default(),
@@ -210,6 +214,11 @@ impl State {
     fn follow(&mut self, link: &mut Link, seen: &mut String, points: &PointsHandle) -> Result<(), RedisError> {
         let safe = self.count(link)?;
         self.tell_committer(safe);
+        if self.watch.commits.is_none() {
+            // Who has no store follows counters alone.
+            std::thread::sleep(BLOCK);
+            return Ok(());
+        }
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(ENTRIES).arg("BLOCK");
         // What is not safe yet would end a wait for the journal at once, again and again.
@@ -330,7 +339,7 @@ impl State {
         watch.log.note_counts();
         watch.stats.recounted();
         self.written = of(field::WRITE);
-        if self.looked.is_none_or(|at| at.elapsed() >= SERVER) {
+        if self.looked.is_none_or(|at| at.elapsed() >= if self.filling { COUNTERS } else { SERVER }) {
             self.look(link)?;
         }
         Ok(of(field::SAFE))
@@ -360,7 +369,8 @@ impl State {
         }
         let refused: Vec<_> = faults.iter().filter(|fault| fault.is_refusal()).map(ToString::to_string).collect();
         let share = server.share_used().unwrap_or(0.0);
-        if let Some(hurry) = self.watch.hurry.as_ref().filter(|_| share >= HURRY_SHARE) {
+        self.filling = share >= HURRY_SHARE;
+        if let Some(hurry) = self.watch.hurry.as_ref().filter(|_| self.filling) {
             hurry();
         }
         let is_full = share >= FULL_SHARE;

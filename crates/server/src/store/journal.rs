@@ -17,20 +17,17 @@ use anomaly_engine::frame::Position;
 use redis::Value;
 use redis::streams::StreamRangeReply;
 use tokio::sync::watch;
-use xxhash_rust::xxh3::xxh3_64;
 
+use super::entry::{decode, encode, result_of};
 use super::sqlite::{Applying, Store, StoreReader};
 use super::{Change, Commit, Outcome, StoreError, Stored, Write};
-use crate::log::stream::{Reconnecting, RedisPlace, Stride, number_of};
+use crate::log::stream_reader::{Stride, number_of};
 use crate::redis::keys::{self, field};
 use crate::redis::{Link, RedisError, Script};
+use crate::redis::{Reconnecting, RedisPlace};
 
 /// Anomalies that one script publishes, so that nobody else waits for long.
 const PUBLISHED_AT_ONCE: usize = 256;
-/// How an entry's bytes are to be read: version, length and checksum of what is packed behind them. The chain is made of these.
-const VERSION: u8 = 1;
-const HEAD: usize = 17;
-const COMPRESSION: i32 = 1;
 
 /// KEYS: state, journal. ARGV: entry, whether it is safe at once. Answers its number, and the chain before and behind it.
 static SAY: Script = Script::new(
@@ -111,6 +108,8 @@ pub struct Journal {
     /// Told of it.
     told: Option<watch::Sender<u64>>,
     stride: Stride,
+    /// What was done and nobody was told of: what failed behind it does not lose it.
+    untold: Followed,
 }
 
 #[derive(Debug)]
@@ -190,13 +189,22 @@ impl Journal {
             applied,
             told: None,
             stride: Stride::default(),
+            untold: Followed::default(),
         }
     }
 
     /// As [`Journal::follower`], for the owner of the lease.
     pub fn owner(view: Store, owner: Owner) -> Self {
         let (wait_replicas, applied) = (owner.link.wait_replicas(), view.applied());
-        Self { view, link: Connection::Owner(Box::new(owner)), wait_replicas, applied, told: None, stride: Stride::default() }
+        Self {
+            view,
+            link: Connection::Owner(Box::new(owner)),
+            wait_replicas,
+            applied,
+            told: None,
+            stride: Stride::default(),
+            untold: Followed::default(),
+        }
     }
 
     /// The same, which tells how far it is.
@@ -230,9 +238,8 @@ impl Journal {
             return Err(StoreError::Replaced);
         }
         let upto = if written > safe && self.is_owner() { self.prove(written)? } else { safe };
-        let mut followed = Followed::default();
-        self.follow_to(upto, &mut followed)?;
-        Ok(followed)
+        self.follow_to(upto)?;
+        Ok(std::mem::take(&mut self.untold))
     }
 
     /// Writes, and does it and what came before it to the store; returns what came of it, and what the others' entries did.
@@ -259,14 +266,13 @@ impl Journal {
         if number == 0 {
             return Err(StoreError::Deposed);
         }
-        let mut followed = Followed::default();
-        self.follow_to(number - 1, &mut followed)?;
-        let outcome = self.apply(Place { number, before, behind }, write, &mut followed)?;
+        self.follow_to(number - 1)?;
+        let outcome = self.apply(Place { number, before, behind }, write)?;
         if self.wait_replicas > 0 {
             let number = number.to_string();
             self.link()?.eval::<u8>(&RAISE, &[keys::STATE], &[number.as_bytes()])?;
         }
-        Ok((outcome, followed))
+        Ok((outcome, std::mem::take(&mut self.untold)))
     }
 
     /// Notes how far the owner is, where nothing was found that is worth a write.
@@ -335,7 +341,7 @@ impl Journal {
     pub fn take_over(&mut self) -> Result<(), StoreError> {
         let (written, ..) = self.ends()?;
         let proven = self.prove(written)?;
-        self.follow_to(proven, &mut Followed::default())
+        self.follow_to(proven)
     }
 
     /// Proves that nothing can undo the entries up to `written`, and makes them safe: a refused word of somebody's may have left them
@@ -399,7 +405,7 @@ impl Journal {
         }
     }
 
-    fn follow_to(&mut self, upto: u64, followed: &mut Followed) -> Result<(), StoreError> {
+    fn follow_to(&mut self, upto: u64) -> Result<(), StoreError> {
         while self.applied < upto {
             let mut command = redis::cmd("XRANGE");
             let (from, to) = (self.applied + 1, upto);
@@ -420,7 +426,7 @@ impl Journal {
                     _ => return Err(StoreError::Unreadable { number, reason: "it has no field w".into() }),
                 };
                 let chain = |name: &str| entry.get(name).unwrap_or_default();
-                match self.apply(Place { number, before: chain("p"), behind: chain("c") }, &write, followed) {
+                match self.apply(Place { number, before: chain("p"), behind: chain("c") }, &write) {
                     // Whoever wrote it was told; it does the same everywhere.
                     Ok(_) => {}
                     Err(fault) if fault.is_everywhere() => {
@@ -434,7 +440,7 @@ impl Journal {
         Ok(())
     }
 
-    fn apply(&mut self, place: Place, write: &Write, followed: &mut Followed) -> Result<Outcome, StoreError> {
+    fn apply(&mut self, place: Place, write: &Write) -> Result<Outcome, StoreError> {
         let Place { number, before, behind } = place;
         // Entries that were not written behind ours are of another journal: Redis was emptied, restored, or has failed over.
         if number != self.applied + 1 || before != self.view.chain() {
@@ -448,6 +454,7 @@ impl Journal {
             }
         }
         let outcome = done?;
+        let followed = &mut self.untold;
         if let Outcome::Stored(stored) = &outcome {
             followed.stored.extend(stored.iter().cloned());
         }
@@ -473,51 +480,6 @@ struct Place {
     behind: String,
 }
 
-/// The hash under which the result of an anomaly's event is kept, where the event has an id: its key and its fields.
-fn result_of(body: &str) -> Option<(String, Vec<(&'static str, String)>)> {
-    let anomaly: serde_json::Value = serde_json::from_str(body).ok()?;
-    let id = anomaly.get("event_id")?.as_str()?;
-    let text = |name: &str| match anomaly.get(name) {
-        Some(serde_json::Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-        None => String::new(),
-    };
-    let mut fields: Vec<(&'static str, String)> =
-        ["metric", "series", "timestamp", "value", "score", "z_score", "severity", "explanation"].map(|name| (name, text(name))).into();
-    fields.push(("anomaly", "1".into()));
-    fields.push(("anomaly_id", text("id")));
-    fields.push(("data", body.to_owned()));
-    Some((format!("event:{id}"), fields))
-}
-
-fn encode(write: &Write) -> Result<Vec<u8>, StoreError> {
-    let unreadable = |reason: String| StoreError::Unreadable { number: 0, reason };
-    let json = serde_json::to_vec(write).map_err(|fault| unreadable(fault.to_string()))?;
-    let packed = zstd::bulk::compress(&json, COMPRESSION).map_err(|fault| unreadable(fault.to_string()))?;
-    let mut entry = Vec::with_capacity(packed.len() + HEAD);
-    entry.push(VERSION);
-    entry.extend_from_slice(&(json.len() as u64).to_le_bytes());
-    entry.extend_from_slice(&xxh3_64(&json).to_le_bytes());
-    entry.extend_from_slice(&packed);
-    Ok(entry)
-}
-
-fn decode(entry: &[u8]) -> Result<Write, StoreError> {
-    let unreadable = |reason: String| StoreError::Unreadable { number: 0, reason };
-    let (&version, rest) = entry.split_first().ok_or_else(|| unreadable("it is empty".into()))?;
-    if version != VERSION {
-        return Err(unreadable(format!("it has version {version}, this anomaly reads {VERSION}: use a newer one")));
-    }
-    let (length, packed) = rest.split_first_chunk::<8>().ok_or_else(|| unreadable("it is cut".into()))?;
-    let length = u64::from_le_bytes(*length) as usize;
-    let (checksum, packed) = packed.split_first_chunk::<8>().ok_or_else(|| unreadable("it is cut".into()))?;
-    let json = zstd::bulk::decompress(packed, length).map_err(|fault| unreadable(fault.to_string()))?;
-    if xxh3_64(&json).to_le_bytes() != *checksum {
-        return Err(unreadable("its checksum does not match".into()));
-    }
-    serde_json::from_slice(&json).map_err(|fault| unreadable(fault.to_string()))
-}
-
 impl From<RedisError> for StoreError {
     fn from(error: RedisError) -> Self {
         Self::Away(error.to_string())
@@ -526,34 +488,7 @@ impl From<RedisError> for StoreError {
 
 #[cfg(test)]
 mod tests {
-    use anomaly_engine::Timestamp;
-
     use super::*;
-    use crate::store::handling::{Act, Word};
-
-    #[test]
-    fn a_write_is_read_as_it_was_written() {
-        let write = Write::Act {
-            incident: "i".into(),
-            act: Act::Feedback { useful: true, rule: "default".into() },
-            word: Word { by: Some("ada".into()), comment: None },
-            at: Timestamp::from_seconds(7),
-        };
-        let entry = encode(&write).unwrap();
-        assert_eq!(format!("{:?}", decode(&entry).unwrap()), format!("{write:?}"));
-        assert!(decode(&entry[..entry.len() - 1]).is_err() && decode(&[]).is_err());
-        let newer = [&[VERSION + 1], &entry[1..]].concat();
-        assert!(decode(&newer).unwrap_err().to_string().contains("use a newer one"));
-    }
-
-    #[test]
-    fn a_result_is_kept_under_the_id_of_its_event() {
-        let (key, fields) = result_of(r#"{"id":"a1","event_id":"7-0","metric":"cpu","value":95.0,"z_score":null}"#).unwrap();
-        assert_eq!(key, "event:7-0");
-        assert!(fields.contains(&("metric", "cpu".into())) && fields.contains(&("value", "95.0".into())));
-        assert!(fields.contains(&("anomaly", "1".into())) && fields.contains(&("anomaly_id", "a1".into())));
-        assert_eq!(result_of(r#"{"id":"a1","event_id":null}"#), None);
-    }
 
     #[test]
     fn progress_is_known_up_to_a_frame_and_let_go() {

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod alerting_tests;
+mod entry;
 mod filter;
 pub mod handling;
 pub mod incidents;

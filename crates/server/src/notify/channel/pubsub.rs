@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::SendError;
 use super::webhook;
-use crate::log::stream::{Reconnecting, RedisPlace};
 use crate::notify::message::Message;
 use crate::redis::RedisError;
+use crate::redis::{Reconnecting, RedisPlace};
 
 /// Where messages are published.
 #[derive(Clone, Debug, PartialEq)]
