@@ -70,7 +70,8 @@ class Subscriber(Watcher):
             with redis.Redis(**self.options) as client, client.pubsub() as pubsub:
                 pubsub.subscribe(self.channel)
                 while not self.closed.is_set():
-                    message = pubsub.get_message(timeout=0.1)
+                    # Long, since one that ends in the middle of a message ends the connection.
+                    message = pubsub.get_message(timeout=1)
                     if message and message["type"] == "subscribe":
                         self.ready.set()
                     elif message and message["type"] == "message":
