@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos import Result, alert_kills, big_upload, disk_full, fail_over, fsync_errors, kills, power_cuts, processor_kills, redis_away, redis_full, replica_kills, slow_clients
+from chaos import Result, alert_kills, big_upload, disk_full, fail_over, fsync_errors, ingest_kills, kills, power_cuts, processor_kills, redis_away, redis_full, replica_kills, slow_clients
 from loopfs import close_all
 from needs import missing
 from server import run as run_anomaly
@@ -43,6 +43,7 @@ SECTIONS = {
         "redis_full": (["redis"], lambda f, say: redis_full.run(f, say=say), lambda f, say: redis_full.run(f, 128, 3, say=say)),
         "fail_over": (["redis"], lambda f, say: fail_over.run(f, say=say), lambda f, say: fail_over.run(f, 1, 1, say=say)),
         "replica_kills": (["redis"], lambda f, say: replica_kills.run(f, say=say), lambda f, say: replica_kills.run(f, 3, say=say)),
+        "ingest_kills": (["redis", "kafka"], lambda f, say: ingest_kills.run(f, say=say), lambda f, say: ingest_kills.run(f, 3, say=say)),
         "rolling_restart": (["redis", "haproxy"], lambda f, say: replica_kills.rolling(f, say=say), lambda f, say: replica_kills.rolling(f, 1, say=say)),
     },
 }
