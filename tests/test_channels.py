@@ -232,4 +232,4 @@ def test_routes_are_read_and_their_faults_told_with_their_path(tmp_path):
     assert done.returncode == 0 and "  1 route\n" in done.stdout.decode() and "a route names the channel email, which is not configured" in done.stdout.decode()
     file.write_text('[[routes]]\nchannels = ["mail"]\n')
     done = run("config", "check", "--config", file)
-    assert done.returncode == 2 and 'routes[0].channels: must be a list of email, webhook, slack, pagerduty or alertmanager, got "mail"' in done.stderr.decode()
+    assert done.returncode == 2 and 'routes[0].channels: must be a list of email, webhook, slack, pagerduty, alertmanager or redis, got "mail"' in done.stderr.decode()

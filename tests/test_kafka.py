@@ -79,7 +79,7 @@ def test_every_event_arrives_once_and_the_group_is_told(tmp_path, kafka, topic):
     with ingesting(tmp_path, kafka, topic) as server:
         until(lambda: total(server) >= 20_000)
         server.settle()
-        until(lambda: caught_up(kafka, topic), 10)
+        until(lambda: caught_up(kafka, topic))
         assert total(server) == 20_000 and total(server, "redelivered") == 0
         assert set(server.series_counts().values()) == {500}
         kafka.produce(topic, [(1, event("m1-0", 1e6, timestamp=START + 201))])
@@ -106,7 +106,7 @@ def test_kill_9_in_the_middle_counts_nothing_twice_and_loses_nothing(tmp_path, k
         producer.join()
         until(lambda: total(server) >= n)
         server.settle()
-        until(lambda: caught_up(kafka, topic), 10)
+        until(lambda: caught_up(kafka, topic))
         redelivered = total(server, "redelivered")
         assert total(server) == n and set(server.series_counts().values()) == {n // 40}
         server.terminate()
@@ -173,7 +173,7 @@ def test_what_was_aborted_is_not_taken_and_the_gaps_of_transactions_lose_nothing
         server.start()
         kafka.produce(topic, [(p, event("last")) for p in range(4)])
         until(lambda: server.series_counts().get("last") == 4)
-        until(lambda: caught_up(kafka, topic), 10)
+        until(lambda: caught_up(kafka, topic))
         assert total(server) == 1604 and total(server, "rejected") == 0
 
 
@@ -211,7 +211,7 @@ def test_bad_messages_go_to_the_dead_letters_and_their_neighbours_are_taken(tmp_
             assert letter.key() == b"key" and letter.value() == (value.encode() if value is not None else None)
             assert (headers["anomaly.error.code"], headers["anomaly.source"]) == (code, f"{topic}/3@{1 + 2 * i}") and headers["anomaly.error.message"], headers
         assert {name: value.decode() for name, value in letters[2].headers()}["anomaly.error.field"] == "value"
-        until(lambda: caught_up(kafka, topic), 10)
+        until(lambda: caught_up(kafka, topic))
         assert total(server) == len(bad) + 1 and total(server, "rejected") == len(bad)
         assert metric(server, "anomaly_kafka_dead_letters_total") == len(bad)
         assert 'anomaly_rejected_by_code_total{code="too_large"} 1' in server.http.get("/metrics").text
@@ -225,7 +225,7 @@ def test_an_array_is_taken_whole_but_for_its_bad_events(tmp_path, kafka, topic):
         headers = {name: value.decode() for name, value in letter.headers()}
         assert headers["anomaly.error.code"] == "missing_field" and headers["anomaly.source"] == f"{topic}/0@2", headers
         assert headers["anomaly.error.message"].startswith("2 of 4 events were rejected: event 2: ") and "event 4: " in headers["anomaly.error.message"], headers
-        until(lambda: caught_up(kafka, topic), 10)
+        until(lambda: caught_up(kafka, topic))
         server.settle()
         assert server.series_counts() == {"a": 12, "b": 2} and total(server, "rejected") == 2
 
@@ -235,7 +235,7 @@ def test_series_beyond_the_limit_are_dead_letters(tmp_path, kafka, topic):
     with ingesting(tmp_path, kafka, topic, MAX_SERIES=2) as server:
         letters = kafka.read(f"{topic}.dead", 10)
         assert {dict(letter.headers())["anomaly.error.code"] for letter in letters} == {b"series_limit"}
-        until(lambda: caught_up(kafka, topic), 10)
+        until(lambda: caught_up(kafka, topic))
         server.settle()
         assert server.series_counts() == {"s0": 5, "s1": 5}
 
@@ -332,7 +332,7 @@ def test_a_full_queue_pauses_and_goes_on(tmp_path, kafka, topic):
         until(lambda: total(server) >= 201_000)
         server.settle()
         until(lambda: component(server) == {"status": "ok"}, 10)
-        until(lambda: caught_up(kafka, topic), 10)
+        until(lambda: caught_up(kafka, topic))
         assert total(server) == 201_000 and total(server, "redelivered") == 0
         assert set(server.series_counts().values()) == {201_000 // 40}
 

@@ -266,7 +266,7 @@ pub enum Notify {
     /// Send a made-up incident and print what the other side answered
     #[command(after_help = NOTIFY_EXAMPLES)]
     Test {
-        /// email, webhook, slack, pagerduty or alertmanager [default: every channel that is configured]
+        /// email, webhook, slack, pagerduty, alertmanager or redis [default: every channel that is configured]
         #[arg(value_name = "CHANNEL", value_parser = channel)]
         channel: Option<Channel>,
         /// Read this instead of ./anomaly.toml
