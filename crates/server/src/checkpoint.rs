@@ -173,12 +173,12 @@ pub enum Place {
     Dir(Arc<DataDir>, LogHints),
     /// On Redis, as the owner of the lease with this token. A copy of the store is kept beside them, so that neither log nor journal
     /// grows without end.
-    Redis(Box<RedisPlace>),
+    Redis(Box<OnRedis>),
 }
 
 /// What the owner writes to Redis with.
 #[derive(Debug)]
-pub struct RedisPlace {
+pub struct OnRedis {
     pub link: Link,
     pub token: String,
     pub snapshots: Snapshots,

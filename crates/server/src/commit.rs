@@ -92,22 +92,29 @@ pub struct Committer {
     pub reached: watch::Sender<u64>,
     /// The reserve for a full disk.
     pub disk: Arc<DiskWatch>,
-    /// What became of uploads.
-    pub tallies: Tallies,
     /// Told of idle series.
     pub log: LogHints,
-    /// Idle series of which the writer could not be told yet.
-    pub idle: Vec<(u64, SeriesHash)>,
     /// The last frame of the log at start: what it holds is counted in the totals that the engine restores.
     pub counted: u64,
-    /// Anomalies that were detected before are being deleted.
-    pub retaining: Option<Timestamp>,
+    /// What it carries from one commit to the next.
+    pub carried: Carried,
     /// Told when incidents may have changed.
     pub news: Arc<Notify>,
     /// Told when there may be something to send.
     pub decided: Arc<Notify>,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
+}
+
+/// What a committer carries from one commit to the next; it starts with nothing.
+#[derive(Debug, Default)]
+pub struct Carried {
+    /// What became of uploads.
+    tallies: Tallies,
+    /// Idle series of which the writer could not be told yet.
+    idle: Vec<(u64, SeriesHash)>,
+    /// Anomalies that were detected before are being deleted.
+    retaining: Option<Timestamp>,
 }
 
 /// Starts the committer's thread. It ends when all senders are gone, with P durable.
@@ -251,7 +258,7 @@ impl Committer {
                     self.stats.accepted(u64::from(outcome.rows - outcome.redelivered));
                 }
             }
-            batch.changes.extend(self.tallies.add(outcome).map(Change::Judged));
+            batch.changes.extend(self.carried.tallies.add(outcome).map(Change::Judged));
         }
         // Both lists are in the order of positions.
         let mut severities = severities.into_iter().peekable();
@@ -265,9 +272,9 @@ impl Committer {
             batch.changes.push(Change::Idle(idle.clone()));
             self.sharing.gone(idle);
         }
-        self.idle.append(&mut outputs.idle);
-        if !self.idle.is_empty() {
-            self.log.idle(&mut self.idle);
+        self.carried.idle.append(&mut outputs.idle);
+        if !self.carried.idle.is_empty() {
+            self.log.idle(&mut self.carried.idle);
         }
     }
 
@@ -315,7 +322,7 @@ impl Committer {
             // Whoever asked may have given up.
             let _ = reply.send(());
         }
-        self.retaining = batch.retain.or(self.retaining);
+        self.carried.retaining = batch.retain.or(self.carried.retaining);
         batch.writes.into_iter().all(|(write, reply)| self.write_one(&write, reply))
     }
 
@@ -387,7 +394,7 @@ impl Committer {
 
     /// The next message; until there is one, old anomalies are deleted.
     fn next(&mut self, receiver: &Receiver<ToCommit>) -> Option<ToCommit> {
-        while self.retaining.is_some() {
+        while self.carried.retaining.is_some() {
             match receiver.try_recv() {
                 Ok(message) => return Some(message),
                 Err(TryRecvError::Empty) => self.retain(),
@@ -399,7 +406,7 @@ impl Committer {
 
     /// Deletes some of what was detected too long ago, if there is more.
     fn retain(&mut self) {
-        let Some(before) = self.retaining else { return };
+        let Some(before) = self.carried.retaining else { return };
         match self.store.write(&Write::Retain { before }) {
             Ok((outcome, followed)) => {
                 self.tell(followed);
@@ -409,7 +416,7 @@ impl Committer {
             }
             Err(fault) => warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}"),
         }
-        self.retaining = None;
+        self.carried.retaining = None;
     }
 
     /// One transaction; on a full disk the reserve is freed and the commit waits until it fits: nothing is given up.

@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anomaly_engine::{SeriesHash, SeriesInfo, SeriesKey};
 
-use crate::redis::RedisError;
 use crate::redis::keys;
-use crate::redis::{Reconnecting, RedisPlace};
+use crate::redis::{Reconnecting, RedisError, RedisPlace};
 use crate::sharing::series_of;
 
 /// Names that are looked at in one step.

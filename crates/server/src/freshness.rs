@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::redis::RedisError;
 use crate::redis::keys::{self, field};
-use crate::redis::{Reconnecting, RedisPlace};
+use crate::redis::{Reconnecting, RedisError, RedisPlace};
 
 /// How long an answer waits to be fresh; then what there is is told.
 const PATIENCE: Duration = Duration::from_millis(300);

@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoints};
 use crate::checkpoint_files::{self, CheckpointError};
-use crate::commit::{self, Committer, ToCommit};
+use crate::commit::{self, Carried, Committer, ToCommit};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::desk::Desk;
@@ -31,7 +31,7 @@ use crate::kafka::Ingest;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::sqlite::{Durability, EventLog};
-use crate::log::writer::{self, LogHints, REJECTED, Writer};
+use crate::log::writer::{self, Housekeeping, LogHints, REJECTED, Writer};
 use crate::log::{FrameReader, Log};
 use crate::notify::{self, Alerts};
 use crate::room::DiskWatch;
@@ -40,7 +40,6 @@ use crate::stats::{self, Component, Stats};
 use crate::store::ledger::Ledger;
 use crate::store::sqlite::Store;
 use crate::upload::Uploads;
-use crate::upload::tally::Tallies;
 use crate::{api, clock, logging, points, serve, tick};
 
 /// How long a stop may take; what is not done by then is done again at the next start.
@@ -239,11 +238,9 @@ impl Stages {
             stats: Arc::clone(&stats),
             reached,
             disk: Arc::clone(&disk),
-            tallies: Tallies::default(),
             log: log_handle.hints(),
-            idle: Vec::new(),
             counted: end,
-            retaining: None,
+            carried: Carried::default(),
             news: Arc::clone(&news),
             decided: Arc::clone(&decided),
             fatal: fatal.clone(),
@@ -293,9 +290,7 @@ impl Stages {
             stats: Arc::clone(&stats),
             rejected,
             fatal: fatal.clone(),
-            truncate_to: None,
-            grown: (0, 0),
-            away: None,
+            housekeeping: Housekeeping::default(),
         };
         let writer = writer::start(writer, requests)?;
         if recovered_config != config.engine || last == 0 {
@@ -417,16 +412,17 @@ fn lost_outputs(engine: &Engine, stored: u64) -> Option<String> {
 
 /// The hashes of all series, and what was counted, as the recovery left them.
 async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
-    engine
-        .ask(|stage| {
-            let mut known = Vec::with_capacity(stage.engine.series_len());
-            let mut cursor = Some(ScanCursor::default());
-            while let Some(from) = cursor {
-                cursor = stage.engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
-            }
-            (known, stage.engine.totals())
-        })
-        .await
+    engine.ask(|stage| (known_series(&stage.engine), stage.engine.totals())).await
+}
+
+/// All series that the engine holds.
+pub(crate) fn known_series(engine: &Engine) -> Vec<SeriesHash> {
+    let mut known = Vec::with_capacity(engine.series_len());
+    let mut cursor = Some(ScanCursor::default());
+    while let Some(from) = cursor {
+        cursor = engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
+    }
+    known
 }
 
 /// Deletes from time to time what is older than `days`.

@@ -17,8 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine_thread::EngineHandle;
 use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::keys::field;
-use crate::redis::{Link, RedisError, ServerState, keys};
-use crate::redis::{Reconnecting, RedisPlace};
+use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, ServerState, keys};
 use crate::results::EventResult;
 
 /// Batches that may wait; then points are dropped.

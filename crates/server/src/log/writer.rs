@@ -237,12 +237,19 @@ pub struct Writer {
     pub rejected: u64,
     /// Where the end of the process is called for.
     pub fatal: Fatal,
-    /// Frames below this one are to be deleted when there is time.
-    pub truncate_to: Option<u64>,
+    /// What it has in mind for itself.
+    pub housekeeping: Housekeeping,
+}
+
+/// What a writer has to do when there is time; it starts with nothing.
+#[derive(Debug, Default)]
+pub struct Housekeeping {
+    /// Frames below this one are to be deleted.
+    truncate_to: Option<u64>,
     /// Groups and bytes since the last step of that.
-    pub grown: (u32, usize),
+    grown: (u32, usize),
     /// When the log could not be reached, if it was so when it was tried last.
-    pub away: Option<Instant>,
+    away: Option<Instant>,
 }
 
 /// The requests of all handles, for the writer that is to start.
@@ -337,8 +344,8 @@ impl Writer {
 
     /// The next request; while none is there, and now and then where there always is one, the log is truncated a little.
     fn receive(&mut self, receiver: &mut mpsc::Receiver<Request>) -> Option<Request> {
-        while self.truncate_to.is_some() {
-            if self.grown.0 >= TRUNCATE_EACH_GROUPS || self.grown.1 >= TRUNCATE_EACH_BYTES {
+        while self.housekeeping.truncate_to.is_some() {
+            if self.housekeeping.grown.0 >= TRUNCATE_EACH_GROUPS || self.housekeeping.grown.1 >= TRUNCATE_EACH_BYTES {
                 self.truncate();
                 continue;
             }
@@ -410,10 +417,10 @@ impl Writer {
             Request::Forgotten(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
             // While the log is away it is tried now and then, since nobody sends events to who is not ready.
             Request::NoteCounts => {
-                let tries = self.away.is_some_and(|at| at.elapsed() >= TRY_AGAIN);
+                let tries = self.housekeeping.away.is_some_and(|at| at.elapsed() >= TRY_AGAIN);
                 group.must = tries || self.stats.rejected_here() > self.rejected;
             }
-            Request::Truncate(frame) => self.truncate_to = Some(frame),
+            Request::Truncate(frame) => self.housekeeping.truncate_to = Some(frame),
             Request::Prune => self.prune(),
             Request::Tick => {
                 if self.room() == Room::Enough {
@@ -468,8 +475,8 @@ impl Writer {
         if rejected > self.rejected {
             group.notes.push(Side::Count { name: REJECTED, by: rejected - self.rejected });
         }
-        self.grown.0 += 1;
-        self.grown.1 += group.frame.byte_len();
+        self.housekeeping.grown.0 += 1;
+        self.housekeeping.grown.1 += group.frame.byte_len();
         match self.log.append(group.frame, group.events, &group.notes) {
             Ok(frame) => {
                 self.rejected = rejected;
@@ -577,7 +584,7 @@ impl Writer {
     fn tell_shared(&mut self) {
         let Log::Redis(log) = &self.log else { return };
         self.backlog.set(log.waiting());
-        if self.away.take().is_some() {
+        if self.housekeeping.away.take().is_some() {
             info!("the log is there again: events are accepted");
             self.stats.component("log", Component::Ok);
         }
@@ -585,31 +592,31 @@ impl Writer {
 
     /// Once, and not for each request.
     fn told_away(&mut self, fault: &LogError) {
-        if self.away.is_none() {
+        if self.housekeeping.away.is_none() {
             warn!("nothing is accepted while the log cannot grow: {fault}");
         }
         // A full queue is no fault of the log's, and a full disk has a component of its own.
         if let (Log::Redis(_), LogError::Away(why)) = (&self.log, fault) {
-            self.away = Some(Instant::now());
+            self.housekeeping.away = Some(Instant::now());
             self.stats.component("log", Component::Failed(why.clone()));
         }
     }
 
     /// Deletes some of the frames that no recovery needs.
     fn truncate(&mut self) {
-        let (Some(frame), Log::Sqlite(log)) = (self.truncate_to, &mut self.log) else {
-            self.truncate_to = None;
+        let (Some(frame), Log::Sqlite(log)) = (self.housekeeping.truncate_to, &mut self.log) else {
+            self.housekeeping.truncate_to = None;
             return;
         };
-        self.grown = (0, 0);
+        self.housekeeping.grown = (0, 0);
         match log.truncate_before(frame) {
             Ok(true) => {}
             Ok(false) => {
-                self.truncate_to = None;
+                self.housekeeping.truncate_to = None;
                 self.give_back();
             }
             Err(fault) => {
-                self.truncate_to = None;
+                self.housekeeping.truncate_to = None;
                 if matches!(fault, LogError::Full(_)) {
                     self.disk.release();
                 }

@@ -33,9 +33,7 @@ fn written(max_bytes: u64, ask: impl FnOnce(&LogHandle)) -> Vec<String> {
         stats,
         rejected: 0,
         fatal: Fatal::new().0,
-        truncate_to: None,
-        grown: (0, 0),
-        away: None,
+        housekeeping: Housekeeping::default(),
     };
     let (handle, requests) = channel();
     ask(&handle);

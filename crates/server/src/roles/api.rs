@@ -12,7 +12,7 @@ use super::tail::{Tail, Watch};
 use super::{PAUSE, blocking, connect, place};
 use crate::app::App;
 use crate::backlog::Backlog;
-use crate::commit::{self, Committer};
+use crate::commit::{self, Carried, Committer};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::desk::Desk;
@@ -26,7 +26,7 @@ use crate::live::Live;
 use crate::log::Log;
 use crate::log::admission::{Admission, Memory};
 use crate::log::stream::RedisLog;
-use crate::log::writer::{self, Writer};
+use crate::log::writer::{self, Housekeeping, Writer};
 use crate::points;
 use crate::room::DiskWatch;
 use crate::run::{self, Running};
@@ -36,7 +36,6 @@ use crate::store::journal::Journal;
 use crate::store::ledger::Ledger;
 use crate::store::snapshot::open_view;
 use crate::upload::Uploads;
-use crate::upload::tally::Tallies;
 
 /// Serves until Ctrl-C, SIGTERM, or a fault that would break a promise.
 ///
@@ -136,11 +135,9 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         stats: Arc::clone(&stats),
         reached,
         disk: Arc::clone(&disk),
-        tallies: Tallies::default(),
         log: log.hints(),
-        idle: Vec::new(),
         counted: 0,
-        retaining: None,
+        carried: Carried::default(),
         news,
         decided,
         fatal: fatal.clone(),
@@ -155,25 +152,16 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         stats: Arc::clone(&stats),
         rejected: 0,
         fatal,
-        truncate_to: None,
-        grown: (0, 0),
-        away: None,
+        housekeeping: Housekeeping::default(),
     };
     let writer = writer::start(writer, requests)?;
-    let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
     let freshness = Freshness::new(place.clone(), applied_reader.clone());
     let watch = Watch {
-        backlog,
-        memory,
-        stats: Arc::clone(&stats),
-        log: log.hints(),
         commits: Some(commits.clone()),
-        wait_replicas,
-        unsafe_fail_over,
         replica: Some(replica),
         applied: Some(applied_reader),
-        hurry: None,
         freshness: Some(freshness.clone()),
+        ..Watch::new(&place, &backlog, memory, &stats, log.hints())
     };
     let tail = Tail::of_api(place.clone(), watch, points.clone())?;
     let engine = EngineHandle::elsewhere(Directory::new(place), reached_reader, config.engine.clone());

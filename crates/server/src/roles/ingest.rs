@@ -19,7 +19,7 @@ use crate::kafka::Ingest;
 use crate::log::Log;
 use crate::log::admission::{Admission, Memory};
 use crate::log::stream::RedisLog;
-use crate::log::writer::{self, Writer};
+use crate::log::writer::{self, Housekeeping, Writer};
 use crate::points;
 use crate::room::DiskWatch;
 use crate::run;
@@ -60,26 +60,11 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         stats: Arc::clone(&stats),
         rejected: 0,
         fatal,
-        truncate_to: None,
-        grown: (0, 0),
-        away: None,
+        housekeeping: Housekeeping::default(),
     };
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
-    let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
-    let watch = Watch {
-        backlog,
-        memory,
-        stats: Arc::clone(&stats),
-        log: log.hints(),
-        commits: None,
-        wait_replicas,
-        unsafe_fail_over,
-        replica: None,
-        applied: None,
-        hurry: None,
-        freshness: None,
-    };
+    let watch = Watch::new(&place, &backlog, memory, &stats, log.hints());
     let tail = Tail::of_api(place, watch, points.clone())?;
     let ingest = Ingest::start(&config, log, Arc::clone(&stats))?;
     info!(version = env!("CARGO_PKG_VERSION"), "anomaly ingest is ready");

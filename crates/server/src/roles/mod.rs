@@ -23,8 +23,7 @@ use anyhow::Context as _;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::redis::RedisPlace;
-use crate::redis::{Link, RedisError, ServerState};
+use crate::redis::{Link, RedisError, RedisPlace, ServerState};
 use crate::stats::Stats;
 
 /// How long a start waits for a Redis that does not answer.

@@ -16,6 +16,7 @@ const LEASE: Duration = Duration::from_secs(5);
 /// It is renewed this often, and asked for this often.
 const RENEW: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_millis(500);
+
 /// Asks for the lease until it is given; `None` where the process is to stop.
 pub(super) fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(Link, Lease)> {
     let (keys, nonce) = (LeaseKeys::under(keys::PREFIX), nonce());

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::Position;
-use anomaly_engine::{DecodeError, Engine, ScanCursor, SeriesHash};
+use anomaly_engine::{DecodeError, Engine};
 use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
@@ -22,7 +22,7 @@ use super::tail::{Tail, Watch};
 use super::{blocking, connect, place, status};
 use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoints};
-use crate::commit::{self, Committer};
+use crate::commit::{self, Carried, Committer};
 use crate::config::Config;
 use crate::config::redis::Results;
 use crate::data_dir::DataDir;
@@ -34,14 +34,13 @@ use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::stream::RedisLog;
 use crate::log::stream_reader::RedisReader;
-use crate::log::writer::{self, LogHandle, Writer};
+use crate::log::writer::{self, Housekeeping, LogHandle, Writer};
 use crate::log::{FrameReader, Log};
 use crate::notify::channel::PubSub;
 use crate::notify::{self, Alerts};
 use crate::points;
-use crate::redis::Link;
-use crate::redis::RedisPlace;
 use crate::redis::chunks::{self, CHECKPOINT, ChunksError};
+use crate::redis::{Link, RedisPlace};
 use crate::room::DiskWatch;
 use crate::run;
 use crate::sharing::Sharing;
@@ -50,7 +49,6 @@ use crate::store::journal::{Journal, Owner, Progress, Publisher};
 use crate::store::ledger::Ledger;
 use crate::store::snapshot::{Snapshots, open_view};
 use crate::tick;
-use crate::upload::tally::Tallies;
 
 /// How long a stop may take.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -284,17 +282,15 @@ impl Stages {
             stats: Arc::clone(&stats),
             reached,
             disk: Arc::clone(&disk),
-            tallies: Tallies::default(),
             log: log.hints(),
-            idle: Vec::new(),
             counted: last,
-            retaining: None,
+            carried: Carried::default(),
             news: Arc::clone(&news),
             decided: Arc::clone(&decided),
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
-        let on_redis = checkpoint::RedisPlace { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone(), &dir) };
+        let on_redis = checkpoint::OnRedis { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone(), &dir) };
         let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
@@ -320,29 +316,18 @@ impl Stages {
             stats: Arc::clone(&stats),
             rejected: stats.rejected_here(),
             fatal: fatal.clone(),
-            truncate_to: None,
-            grown: (0, 0),
-            away: None,
+            housekeeping: Housekeeping::default(),
         };
         let writer = writer::start(writer, requests)?;
-        let (wait_replicas, unsafe_fail_over) = (place.wait_replicas, place.unsafe_fail_over());
         let watch = Watch {
-            backlog: Arc::clone(&backlog),
-            memory,
-            stats: Arc::clone(&stats),
-            log: log.hints(),
             commits: Some(commits.clone()),
-            wait_replicas,
-            unsafe_fail_over,
-            replica: None,
-            applied: None,
             hurry: Some(engine_thread::hurry(&feed)),
-            freshness: None,
+            ..Watch::new(&place, &backlog, memory, &stats, log.hints())
         };
         let tail = Tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
         handle.reached(Position { frame: last, row: u32::MAX }).await;
         // The owner before may have judged what it told nobody of.
-        let known = handle.ask(|stage| known_series(&stage.engine)).await.unwrap_or_default();
+        let known = handle.ask(|stage| run::known_series(&stage.engine)).await.unwrap_or_default();
         again.changed(known.into_iter());
         drop(again);
         if recovered_config != config.engine || last == 0 {
@@ -392,16 +377,6 @@ impl Stages {
         };
         let _ = tokio::task::spawn_blocking(finish).await;
     }
-}
-
-/// The hashes of all series.
-fn known_series(engine: &Engine) -> Vec<SeriesHash> {
-    let mut known = Vec::with_capacity(engine.series_len());
-    let mut cursor = Some(ScanCursor::default());
-    while let Some(from) = cursor {
-        cursor = engine.scan(from, u32::MAX, |key, _| known.push(key.hash()));
-    }
-    known
 }
 
 /// What the log should still have and has not.

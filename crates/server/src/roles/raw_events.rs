@@ -24,8 +24,7 @@ use crate::fatal::Fatal;
 use crate::log::sqlite::Side;
 use crate::log::writer::LogHandle;
 use crate::log::{Append, AppendError, Appended};
-use crate::redis::{Reconnecting, RedisPlace};
-use crate::redis::{RedisError, Script, keys};
+use crate::redis::{Reconnecting, RedisError, RedisPlace, Script, keys};
 use crate::stats::Stats;
 
 /// Elements that are moved at a time.

@@ -23,8 +23,7 @@ use crate::log::writer::LogHints;
 use crate::log::writer::REJECTED;
 use crate::points::PointsHandle;
 use crate::redis::keys::{self, field};
-use crate::redis::{Link, RedisError, Script, ServerState};
-use crate::redis::{Reconnecting, RedisPlace};
+use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, Script, ServerState};
 use crate::sharing::points_of;
 use crate::stats::{Component, Stats, Totals};
 use crate::store::journal::Progress;
@@ -84,6 +83,25 @@ pub(super) struct Watch {
     pub(super) hurry: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Told that Redis answers.
     pub(super) freshness: Option<Freshness>,
+}
+
+impl Watch {
+    /// For a process that follows no journal and has no engine: the others say what more there is.
+    pub(super) fn new(place: &RedisPlace, backlog: &Arc<Backlog>, memory: Arc<Memory>, stats: &Arc<Stats>, log: LogHints) -> Self {
+        Self {
+            backlog: Arc::clone(backlog),
+            memory,
+            stats: Arc::clone(stats),
+            log,
+            commits: None,
+            wait_replicas: place.wait_replicas,
+            unsafe_fail_over: place.unsafe_fail_over(),
+            replica: None,
+            applied: None,
+            hurry: None,
+            freshness: None,
+        }
+    }
 }
 
 /// A thread that follows, and how it is stopped.

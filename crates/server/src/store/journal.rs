@@ -23,8 +23,7 @@ use super::sqlite::{Applying, Store, StoreReader};
 use super::{Change, Commit, Outcome, StoreError, Stored, Write};
 use crate::log::stream_reader::{Stride, number_of};
 use crate::redis::keys::{self, field};
-use crate::redis::{Link, RedisError, Script};
-use crate::redis::{Reconnecting, RedisPlace};
+use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, Script};
 
 /// Anomalies that one script publishes, so that nobody else waits for long.
 const PUBLISHED_AT_ONCE: usize = 256;
