@@ -7,7 +7,7 @@ use crate::desk::Desk;
 use crate::engine_thread::EngineHandle;
 use crate::freshness::Freshness;
 use crate::live::Live;
-use crate::log::writer::LogHandle;
+use crate::log::handle::LogHandle;
 use crate::points::PointsHandle;
 use crate::stats::Stats;
 use crate::store::sqlite::StoreReader;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::checkpoint_files::{CheckpointError, CheckpointWriter};
 use crate::commit::ToCommit;
 use crate::data_dir::DataDir;
-use crate::log::writer::LogHints;
+use crate::log::handle::LogHints;
 use crate::redis::Link;
 use crate::redis::chunks::{CHECKPOINT, ChunkWriter, ChunksError};
 use crate::store::snapshot::Snapshots;

@@ -16,7 +16,7 @@ use crate::clock;
 use crate::fatal::Fatal;
 use crate::kafka;
 use crate::live::Live;
-use crate::log::writer::LogHints;
+use crate::log::handle::LogHints;
 use crate::points::{Point, PointsHandle};
 use crate::redis::keys::field;
 use crate::results::EventResult;

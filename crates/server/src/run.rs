@@ -30,8 +30,9 @@ use crate::fatal::Fatal;
 use crate::kafka::Ingest;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
+use crate::log::handle::{self, LogHints};
 use crate::log::sqlite::{Durability, EventLog};
-use crate::log::writer::{self, Housekeeping, LogHints, REJECTED, Writer};
+use crate::log::writer::{self, Housekeeping, REJECTED, Writer};
 use crate::log::{FrameReader, Log};
 use crate::notify::{self, Alerts};
 use crate::room::DiskWatch;
@@ -228,7 +229,7 @@ impl Stages {
         let (reached, reached_reader) = watch::channel(engine.applied());
         let live = Live::new(store.reader().extent()?);
         let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (log_handle, requests) = writer::channel();
+        let (log_handle, requests) = handle::channel();
         let committer = Committer {
             store: Ledger::Embedded(Box::new(store)),
             live: live.clone(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::log::writer::LogHints;
+use crate::log::handle::LogHints;
 
 /// How far ticks are apart: how much later than a window behind the last anomaly an incident may be found to be over.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -28,11 +28,11 @@ pub(crate) async fn tick(mut open_incidents: watch::Receiver<usize>, log: LogHin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::writer;
+    use crate::log::handle;
 
     #[tokio::test(start_paused = true)]
     async fn ticks_come_only_while_an_incident_is_open() {
-        let (log, requests) = writer::channel();
+        let (log, requests) = handle::channel();
         let (open, reader) = watch::channel(0);
         let task = tokio::spawn(tick(reader, log.hints()));
         let pass = |seconds| tokio::time::sleep(Duration::from_secs(seconds));

@@ -29,7 +29,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::log::writer::{LogHandle, Refusal};
+use crate::log::handle::{LogHandle, Refusal};
 use crate::log::{Append, Appended};
 use crate::stats::Stats;
 use client::Client;

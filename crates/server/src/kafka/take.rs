@@ -17,7 +17,7 @@ use super::health::Health;
 use super::messages::Messages;
 use super::{Sink, is_told, is_told_within};
 use crate::clock;
-use crate::log::writer::Refusal;
+use crate::log::handle::Refusal;
 use crate::log::{Append, AppendError, Appended};
 use crate::stats::Stats;
 

@@ -1,10 +1,11 @@
 //! The event log: what is acknowledged is here first, durable.
 //!
 //! [`sqlite::EventLog`] is the embedded log, [`stream::RedisLog`] the one on Redis, [`writer`] the thread that owns either and groups
-//! appends.
+//! appends, and [`handle`] what others send to it with.
 
 pub mod admission;
 mod error;
+pub mod handle;
 mod mark;
 mod reader;
 mod side;

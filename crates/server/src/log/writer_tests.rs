@@ -1,12 +1,14 @@
 //! What the writer makes durable, and what it leaves.
 
 use anomaly_engine::frame::{Frame, RecordRef};
+use tokio::sync::oneshot;
 
 use super::super::admission::Memory;
 use super::*;
 use crate::data_dir::DataDir;
 use crate::disk::Disk;
 use crate::feed::Work;
+use crate::log::handle::{LogHandle, channel};
 use crate::log::sqlite::{Durability, EventLog};
 use crate::points;
 

@@ -25,6 +25,7 @@ use crate::ids::new_id;
 use crate::live::Live;
 use crate::log::Log;
 use crate::log::admission::{Admission, Memory};
+use crate::log::handle;
 use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::points;
@@ -120,7 +121,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     let (applied, applied_reader) = watch::channel(journal.applied());
     let (reached, reached_reader) = watch::channel(journal.position().frame);
     let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (log, requests) = writer::channel();
+    let (log, requests) = handle::channel();
     // Until it was looked at for the first time.
     stats.component("redis", Component::Recovering("not looked at yet".into()));
     for name in ["log", "store", "points"] {

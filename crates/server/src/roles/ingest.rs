@@ -18,6 +18,7 @@ use crate::ids::new_id;
 use crate::kafka::Ingest;
 use crate::log::Log;
 use crate::log::admission::{Admission, Memory};
+use crate::log::handle;
 use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::points;
@@ -50,7 +51,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let memory = Memory::new(config.memory_max_bytes);
     let (points, points_thread) = points::start(&DataDir::memory(), 0);
     let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
-    let (log, requests) = writer::channel();
+    let (log, requests) = handle::channel();
     let writer = Writer {
         log: Log::Redis(Box::new(RedisLog::new(place.clone(), config.queue_capacity, new_id()))),
         admission: Admission::shared(config.max_series, Arc::clone(&memory)),
