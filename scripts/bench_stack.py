@@ -99,8 +99,8 @@ def kafka_rows(row, folder: Path, redis) -> list[str]:
         kafka.create_topic("events", 4)
         kafka.produce("events", ((i % 4, json.dumps({"timestamp": START + i // 40, "metric": f"k{i % 40}", "value": 50 + i % 7}).encode()) for i in range(MESSAGES)))
         example = Path(binary()).parent / "examples" / "kafka_consumer"
-        bare = subprocess.run([example, kafka.address, "events", str(MESSAGES)], stdout=subprocess.PIPE, text=True, check=True)
-        bare = MESSAGES / float(bare.stdout.split()[0])
+        # The broker's first reading is a cold one, so the best of three.
+        bare = max(bare_consumer(example, kafka.address) for _ in range(3))
         redis.client.flushall()
         with Stack(folder / "ingest", redis.url, lambda: redis.client, apis=1, processors=1, WINDOW_SECONDS=60, QUEUE_CAPACITY=100_000_000) as stack:
             ingest = stack.role("ingest", "ingest-0", KAFKA_BROKER=kafka.address)
@@ -113,6 +113,12 @@ def kafka_rows(row, folder: Path, redis) -> list[str]:
                 time.sleep(0.005)
             speed = (MESSAGES - first) / (time.monotonic() - began)
     return [row(9, "Kafka to the log on Redis, an event a message", f"{speed:,.0f} events/s", f"bare rdkafka consumer: {bare:,.0f} messages/s", speed / bare)]
+
+
+def bare_consumer(example: Path, broker: str) -> float:
+    """Messages a second of the example, which only counts them."""
+    read = subprocess.run([example, broker, "events", str(MESSAGES)], stdout=subprocess.PIPE, text=True, check=True)
+    return MESSAGES / float(read.stdout.split()[0])
 
 
 if __name__ == "__main__":

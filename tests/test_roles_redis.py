@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+import redis
 
 import pages
 from alerting import burst, calm, event, feed, until
@@ -283,6 +284,34 @@ def test_the_log_does_not_grow_for_ever(stack, redis_server):
     running.processors[0].start()
     running.settle()
     assert (verdict := verify(running.api, load)).clean, str(verdict)
+
+
+def test_what_a_dying_process_left_of_series_is_found_by_the_next(stack, redis_server):
+    """A name that was let in for an append that never was, one that is listed and unknown, one that is known and has lost its place."""
+    running = stack(processors=1, MAX_SERIES=4)
+    feed(running.api, [row for name in ("there", "placeless", "ghost", "shade") for row in calm(name, time.time())])
+    running.settle()
+    known, series, names = "{anomaly}:known", "{anomaly}:series", "{anomaly}:names"
+    raw = redis.Redis(port=redis_server.port)
+    about = {json.loads(text)["name"]: (key, text) for key, text in raw.hgetall(series).items()}
+    assert raw.smembers(known) == {key for key, _ in about.values()} and len(about) == 4
+    for ghost in ("ghost", "shade"):
+        assert running.api.http.delete("/series", params={"series": ghost}).status_code == 204
+    running.settle()
+    raw.srem(known, about["placeless"][0])
+    raw.sadd(known, about["ghost"][0], about["shade"][0])
+    for ghost in ("ghost", "shade"):
+        raw.hset(series, *about[ghost])
+        raw.zadd(names, {ghost: 0})
+    # Who sees one in the list can delete it.
+    assert set(running.apis[1].series_counts()) == set(about)
+    assert running.apis[1].http.delete("/series", params={"series": "ghost"}).status_code == 204
+    assert running.apis[1].http.delete("/series", params={"series": "never"}).status_code == 404
+    expected = {"there", "placeless"}
+    running.wait(lambda: raw.smembers(known) == {about[name][0] for name in expected} and set(running.apis[1].series_counts()) == expected, "series are in line", 90)
+    assert set(map(bytes.decode, raw.zrange(names, 0, -1))) == expected
+    # Their places are free.
+    feed(running.api, calm("first", time.time()) + calm("second", time.time()))
 
 
 def test_the_commands_of_the_page_give_what_it_says(stack, redis_server, tmp_path):

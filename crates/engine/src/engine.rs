@@ -271,6 +271,11 @@ impl Engine {
         Some(info(series, settings))
     }
 
+    /// Whether a series is known.
+    pub fn holds(&self, hash: SeriesHash) -> bool {
+        self.shards[shard_of(hash, self.shards.len())].find(hash).is_some()
+    }
+
     /// Looks at up to `max` places of series from `from` on, and returns where to go on; `None` at the end. So that a
     /// listing of a million series can be cut into short pieces.
     pub fn scan(&self, from: ScanCursor, max: u32, mut look: impl FnMut(&SeriesKey, &dyn Fn() -> SeriesInfo)) -> Option<ScanCursor> {

@@ -20,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .set("group.id", format!("bare-{}", std::process::id()))
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
+        // By default it pauses for a second when it has read far enough ahead.
+        .set("fetch.queue.backoff.ms", "20")
         .create()?;
     consumer.subscribe(&[topic])?;
     let (mut began, mut last) = (None, Instant::now());

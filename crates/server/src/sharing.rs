@@ -2,7 +2,9 @@
 //!
 //! A thread of its own gathers both and writes them to Redis now and then. When it cannot keep up, or Redis is away, points are
 //! dropped: charts have a gap then, and nothing else. Memory: at most 64 batches of points, and a hash for each series that has
-//! changed since it was last told.
+//! changed since it was last told. Only the owner takes anything away: its lease is checked with it.
+
+mod reconcile;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -19,6 +21,8 @@ use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::keys::field;
 use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, ServerState, keys};
 use crate::results::EventResult;
+
+use reconcile::{Reconcile, if_owner};
 
 /// Batches that may wait; then points are dropped.
 const QUEUE: usize = 64;
@@ -77,11 +81,12 @@ impl Sharing {
         Self::default()
     }
 
-    /// Starts the thread; it ends with the last handle. It asks `engine` for what is known of a series.
+    /// Starts the thread of the owner whose lease has this token; it ends with the last handle. It asks `engine` for what is known of a
+    /// series.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(place: RedisPlace, engine: EngineHandle, result_ttl: Duration) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(place: RedisPlace, token: String, engine: EngineHandle, result_ttl: Duration) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUE);
         let changed = Arc::new(Changed::default());
         let shower = Shower {
@@ -93,6 +98,8 @@ impl Sharing {
             n_points: 0,
             changed: HashSet::new(),
             gone: HashSet::new(),
+            reconcile: Reconcile::new(token.clone()),
+            token,
             unlooked: LOOK_BYTES,
             told: Instant::now(),
             shown_at: Instant::now(),
@@ -188,6 +195,8 @@ struct Shower {
     n_points: usize,
     changed: HashSet<SeriesHash>,
     gone: HashSet<SeriesHash>,
+    reconcile: Reconcile,
+    token: String,
     /// Bytes of points that were written since it was looked at how many are kept.
     unlooked: usize,
     told: Instant,
@@ -260,6 +269,11 @@ impl Shower {
                 self.shown = upto;
             }
         }
+        if !all {
+            // What comes again from here on is marked, and so shown again behind this.
+            let listed = self.connection.link().and_then(|link| self.reconcile.step(link, &self.engine));
+            self.gone.extend(listed.unwrap_or_default());
+        }
     }
 
     fn show_points(&mut self) -> Result<(), RedisError> {
@@ -304,9 +318,9 @@ impl Shower {
             let names = shown.into_iter().flatten().filter_map(|text| serde_json::from_str::<About>(&text).ok());
             let names: Vec<String> = names.map(|about| about.name).collect();
             if !names.is_empty() {
-                link.query::<u64>(redis::cmd("ZREM").arg(keys::NAMES).arg(&names))?;
+                if_owner(link, &self.token, "ZREM", keys::NAMES, &names)?;
             }
-            link.query::<u64>(redis::cmd("HDEL").arg(keys::SERIES).arg(hashes))?;
+            if_owner(link, &self.token, "HDEL", keys::SERIES, hashes)?;
         }
         self.gone.clear();
         Ok(())

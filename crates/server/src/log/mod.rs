@@ -20,8 +20,9 @@ pub mod writer;
 pub use uploads::{FileProgress, UploadRow, UploadState};
 
 use anomaly_engine::frame::{Batch, FrameBuilder, Position};
-use anomaly_engine::{Report, SeriesKey};
+use anomaly_engine::{Report, SeriesHash, SeriesKey};
 
+use handle::{KnownUpload, Lookup};
 use sqlite::{EventLog, LogError, LogReader, SealedFrame, Side};
 use stream::RedisLog;
 use stream_reader::RedisReader;
@@ -66,6 +67,40 @@ impl Log {
         match self {
             Self::Sqlite(log) => log.answer(key),
             Self::Redis(log) => log.answer(key),
+        }
+    }
+
+    /// The uploads that are asked for, with the progress of each file that has any.
+    ///
+    /// # Errors
+    /// As each of them.
+    fn uploads(&mut self, lookup: &Lookup) -> Result<Vec<KnownUpload>, LogError> {
+        let one = |found: Option<KnownUpload>| found.into_iter().collect();
+        match (self, lookup) {
+            (Self::Sqlite(log), Lookup::Id(id)) => log.upload(id).map(one),
+            (Self::Sqlite(log), Lookup::Key(key)) => log.upload_by_key(key).map(one),
+            (Self::Sqlite(log), Lookup::Unfinished) => log.unfinished_uploads(),
+            (Self::Redis(log), Lookup::Id(id)) => log.upload(id).map(one),
+            (Self::Redis(log), Lookup::Key(key)) => log.upload_by_key(key).map(one),
+            (Self::Redis(log), Lookup::Unfinished) => log.unfinished_uploads(),
+        }
+    }
+
+    /// Whether somebody else who appends has brought this series.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn knows(&mut self, series: SeriesHash) -> Result<bool, LogError> {
+        match self {
+            Self::Sqlite(_) => Ok(false),
+            Self::Redis(log) => log.knows(series),
+        }
+    }
+
+    /// Gives back the places of series that have not entered after all, or are forgotten, where places are shared.
+    pub fn unregister(&mut self, series: &[SeriesHash]) {
+        if let Self::Redis(log) = self {
+            log.unregister(series);
         }
     }
 

@@ -203,7 +203,17 @@ impl RedisLog {
         Ok(entries.into_iter().map(|entry| [Entry::Refused, Entry::Known, Entry::New][usize::from(entry.min(2))]).collect())
     }
 
-    /// Series that were to enter have not, or are forgotten. Best effort: one that stays known takes a place.
+    /// Whether a series is let in or listed.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn knows(&mut self, series: SeriesHash) -> Result<bool, LogError> {
+        let hash = series.to_be_bytes();
+        Ok(self.query::<bool>(redis::cmd("SISMEMBER").arg(keys::KNOWN).arg(&hash[..]))?
+            || self.query::<bool>(redis::cmd("HEXISTS").arg(keys::SERIES).arg(&hash[..]))?)
+    }
+
+    /// Series that were to enter have not, or are forgotten. Best effort: one that stays takes a place until the owner finds it.
     pub fn unregister(&mut self, series: &[SeriesHash]) {
         if series.is_empty() {
             return;

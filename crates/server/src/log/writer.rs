@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tracing::{error, info, warn};
 
 use super::admission::Admission;
-use super::handle::{KnownUpload, Lookup, Refusal, Reply, Request, Requests};
+use super::handle::{Refusal, Reply, Request, Requests};
 use super::sqlite::{LogError, Side};
 use super::stream::Entry;
 use super::{Append, AppendError, Appended, ForgetError, Log};
@@ -196,24 +196,26 @@ impl Writer {
             }
             Request::Forget(key, reply) => {
                 let hash = key.hash();
-                if self.knows(hash) {
-                    let row = group.frame.push(&Record::Forget(key));
-                    // What follows in this group would make it known again.
-                    self.admission.forget(hash);
-                    group.pending.push(Pending::Forget(reply, row, hash));
-                } else {
-                    let _ = reply.send(Err(ForgetError::Unknown(key)));
+                match if self.admission.knows(hash) { Ok(true) } else { self.log.knows(hash) } {
+                    Ok(true) => {
+                        let row = group.frame.push(&Record::Forget(key));
+                        // What follows in this group would make it known again.
+                        self.admission.forget(hash);
+                        group.pending.push(Pending::Forget(reply, row, hash));
+                    }
+                    Ok(false) => drop(reply.send(Err(ForgetError::Unknown(key)))),
+                    Err(fault) => drop(reply.send(Err(AppendError::from(fault).into()))),
                 }
             }
             Request::Configure(text, reply) => {
                 let row = group.frame.push(&Record::Configure(text));
                 group.pending.push(Pending::Configure(reply, row));
             }
-            Request::Uploads(lookup, reply) => drop(reply.send(self.look_up(&lookup))),
+            Request::Uploads(lookup, reply) => drop(reply.send(self.log.uploads(&lookup).map_err(Into::into))),
             Request::Idle(series) => {
                 series.iter().for_each(|(frame, hash)| self.admission.idle(*hash, *frame));
                 let hashes: Vec<_> = series.into_iter().map(|(_, hash)| hash).collect();
-                self.unregister(&hashes);
+                self.log.unregister(&hashes);
             }
             Request::Forgotten(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
             // While the log is away it is tried now and then, since nobody sends events to who is not ready.
@@ -259,7 +261,7 @@ impl Writer {
         append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
             let withdrawn = self.admission.withdraw(mark);
-            self.unregister(&withdrawn);
+            self.log.unregister(&withdrawn);
             return Err(Err(AppendError::Refused(append.report.clone())));
         }
         Ok(refused)
@@ -292,7 +294,7 @@ impl Writer {
                 }
                 for pending in group.pending {
                     if let Pending::Forget(_, _, hash) = &pending {
-                        self.unregister(&[*hash]);
+                        self.log.unregister(&[*hash]);
                     }
                     pending.succeed(number);
                 }
@@ -308,7 +310,7 @@ impl Writer {
                     // Some of it may be there: what was registered stays.
                     LogError::Away(_) => false,
                     LogError::QueueFull { .. } => {
-                        self.unregister(&withdrawn);
+                        self.log.unregister(&withdrawn);
                         false
                     }
                     _ => true,
@@ -329,18 +331,6 @@ impl Writer {
                 !fatal
             }
         }
-    }
-
-    fn look_up(&mut self, lookup: &Lookup) -> Result<Vec<KnownUpload>, AppendError> {
-        let found = match (&mut self.log, lookup) {
-            (Log::Sqlite(log), Lookup::Id(id)) => log.upload(id).map(|found| found.into_iter().collect()),
-            (Log::Sqlite(log), Lookup::Key(key)) => log.upload_by_key(key).map(|found| found.into_iter().collect()),
-            (Log::Sqlite(log), Lookup::Unfinished) => log.unfinished_uploads(),
-            (Log::Redis(log), Lookup::Id(id)) => log.upload(id).map(|found| found.into_iter().collect()),
-            (Log::Redis(log), Lookup::Key(key)) => log.upload_by_key(key).map(|found| found.into_iter().collect()),
-            (Log::Redis(log), Lookup::Unfinished) => log.unfinished_uploads(),
-        };
-        Ok(found?)
     }
 
     /// How much room the disk has under the log, where it is on this disk.
@@ -365,20 +355,6 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    fn unregister(&mut self, series: &[SeriesHash]) {
-        if let Log::Redis(log) = &mut self.log {
-            log.unregister(series);
-        }
-    }
-
-    fn knows(&mut self, hash: SeriesHash) -> bool {
-        match &mut self.log {
-            Log::Sqlite(_) => self.admission.knows(hash),
-            // Another role may have brought it.
-            Log::Redis(log) => self.admission.knows(hash) || log.register(&[hash], 0).is_ok_and(|entries| entries == [Entry::Known]),
-        }
     }
 
     /// Tells how full the shared log is, and that it can be reached.

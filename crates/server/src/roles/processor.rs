@@ -272,7 +272,7 @@ impl Stages {
         let (log, requests) = handle::channel();
         let recovered_config = engine.config().clone();
         let handle = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
-        let (sharing, sharing_thread) = Sharing::start(place.clone(), handle.clone(), config.redis.result_ttl)?;
+        let (sharing, sharing_thread) = Sharing::start(place.clone(), token.clone(), handle.clone(), config.redis.result_ttl)?;
         let again = sharing.clone();
         let committer = Committer {
             store: Ledger::Shared(Box::new(journal)),
