@@ -1,9 +1,9 @@
 //! State at a position, in chunks: written while frames go on, restored before the rest of the log is replayed.
 //!
 //! ```text
-//! chunk = 1 · version · frame · clock · configuration · sources     the head, first
-//!       | 2 · frame · (series)*                                     series as they stand after `frame`
-//!       | 3 · frame · totals                                        the tail, last
+//! chunk = 1 · version · frame · epoch · clock · configuration · sources     the head, first
+//!       | 2 · frame · (series)*                                             series as they stand after `frame`
+//!       | 3 · frame · totals                                                the tail, last
 //! ```
 //! Each chunk holds the last frame that was applied when it was taken. A recovery replays from the head's frame; a series
 //! skips the frames that its chunk has seen, the totals those that the tail has. Results at frames up to the tail's are
@@ -12,7 +12,7 @@
 //! in part, it may have an incident that never was, and is not idle while that is open. So where such a series had an
 //! arrival since the head, which takes a checkpoint that lasts longer than `SERIES_IDLE_SECONDS`, the checkpoint begins anew.
 //!
-//! Version 2 tells resolved incidents from open ones; in version 1, which is still read, each is open.
+//! Versions that are read too: 2 has no epoch, 1 does not tell resolved incidents from open ones, and each is open.
 
 use crate::config::EngineConfig;
 use crate::engine::{Engine, shard_of, source_bytes};
@@ -25,7 +25,7 @@ use crate::varint::{DecodeError, put_bytes, put_varint, take_array, take_str, ta
 const HEAD: u8 = 1;
 const SERIES: u8 = 2;
 const TAIL: u8 = 3;
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const VERSIONS_READ: std::ops::RangeInclusive<u8> = 1..=VERSION;
 
 /// How far the writing of a checkpoint has come.
@@ -93,6 +93,7 @@ impl Engine {
     fn write_head(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[HEAD, VERSION]);
         put_varint(out, self.applied);
+        put_varint(out, self.epoch);
         out.extend_from_slice(&self.clock.nanos().to_le_bytes());
         put_bytes(out, self.config.to_text().as_bytes());
         put_varint(out, self.sources.len() as u64);
@@ -166,10 +167,11 @@ impl Engine {
             return Err(undecodable("a checkpoint of another version"));
         }
         let applied = take_varint(&mut head)?;
+        let epoch = if version < 3 { 0 } else { take_varint(&mut head)? };
         let clock = Timestamp::from_nanos(i64::from_le_bytes(take_array(&mut head)?));
         let config = EngineConfig::from_text(take_str(&mut head)?).map_err(|_| undecodable("the configuration of a checkpoint"))?;
         let mut engine = Self::new(config, n_shards);
-        (engine.applied, engine.clock) = (applied, clock);
+        (engine.applied, engine.epoch, engine.clock) = (applied, epoch, clock);
         for _ in 0..take_varint(&mut head)? {
             let origin = take_str(&mut head)?.to_owned();
             let taken = take_varint(&mut head)?;

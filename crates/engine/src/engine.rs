@@ -38,6 +38,8 @@ pub struct Engine {
     pub(crate) let_go: Option<Timestamp>,
     /// The last frame applied.
     pub(crate) applied: u64,
+    /// The latest owner that has appended to the log.
+    pub(crate) epoch: u64,
     /// The frame up to which a checkpoint has counted and restored; 0 outside a recovery.
     pub(crate) recovering: u64,
     keep_points: bool,
@@ -79,6 +81,7 @@ impl Engine {
             swept: Timestamp::default(),
             let_go: None,
             applied: 0,
+            epoch: 0,
             recovering: 0,
             keep_points: false,
         }
@@ -124,6 +127,9 @@ impl Engine {
                     // Places say which shard a series is in: they must not show.
                     out.resolved[before..].sort_unstable_by_key(|resolved| resolved.incident);
                 }
+                // A zombie's: whoever owns it since has said what is to be said.
+                RecordRef::Owner(epoch) if epoch < self.epoch => break,
+                RecordRef::Owner(epoch) => self.epoch = epoch,
             }
         }
         self.applied = frame.number;
@@ -201,16 +207,13 @@ impl Engine {
 
     /// How many of the first rows were taken from their source before; remembers how far it is taken now.
     fn redelivered(&mut self, batch: &BatchRef<'_>) -> u32 {
-        let (Some(first), true) = (batch.first, batch.n_rows > 0) else {
-            return 0;
-        };
         let known = self.sources.get(batch.origin).filter(|(_, at)| !forgets(batch.origin, *at, self.clock)).map(|(taken, _)| *taken);
-        let last = first.saturating_add(u64::from(batch.n_rows) - 1);
+        let Some((last, redelivered)) = batch.positions(known) else { return 0 };
         let taken = known.map_or(last, |taken| taken.max(last));
         if self.sources.insert(batch.origin.to_owned(), (taken, self.clock)).is_none() {
             self.source_bytes += source_bytes(batch.origin);
         }
-        known.map_or(0, |known| known.saturating_add(1).saturating_sub(first).min(u64::from(batch.n_rows)) as u32)
+        redelivered
     }
 
     /// From time to time lets go of idle series and old sources. What is let go would count as forgotten anyway, so the

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef};
+use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef, base_of, partition_of_frame};
 use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
 
 /// What happened, before it was cut into frames.
@@ -413,4 +413,78 @@ fn more_patience_brings_back_no_series_that_was_idle_before() {
     }
     assert_eq!(engine.series(SeriesKey::new("m0", &[]).hash()).unwrap().count, 1);
     assert_eq!(restored.digest(), engine.digest());
+}
+
+#[test]
+fn partitions_find_what_one_log_finds_although_parts_are_delivered_again() {
+    const PARTITIONS: u32 = 5;
+    let batches = || {
+        let mut batches = vec![BatchBuilder::new()];
+        for happening in recorded() {
+            let Happening::Event { series, seconds, value, id } = happening else { continue };
+            if batches.last().unwrap().len() == 60 {
+                batches.push(BatchBuilder::new());
+            }
+            let (metric, timestamp) = (format!("m{series}"), Timestamp::from_nanos((seconds * 1e9) as i64));
+            let event = Event { metric: &metric, labels: &[("dc", "eu")], timestamp, value, id: id.as_deref(), meta: None };
+            batches.last_mut().unwrap().push(&event, 1);
+        }
+        let origin = |i: usize| Origin { name: "kafka:events/0".into(), first: Some(60 * i as u64) };
+        batches.into_iter().enumerate().map(move |(i, batch)| batch.finish(origin(i))).collect::<Vec<_>>()
+    };
+    let push = |engine: &mut Engine, number: u64, batch, out: &mut Outputs| {
+        let mut frame = FrameBuilder::new(Timestamp::from_seconds(50_000));
+        frame.push(&Record::Events(batch));
+        engine.apply(&Frame::open(number, &frame.seal(number)).unwrap(), out).unwrap();
+    };
+    let (mut whole, mut out) = (Engine::new(config(3.0), 1), Outputs::default());
+    (1..).zip(batches()).for_each(|(number, batch)| push(&mut whole, number, batch, &mut out));
+    let sorted = |mut lines: Vec<String>| {
+        lines.sort_unstable();
+        lines
+    };
+    let expected = sorted(out.anomalies.iter().map(line).collect());
+    assert!(expected.len() > 100);
+
+    let (mut rng, mut redelivered, mut found) = (Lcg(3), 0, Vec::new());
+    let mut engines: Vec<_> = (0..PARTITIONS).map(|_| Engine::new(config(3.0), 2)).collect();
+    engines.iter_mut().zip(0..).for_each(|(engine, partition)| engine.skip(base_of(partition)));
+    // A batch comes again where it was not known of one of its parts whether it was taken.
+    let again: Vec<bool> = (0..batches().len()).map(|_| rng.below(3) == 0).collect();
+    let twice = batches().into_iter().zip(batches()).zip(again);
+    for batch in twice.flat_map(|((batch, same), again)| std::iter::once(batch).chain(again.then_some(same))) {
+        for (partition, part) in batch.split(PARTITIONS) {
+            let (engine, mut out) = (&mut engines[partition as usize], Outputs::default());
+            let number = engine.applied() + 1;
+            assert_eq!(partition_of_frame(number), partition);
+            push(engine, number, part, &mut out);
+            redelivered += out.batches.iter().map(|batch| batch.redelivered).sum::<u32>();
+            found.extend(out.anomalies.iter().map(line));
+        }
+    }
+    assert!(redelivered > 2000, "{redelivered}");
+    assert_eq!(sorted(found), expected);
+}
+
+#[test]
+fn what_a_former_owner_says_is_not_heard_also_after_a_checkpoint() {
+    let push = |engine: &mut Engine, epoch: u64, threshold: f64| {
+        let mut frame = FrameBuilder::new(Timestamp::from_seconds(50_000));
+        frame.push(&Record::Owner(epoch));
+        frame.push(&Record::Configure(config(threshold).to_text()));
+        let number = engine.applied() + 1;
+        engine.apply(&Frame::open(number, &frame.seal(number)).unwrap(), &mut Outputs::default()).unwrap();
+        engine.config().threshold
+    };
+    let mut engine = Engine::new(config(3.0), 1);
+    assert_eq!(
+        [(1, 4.0), (1, 5.0), (3, 6.0), (2, 7.0)].map(|(epoch, threshold)| push(&mut engine, epoch, threshold)),
+        [4.0, 5.0, 6.0, 6.0]
+    );
+    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+    while engine.next_chunk(&mut cursor, 2000, &mut chunk).unwrap().is_some() {
+        chunks.push(chunk.clone());
+    }
+    let mut engine = Engine::restore(chunks.into_iter().map(Ok::<_, DecodeError>), 1).unwrap();
+    assert_eq!([(2, 8.0), (3, 9.0)].map(|(epoch, threshold)| push(&mut engine, epoch, threshold)), [6.0, 9.0]);
 }

@@ -4,8 +4,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::read::take_row;
-use super::{EVENTS, HAS_ID, HAS_META, MADE_ID};
+use super::partition::partition_of;
+use super::read::{Row, take_row};
+use super::{EVENTS, EVENTS_APART, HAS_ID, HAS_META, MADE_ID};
 use crate::event::Event;
 use crate::rejection::Rejected;
 use crate::series_key::{SeriesHash, SeriesKey, put_key};
@@ -17,8 +18,8 @@ const HASH: usize = size_of::<SeriesHash>();
 /// The most that the kind of a record and five counts take.
 const HEAD: usize = 51;
 
-/// Collects parsed events into a batch. Memory: about 28 bytes a row, 16 more where its line does not follow the last row's, and
-/// each series' key once with 24 bytes.
+/// Collects parsed events into a batch. Memory: about 28 bytes a row, 16 more where its line does not follow the last row's, 4 more in
+/// what is left of a batch, and each series' key once with 24 bytes.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     index: HashTable<u32>,
@@ -32,6 +33,8 @@ pub struct BatchBuilder {
     /// Rows whose lines do not follow that of the row before, and those lines.
     lines: Vec<(usize, u64)>,
     next_line: u64,
+    /// How many positions of the source lie between each row and the one before it; empty where none does.
+    gaps: Vec<u32>,
     made_ids: bool,
 }
 
@@ -156,7 +159,8 @@ fn nth_key<'a>(series: &'a [u8], ends: &[usize], i: usize) -> &'a [u8] {
 pub struct Origin {
     /// `http`, `upload:ID/FILE`, `key:KEY`, `kafka:events/3`: it names the source, and is the `source` of its anomalies.
     pub name: String,
-    /// The position of the batch's first row in that source, where rows have one; the others follow it one by one.
+    /// The position of the batch's first row in that source, where rows have one; the others follow it one by one, but for those that
+    /// were taken out.
     pub first: Option<u64>,
 }
 
@@ -240,29 +244,44 @@ impl Batch {
         self.retain(|_, line| !is_left_out(line));
     }
 
-    /// Keeps the rows for whose series and line `stays` says so.
+    /// Keeps the rows for whose series and line `stays` says so, each at its position.
     fn retain(&mut self, mut stays: impl FnMut(u32, u64) -> bool) {
-        let emptied = BatchBuilder { made_ids: self.builder.made_ids, ..BatchBuilder::default() };
-        let old = std::mem::replace(&mut self.builder, emptied);
-        let mut rest = &old.rows[..];
-        for line in old.lines() {
-            let row = take_row(&mut rest).expect("a builder writes rows that can be read");
-            if !stays(row.series, line) {
-                continue;
+        let mut kept = Part::new(self);
+        self.each(|row, line, at| {
+            if stays(row.series, line) {
+                kept.take(self, row, line, at);
             }
-            let start = self.builder.series.len();
-            self.builder.series.extend_from_slice(nth_series(&old.series, &old.series_ends, row.series as usize));
-            let series = self.builder.known(start, nth_hash(&old.series, &old.series_ends, row.series as usize));
-            let event = Event { metric: "", labels: &[], timestamp: row.timestamp, value: row.value, id: row.id, meta: row.meta };
-            self.builder.push_row(series, &event, line);
+        });
+        *self = kept.into_batch(self);
+    }
+
+    /// The rows of each of `of` partitions, in order and at their positions; those partitions alone that have any.
+    pub fn split(self, of: u32) -> Vec<(u32, Self)> {
+        let partitions: Vec<u32> = (0..self.n_series()).map(|i| partition_of(self.hash(i), of)).collect();
+        let mut parts: Vec<Option<Part>> = (0..of).map(|_| None).collect();
+        self.each(|row, line, at| {
+            let part = &mut parts[partitions[row.series as usize] as usize];
+            part.get_or_insert_with(|| Part::new(&self)).take(&self, row, line, at);
+        });
+        (0..).zip(parts).filter_map(|(partition, part)| Some((partition, part?.into_batch(&self)))).collect()
+    }
+
+    /// Each row with its line, and how far it is from the position of the first.
+    fn each(&self, mut look: impl FnMut(&Row<'_>, u64, u64)) {
+        let (mut rest, mut gaps, mut skipped) = (&self.builder.rows[..], self.builder.gaps.iter(), 0);
+        for (i, line) in (0u64..).zip(self.builder.lines()) {
+            let row = take_row(&mut rest).expect("a builder writes rows that can be read");
+            skipped += gaps.next().map_or(0, |gap| u64::from(*gap));
+            look(&row, line, i + skipped);
         }
     }
 
     /// Appends its record to a frame; returns how many rows that are.
     pub(super) fn write(&self, out: &mut Vec<u8>) -> u32 {
         let Self { origin, builder } = self;
-        out.reserve(builder.byte_len() + origin.name.len() + HEAD + size_of::<u64>());
-        out.push(EVENTS);
+        let apart = origin.first.is_some() && builder.gaps.iter().any(|gap| *gap > 0);
+        out.reserve(builder.byte_len() + origin.name.len() + HEAD + size_of::<u64>() + if apart { self.len() } else { 0 });
+        out.push(if apart { EVENTS_APART } else { EVENTS });
         put_bytes(out, origin.name.as_bytes());
         put_varint(out, origin.first.map_or(0, |first| first.saturating_add(1)));
         put_varint(out, self.n_series() as u64);
@@ -270,6 +289,45 @@ impl Batch {
         put_varint(out, builder.rows.len() as u64);
         out.extend_from_slice(&builder.series);
         out.extend_from_slice(&builder.rows);
+        if apart {
+            builder.gaps.iter().for_each(|gap| put_varint(out, u64::from(*gap)));
+        }
         self.len() as u32
+    }
+}
+
+/// Some of the rows of a batch, as they are gathered.
+struct Part {
+    builder: BatchBuilder,
+    /// How far the first of them, and the last, are from the first of the batch.
+    first: u64,
+    last: u64,
+}
+
+impl Part {
+    fn new(of: &Batch) -> Self {
+        Self { builder: BatchBuilder { made_ids: of.builder.made_ids, ..BatchBuilder::default() }, first: 0, last: 0 }
+    }
+
+    fn take(&mut self, of: &Batch, row: &Row<'_>, line: u64, at: u64) {
+        let (builder, from) = (&mut self.builder, &of.builder);
+        let start = builder.series.len();
+        builder.series.extend_from_slice(nth_series(&from.series, &from.series_ends, row.series as usize));
+        let series = builder.known(start, nth_hash(&from.series, &from.series_ends, row.series as usize));
+        let event = Event { metric: "", labels: &[], timestamp: row.timestamp, value: row.value, id: row.id, meta: row.meta };
+        if builder.n_rows == 0 {
+            (self.first, self.last) = (at, at);
+            builder.gaps.push(0);
+        } else {
+            // A batch has fewer rows than that.
+            builder.gaps.push(u32::try_from(at - self.last - 1).unwrap_or(u32::MAX));
+            self.last = at;
+        }
+        builder.push_row(series, &event, line);
+    }
+
+    fn into_batch(self, of: &Batch) -> Batch {
+        let first = of.origin.first.map(|first| first.saturating_add(self.first));
+        Batch { origin: Origin { name: of.origin.name.clone(), first }, builder: self.builder }
     }
 }

@@ -2,30 +2,37 @@
 //!
 //! ```text
 //! frame  = version u8 · arrival i64 · record* · checksum u64 (XXH3 of all before it, seeded with the frame's number)
-//! record = 1 · batch | 2 · series key (forget) | 3 · configuration as text | 4 (tick)
+//! record = 1 · batch | 2 · series key (forget) | 3 · configuration as text | 4 (tick) | 5 · batch · gap* | 6 · epoch
 //! batch  = origin name · first position + 1 (0: none) · series count · row count · row bytes
 //!          · series* (hash u128 · key) · row*
 //! row    = series index · flags u8 · timestamp i64 · value f64 · [id] · [meta]
 //! ```
 //! Counts and lengths are LEB128, numbers little-endian. A batch names each of its series once, so that the engine looks a
 //! series up once a batch and not once a row. A row's position is (frame, row), rows counted through all batches of a frame.
+//!
+//! The rows of a batch follow each other in their source by one; in kind 5, which is what is left of a batch or one partition's part of it,
+//! a gap for each row tells how many positions lie before it. An epoch says who appended the frame, where that must be its owner.
 
 mod batch;
+mod partition;
 mod read;
 
 pub use batch::{Batch, BatchBuilder, Origin};
+pub use partition::{MAX_PARTITIONS, base_of, partition_of, partition_of_frame};
 pub use read::{BatchRef, Frame, RecordRef, Records, Row, SeriesRef};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::series_key::SeriesKey;
 use crate::timestamp::Timestamp;
-use crate::varint::put_bytes;
+use crate::varint::{put_bytes, put_varint};
 
 const VERSION: u8 = 1;
 const EVENTS: u8 = 1;
 const FORGET: u8 = 2;
 const CONFIGURE: u8 = 3;
 const TICK: u8 = 4;
+const EVENTS_APART: u8 = 5;
+const OWNER: u8 = 6;
 
 const HAS_ID: u8 = 1;
 const HAS_META: u8 = 2;
@@ -58,6 +65,8 @@ pub enum Record {
     Configure(String),
     /// Time has passed.
     Tick,
+    /// What follows in this frame was appended by the owner of this epoch, and counts unless a later one has appended before.
+    Owner(u64),
 }
 
 /// Builds a frame from records. The log's writer gives it its number.
@@ -93,6 +102,11 @@ impl FrameBuilder {
             }
             Record::Tick => {
                 out.push(TICK);
+                self.rows += 1;
+            }
+            Record::Owner(epoch) => {
+                out.push(OWNER);
+                put_varint(out, *epoch);
                 self.rows += 1;
             }
         }
@@ -133,7 +147,6 @@ mod tests {
     use super::*;
     use crate::event::Event;
     use crate::rejection::{Code, Rejected};
-    use crate::varint::put_varint;
 
     fn event<'a>(metric: &'a str, labels: &'a [(&'a str, &'a str)], seconds: i64, value: f64) -> Event<'a> {
         Event { metric, labels, timestamp: Timestamp::from_seconds(seconds), value, id: None, meta: None }
@@ -219,6 +232,11 @@ mod tests {
         let Some(Ok((0, RecordRef::Events(batch)))) = Frame::open(3, &bytes).unwrap().records().next() else { panic!("no events") };
         assert_eq!(batch.rows().count(), 0, "a series that no u32 holds");
 
+        let mut gaps = vec![EVENTS_APART, 0, 1, 0];
+        put_varint(&mut gaps, u64::from(u32::MAX));
+        gaps.push(0);
+        assert!(Frame::open(3, &sealed(&gaps)).unwrap().records().next().unwrap().is_err(), "more gaps than there are bytes");
+
         let mut built = FrameBuilder::new(Timestamp::from_seconds(9));
         built.push(&Record::Events(two_series()));
         let count = built.bytes.windows(2).position(|bytes| bytes == [2, 3]).expect("two series, three rows") + 1;
@@ -235,6 +253,33 @@ mod tests {
         assert_eq!((batch.len(), batch.n_series(), batch.key(0).name()), (2, 1, "a{x=\"1\"}".into()));
         batch.leave_out(|_| true);
         assert!(batch.is_empty() && batch.n_series() == 0);
+    }
+
+    #[test]
+    fn the_parts_of_a_batch_hold_its_rows_at_their_positions() {
+        let mut batch = BatchBuilder::new();
+        for i in 0..200_u32 {
+            batch.push(&event(&format!("m{}", i % 17), &[], i64::from(i), f64::from(i)), u64::from(i) + 1);
+        }
+        let mut batch = batch.finish(Origin { name: "upload:1".into(), first: Some(1000) });
+        batch.leave_out(|line| line % 5 == 1);
+        let mut seen = Vec::new();
+        for (partition, part) in batch.split(4) {
+            let mut frame = FrameBuilder::new(Timestamp::default());
+            frame.push(&Record::Events(part));
+            let bytes = frame.seal(1);
+            let Some(Ok((0, RecordRef::Events(part)))) = Frame::open(1, &bytes).unwrap().records().next() else { panic!("no events") };
+            assert!(part.series.iter().all(|series| partition_of(series.hash, 4) == partition));
+            let positions: Vec<u64> = part.rows().map(|row| 1000 + row.value as u64).collect();
+            assert!(positions.is_sorted() && part.first == positions.first().copied());
+            for (i, at) in (0..).zip(&positions) {
+                assert_eq!(part.positions(Some(*at)), Some((positions[positions.len() - 1], i + 1)));
+                assert_eq!(part.positions(at.checked_sub(1)), Some((positions[positions.len() - 1], i)));
+            }
+            seen.extend(positions);
+        }
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq((0..200).filter(|i| i % 5 != 0).map(|i| 1000 + i)));
     }
 
     #[test]

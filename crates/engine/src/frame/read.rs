@@ -2,7 +2,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{CONFIGURE, EVENTS, FORGET, HAS_ID, HAS_META, MADE_ID, TICK, VERSION};
+use super::{CONFIGURE, EVENTS, EVENTS_APART, FORGET, HAS_ID, HAS_META, MADE_ID, OWNER, TICK, VERSION};
 use crate::series_key::SeriesHash;
 use crate::timestamp::Timestamp;
 use crate::varint::{DecodeError, take, take_array, take_bytes, take_str, take_varint, undecodable};
@@ -73,6 +73,8 @@ pub enum RecordRef<'a> {
     Configure(&'a str),
     /// Time has passed.
     Tick,
+    /// Who appended what follows in this frame.
+    Owner(u64),
 }
 
 impl<'a> Iterator for Records<'a> {
@@ -95,7 +97,7 @@ impl<'a> Records<'a> {
     fn take_record(&mut self) -> Result<RecordRef<'a>, DecodeError> {
         let rest = &mut self.rest;
         let record = match take_array::<1>(rest)?[0] {
-            EVENTS => {
+            kind @ (EVENTS | EVENTS_APART) => {
                 let name = take_str(rest)?;
                 let first = take_varint(rest)?.checked_sub(1);
                 let n_series = take_varint(rest)?;
@@ -107,12 +109,18 @@ impl<'a> Records<'a> {
                     series.push(SeriesRef { hash: u128::from_le_bytes(take_array(rest)?), key: take_bytes(rest)? });
                 }
                 let rows = take(rest, row_bytes)?;
+                let before = *rest;
+                for _ in 0..if kind == EVENTS_APART { n_rows } else { 0 } {
+                    take_varint(rest)?;
+                }
+                let gaps = &before[..before.len() - rest.len()];
                 self.count(n_rows)?;
-                return Ok(RecordRef::Events(BatchRef { origin: name, first, series, n_rows, rows }));
+                return Ok(RecordRef::Events(BatchRef { origin: name, first, series, n_rows, rows, gaps }));
             }
             FORGET => RecordRef::Forget(take_bytes(rest)?),
             CONFIGURE => RecordRef::Configure(take_str(rest)?),
             TICK => RecordRef::Tick,
+            OWNER => RecordRef::Owner(take_varint(rest)?),
             _ => return Err(undecodable("a record of an unknown kind")),
         };
         self.count(1)?;
@@ -146,6 +154,8 @@ pub struct BatchRef<'a> {
     /// Number of rows.
     pub n_rows: u32,
     rows: &'a [u8],
+    /// Before each row; empty where rows follow each other.
+    gaps: &'a [u8],
 }
 
 impl<'a> BatchRef<'a> {
@@ -154,6 +164,22 @@ impl<'a> BatchRef<'a> {
         let mut rest = self.rows;
         let n_series = self.series.len() as u32;
         std::iter::from_fn(move || take_row(&mut rest).ok().filter(|row| row.series < n_series)).take(self.n_rows as usize)
+    }
+
+    /// The position of the last row in its source, and how many of the first rows stand at or below `taken`.
+    pub(crate) fn positions(&self, taken: Option<u64>) -> Option<(u64, u32)> {
+        let first = self.first.filter(|_| self.n_rows > 0)?;
+        if self.gaps.is_empty() {
+            let known = taken.map_or(0, |taken| taken.saturating_add(1).saturating_sub(first).min(u64::from(self.n_rows)));
+            return Some((first.saturating_add(u64::from(self.n_rows) - 1), known as u32));
+        }
+        let (mut rest, mut next, mut last, mut known) = (self.gaps, first, first, 0);
+        while let Ok(gap) = take_varint(&mut rest) {
+            last = next.saturating_add(gap);
+            next = last.saturating_add(1);
+            known += u32::from(taken.is_some_and(|taken| last <= taken));
+        }
+        Some((last, known))
     }
 
     /// The series of each row in order, by index, at less cost than the rows.

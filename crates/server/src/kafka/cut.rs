@@ -29,8 +29,8 @@ pub(super) type Refused = BTreeMap<usize, Vec<Rejected>>;
 
 /// Cuts the messages in `range`. The positions of single events are their offsets, so that a gap begins another batch.
 ///
-/// An array is a batch of its own in a source of its own, `kafka:TOPIC/PARTITION[]`. Its last row stands at the end of the
-/// `2^20` positions of its message: so the whole message counts as taken once it was, however many of its rows were good.
+/// An array is a batch of its own in a source of its own, `kafka:TOPIC/PARTITION[]`. Its last event stands at the end of the
+/// `2^20` positions of its message, so that the next message's stand behind.
 pub(super) fn cut(messages: &Messages, range: Range<usize>, source: &str, refused: &Refused, context: &Context) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut events = Events::default();
@@ -111,13 +111,12 @@ fn array(i: usize, message: Message<'_>, value: &[u8], source: &str, refused: &[
     if rows > ARRAY_ROWS {
         return Some(whole(i, bad(Code::TooLarge, format!("an array of {rows} events, at most {ARRAY_ROWS} are taken in one message"))));
     }
-    let mut batch = batch.finish(Origin { name: format!("{source}[]"), first: None });
+    let end = u64::try_from(message.offset).unwrap_or(0).saturating_add(1).saturating_mul(ARRAY_ROWS);
+    let mut batch = batch.finish(Origin { name: format!("{source}[]"), first: Some(end - rows) });
     if !refused.is_empty() {
         batch.leave_out(|line| refused.iter().any(|refused| refused.line == line));
         report.withdraw(refused.to_vec());
     }
-    let end = u64::try_from(message.offset).unwrap_or(0).saturating_add(1).saturating_mul(ARRAY_ROWS);
-    batch.origin.first = Some(end - batch.len() as u64);
     match (batch.is_empty(), report.rejected) {
         (true, 0) => None,
         (true, _) => Some(Step::Bad { message: i, report }),

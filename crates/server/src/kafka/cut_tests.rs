@@ -29,8 +29,10 @@ fn steps(all: &[(i64, &str)], refused: &Refused) -> Vec<String> {
             Step::Array { message, batch, report } => {
                 assert_eq!((batch.origin.name.as_str(), batch.len() as u64), ("kafka:t/3[]", report.accepted));
                 let end = first(batch) + batch.len() as u64;
-                assert_eq!(end % ARRAY_ROWS, 0, "its last row is the last position of its message");
-                format!("{message} [{}] ends {} {}", batch.len(), end / ARRAY_ROWS, shown(report)).trim_end().to_owned()
+                assert_eq!((end - 1) / ARRAY_ROWS, first(batch) / ARRAY_ROWS, "its rows stand at positions of its message");
+                let left = end.next_multiple_of(ARRAY_ROWS) - end;
+                let ends = format!("{}{}", end.div_ceil(ARRAY_ROWS), if left > 0 { format!("-{left}") } else { String::new() });
+                format!("{message} [{}] ends {ends} {}", batch.len(), shown(report)).trim_end().to_owned()
             }
             Step::Bad { message, report } => format!("{message} bad {}", shown(report)),
         })
@@ -90,7 +92,7 @@ fn what_the_writer_refused_is_left_out() {
             "0..1 at 0",
             "1 bad 1:metric:series_limit",
             "2..3 at 2",
-            "3 [1] ends 4 1:metric:series_limit,3:metric:series_limit",
+            "3 [1] ends 4-1 1:metric:series_limit,3:metric:series_limit",
             "4 bad 1:metric:series_limit"
         ]
     );

@@ -91,7 +91,8 @@ impl Reconcile {
                 _ => return Ok(listed),
             },
             Step::LetIn(cursor) => {
-                let (next, names): (u64, Vec<Vec<u8>>) = link.query(redis::cmd("SSCAN").arg(keys::KNOWN).arg(cursor).arg("COUNT").arg(STEP))?;
+                let (next, names): (u64, Vec<Vec<u8>>) =
+                    link.query(redis::cmd("SSCAN").arg(keys::KNOWN).arg(cursor).arg("COUNT").arg(STEP))?;
                 let Some(unheld) = unheld(engine, names.iter().filter_map(|name| hash(name)).collect()) else { return Ok(listed) };
                 let (stale, doubtful): (Vec<_>, Vec<_>) = unheld.into_iter().partition(|series| self.doubted.contains(series));
                 self.change(link, "SREM", &stale)?;
@@ -99,8 +100,11 @@ impl Reconcile {
                 if next == 0 { Step::Listed(0) } else { Step::LetIn(next) }
             }
             Step::Listed(cursor) => {
-                let (next, pairs): (u64, Vec<Vec<u8>>) = link.query(redis::cmd("HSCAN").arg(keys::SERIES).arg(cursor).arg("COUNT").arg(STEP))?;
-                let Some(unheld) = unheld(engine, pairs.iter().step_by(2).filter_map(|name| hash(name)).collect()) else { return Ok(listed) };
+                let (next, pairs): (u64, Vec<Vec<u8>>) =
+                    link.query(redis::cmd("HSCAN").arg(keys::SERIES).arg(cursor).arg("COUNT").arg(STEP))?;
+                let Some(unheld) = unheld(engine, pairs.iter().step_by(2).filter_map(|name| hash(name)).collect()) else {
+                    return Ok(listed);
+                };
                 listed = unheld;
                 if next == 0 { Step::Held(ScanCursor::default()) } else { Step::Listed(next) }
             }

@@ -103,7 +103,8 @@ impl Ingest<'_> {
         if rows == 0 {
             return self.note(progress).await;
         }
-        let first = progress.report.accepted - rows;
+        // Not of those that were accepted: whether the log's writer refuses one may be otherwise the next time.
+        let first = progress.next_sample - rows;
         let origin = Origin { name: origin(&self.upload.id, progress.file), first: Some(first) };
         let report = Report { accepted: rows, ..Report::default() };
         let mut append = Append { batch: batch.finish(origin), report, atomic: false, key: None };

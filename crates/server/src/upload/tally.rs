@@ -50,7 +50,7 @@ impl Tallies {
         Some(UploadJudged {
             upload: upload.to_owned(),
             file: file.parse().ok()?,
-            rows: u64::from(outcome.rows),
+            rows: u64::from(outcome.rows - outcome.redelivered),
             late: u64::from(outcome.late),
             anomalies: u64::from(outcome.anomalies),
             warnings: tally.warnings(UPLOAD_ADVICE),
