@@ -12,8 +12,8 @@ use crate::checkpoint_files::{CheckpointError, CheckpointWriter};
 use crate::commit::ToCommit;
 use crate::data_dir::DataDir;
 use crate::log::handle::LogHints;
-use crate::redis::Link;
-use crate::redis::chunks::{CHECKPOINT, ChunkWriter, ChunksError};
+use crate::redis::chunks::{ChunkWriter, ChunksError, Kind};
+use crate::redis::{Fence, Link};
 use crate::store::snapshot::Snapshots;
 
 /// Size of a chunk: what the engine's thread serialises between two batches of frames.
@@ -171,8 +171,7 @@ impl Checkpoints {
 pub enum Place {
     /// In a data directory; the log's writer is told what it needs no more.
     Dir(Arc<DataDir>, LogHints),
-    /// On Redis, as the owner of the lease with this token. A copy of the store is kept beside them, so that neither log nor journal
-    /// grows without end.
+    /// On Redis. Where one owner has all, it keeps a copy of the store beside them, so that neither log nor journal grows without end.
     Redis(Box<OnRedis>),
 }
 
@@ -180,8 +179,11 @@ pub enum Place {
 #[derive(Debug)]
 pub struct OnRedis {
     pub link: Link,
-    pub token: String,
-    pub snapshots: Snapshots,
+    pub fence: Fence,
+    /// What is written.
+    pub kind: Kind,
+    /// Where the store is copied too.
+    pub snapshots: Option<Snapshots>,
 }
 
 /// What the writing thread owns.
@@ -223,7 +225,7 @@ impl Files {
             ToFile::Begin => {
                 self.writer = Some(match &mut self.place {
                     Place::Dir(dir, _) => Writer::File(CheckpointWriter::begin(dir)?),
-                    Place::Redis(redis) => Writer::Chunks(ChunkWriter::begin(&mut redis.link, CHECKPOINT, &redis.token)?),
+                    Place::Redis(redis) => Writer::Chunks(ChunkWriter::begin(&mut redis.link, redis.kind.clone(), &redis.fence)?),
                 });
             }
             ToFile::Chunk(chunk) => match (&mut self.writer, &mut self.place) {
@@ -250,7 +252,8 @@ impl Files {
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
                         info!(frame = lowest, bytes, "checkpoint written to redis");
-                        if let Err(fault) = redis.snapshots.write_if_due(&mut redis.link, &redis.token, hurried) {
+                        let copied = redis.snapshots.as_mut().map(|of| of.write_if_due(&mut redis.link, &redis.fence, hurried));
+                        if let Some(Err(fault)) = copied {
                             warn!(
                                 "the store could not be copied to redis; the journal is kept, and the next checkpoint tries again: {fault}"
                             );

@@ -153,9 +153,11 @@ struct Counted {
 }
 
 impl Counted {
-    /// As it is noted for other processes.
-    fn fields(&self) -> [(&'static str, u64); 6] {
+    /// As it is noted for other processes, who is at this frame.
+    fn fields(&self, frame: u64) -> [(&'static str, u64); 8] {
         [
+            (field::REACHED, frame),
+            (field::EVENTS, self.totals.events),
             (field::LATE, self.totals.late),
             (field::DUPLICATES, self.totals.duplicates),
             (field::REDELIVERED, self.totals.redelivered),
@@ -303,9 +305,7 @@ impl Committer {
         self.backlog.committed(frame);
         if let Some(counted) = batch.counted {
             self.stats.set_series(counted.n_series as u64);
-            let mut fields = counted.fields().to_vec();
-            fields.push((field::REACHED, frame));
-            if let Err(fault) = self.store.note(frame, &fields) {
+            if let Err(fault) = self.store.note(frame, &counted.fields(frame)) {
                 return self.give_up(&fault);
             }
         }
@@ -347,6 +347,9 @@ impl Committer {
         match self.store.follow() {
             Ok(followed) => {
                 self.stats.component("store", Component::Ok);
+                if let Err(fault) = self.store.publish(&followed) {
+                    return self.give_up(&fault);
+                }
                 self.tell(followed);
                 true
             }

@@ -1,26 +1,55 @@
 //! The series that the owner of the engine shows on Redis, for processes without an engine.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use anomaly_engine::frame::{Position, partition_of_frame};
 use anomaly_engine::{SeriesHash, SeriesInfo, SeriesKey};
 
-use crate::redis::keys;
+use crate::redis::keys::{self, field};
 use crate::redis::{Reconnecting, RedisError, RedisPlace};
+use crate::share::Share;
 use crate::sharing::series_of;
 
 /// Names that are looked at in one step.
 const STEP: usize = 1000;
+/// How long a position is waited for: an owner that dies meanwhile is missed for about so long.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Looks series up. Cheap to clone; each question waits for the one before.
 #[derive(Clone, Debug)]
 pub struct Directory {
     connection: Arc<Mutex<Reconnecting>>,
+    partitions: u32,
 }
 
 impl Directory {
-    /// A directory with a connection of its own.
-    pub fn new(place: RedisPlace) -> Self {
-        Self { connection: Arc::new(Mutex::new(Reconnecting::new(place))) }
+    /// A directory with a connection of its own, for a log of so many partitions.
+    pub fn new(place: RedisPlace, partitions: u32) -> Self {
+        Self { connection: Arc::new(Mutex::new(Reconnecting::new(place))), partitions }
+    }
+
+    /// The share in which a position is, where there are several.
+    pub fn share_of(&self, position: Position) -> Option<Share> {
+        (self.partitions > 1).then(|| Share { partition: partition_of_frame(position.frame), of: self.partitions })
+    }
+
+    /// Waits until its owner has judged what stands at a position, and has written what came of it; not for ever.
+    pub fn wait_for(&self, position: Position) {
+        let Some(share) = self.share_of(position) else { return };
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut command = redis::cmd("HGET");
+            command.arg(keys::STATE).arg(share.field(field::REACHED));
+            let reached = connection.link().and_then(|link| link.query::<Option<u64>>(&command));
+            drop(connection);
+            if !matches!(reached, Ok(reached) if reached.unwrap_or(0) < position.frame) {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// The series that hold all words (in lower case), by name, from behind `after` on; and whether there are more than `limit`.

@@ -123,6 +123,12 @@ impl EngineHandle {
 
     /// Returns when all rows up to a position are judged and committed, or the engine has stopped.
     pub async fn reached(&self, position: Position) {
+        if let Source::Shown(directory) = &self.source
+            && directory.share_of(position).is_some()
+        {
+            let directory = directory.clone();
+            return blocking(move || directory.wait_for(position)).await;
+        }
         let mut reached = self.reached.clone();
         // An error means that the committer has stopped: nobody will reach anything any more.
         let _ = reached.wait_for(|frame| *frame >= position.frame).await;

@@ -5,6 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many bytes of frames wait in memory; what comes beyond is read from the log when its turn comes.
 const CACHED_BYTES: usize = 64 << 20;
+/// So many are enough where whoever brings them can wait.
+const WELL_CACHED_BYTES: usize = 16 << 20;
 /// How many bytes of frames the engine takes at once.
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -62,6 +64,20 @@ impl<Q> Feed<Q> {
         }
         state.end = number;
         self.changed.notify_one();
+    }
+
+    /// Whether a frame finds its place in memory, behind the one before it.
+    pub fn has_room_for(&self, number: u64, bytes: usize) -> bool {
+        let state = self.lock();
+        match state.frames.back() {
+            None => true,
+            Some((last, _)) => last + 1 == number && state.bytes + bytes <= WELL_CACHED_BYTES,
+        }
+    }
+
+    /// The number of the first frame in memory.
+    pub fn first(&self) -> Option<u64> {
+        self.lock().frames.front().map(|(number, _)| *number)
     }
 
     /// Asks the engine between two batches. Gives the question back when nothing will answer any more.

@@ -38,6 +38,7 @@ pub mod roles;
 pub mod room;
 pub mod run;
 pub mod serve;
+pub mod share;
 pub mod sharing;
 pub mod silence;
 mod sqlite;

@@ -17,10 +17,12 @@ use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use crate::engine_thread::EngineHandle;
+use crate::log::kafka::Ends;
 use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::keys::field;
-use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, ServerState, keys};
+use crate::redis::{Fence, Link, Reconnecting, RedisError, RedisPlace, ServerState, keys};
 use crate::results::EventResult;
+use crate::share::Share;
 
 use reconcile::{Reconcile, if_owner};
 
@@ -48,6 +50,14 @@ const LOOK_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct Sharing {
     shown: Option<(SyncSender<Shown>, Arc<Changed>)>,
+}
+
+/// Who shows something: what proves it, for which series, and, where the log is on Kafka, what is known of its end.
+#[derive(Clone, Debug)]
+pub struct ShownBy {
+    pub fence: Fence,
+    pub share: Share,
+    pub ends: Option<Arc<Ends>>,
 }
 
 /// What has become of series since they were told of: `true`, they are known no more. Beside the queue, since none may be missed when
@@ -81,12 +91,11 @@ impl Sharing {
         Self::default()
     }
 
-    /// Starts the thread of the owner whose lease has this token; it ends with the last handle. It asks `engine` for what is known of a
-    /// series.
+    /// Starts the owner's thread; it ends with the last handle. It asks `engine` for what is known of a series.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(place: RedisPlace, token: String, engine: EngineHandle, result_ttl: Duration) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(place: RedisPlace, owner: ShownBy, engine: EngineHandle, result_ttl: Duration) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUE);
         let changed = Arc::new(Changed::default());
         let shower = Shower {
@@ -98,8 +107,8 @@ impl Sharing {
             n_points: 0,
             changed: HashSet::new(),
             gone: HashSet::new(),
-            reconcile: Reconcile::new(token.clone()),
-            token,
+            reconcile: Reconcile::new(owner.clone()),
+            owner,
             unlooked: LOOK_BYTES,
             told: Instant::now(),
             shown_at: Instant::now(),
@@ -196,7 +205,7 @@ struct Shower {
     changed: HashSet<SeriesHash>,
     gone: HashSet<SeriesHash>,
     reconcile: Reconcile,
-    token: String,
+    owner: ShownBy,
     /// Bytes of points that were written since it was looked at how many are kept.
     unlooked: usize,
     told: Instant,
@@ -264,7 +273,7 @@ impl Shower {
         }
         if upto > self.shown && self.changed.is_empty() && self.gone.is_empty() {
             let mut command = redis::cmd("HSET");
-            command.arg(keys::STATE).arg(field::SHOWN).arg(upto);
+            command.arg(keys::STATE).arg(self.owner.share.field(field::SHOWN)).arg(upto);
             if self.connection.link().and_then(|link| link.query::<u64>(&command)).is_ok() {
                 self.shown = upto;
             }
@@ -318,9 +327,9 @@ impl Shower {
             let names = shown.into_iter().flatten().filter_map(|text| serde_json::from_str::<About>(&text).ok());
             let names: Vec<String> = names.map(|about| about.name).collect();
             if !names.is_empty() {
-                if_owner(link, &self.token, "ZREM", keys::NAMES, &names)?;
+                if_owner(link, &self.owner.fence, "ZREM", keys::NAMES, &names)?;
             }
-            if_owner(link, &self.token, "HDEL", keys::SERIES, hashes)?;
+            if_owner(link, &self.owner.fence, "HDEL", keys::SERIES, hashes)?;
         }
         self.gone.clear();
         Ok(())

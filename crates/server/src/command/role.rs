@@ -35,6 +35,7 @@ pub fn run(role: Role, flags: Vec<Flag>, config_file: Option<&Path>) -> anyhow::
         match (role, config.backend) {
             (Role::All, Backend::Embedded) => run::all(config).await,
             (Role::All, Backend::Redis) => roles::all(config).await,
+            (Role::All, Backend::Kafka) => anyhow::bail!("BACKEND=kafka is for several processes: start anomaly api and anomaly processor"),
             (Role::Api, _) => roles::api::run(config).await,
             (Role::Processor, _) => roles::processor::run(config).await,
             (Role::Ingest, _) => roles::ingest::run(config).await,

@@ -19,6 +19,8 @@ pub struct KafkaConfig {
     pub group_id: String,
     /// The topic of what could not be taken; `None`: [`KafkaConfig::dead_letter_topic`] makes its name.
     pub dead_letter_topic: Option<String>,
+    /// The topic of the log, with `BACKEND=kafka`; `None`: [`KafkaConfig::log_topic`] makes its name.
+    pub log_topic: Option<String>,
     /// How the connection is secured (default: not at all).
     pub security_protocol: SecurityProtocol,
     /// How we prove who we are, where the protocol asks for it (default PLAIN).
@@ -38,6 +40,7 @@ impl Default for KafkaConfig {
             topic: "events".into(),
             group_id: "anomaly-ingest-group".into(),
             dead_letter_topic: None,
+            log_topic: None,
             security_protocol: SecurityProtocol::Plaintext,
             sasl_mechanism: None,
             sasl_username: None,
@@ -53,6 +56,16 @@ impl KafkaConfig {
         self.dead_letter_topic.clone().unwrap_or_else(|| format!("{}.dead", self.topic))
     }
 
+    /// The topic of the log.
+    pub fn log_topic(&self) -> String {
+        self.log_topic.clone().unwrap_or_else(|| format!("{}.log", self.topic))
+    }
+
+    /// The consumer group of the processors.
+    pub fn processor_group(&self) -> String {
+        format!("{}-processor", self.group_id)
+    }
+
     /// What this build cannot do, and what is missing or of no use, by the name of the setting at fault.
     pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
@@ -63,6 +76,12 @@ impl KafkaConfig {
             faults.push((
                 "KAFKA_DEAD_LETTER_TOPIC",
                 format!("is KAFKA_TOPIC ({:?}) as well: what is bad would be read again for ever", self.topic),
+            ));
+        }
+        if [self.topic.clone(), self.dead_letter_topic()].contains(&self.log_topic()) {
+            faults.push((
+                "KAFKA_LOG_TOPIC",
+                format!("is {:?}, which holds what others write: the log needs a topic of its own", self.log_topic()),
             ));
         }
         let (protocol, mechanism) = (self.security_protocol, self.sasl_mechanism.unwrap_or(SaslMechanism::Plain));

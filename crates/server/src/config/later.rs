@@ -11,11 +11,8 @@ pub struct Later {
 
 /// All of them.
 pub const LATER: &[Later] = &[Later {
-    does: "write to Kafka",
-    names: &[
-        ("KAFKA_LOG_TOPIC", "", "Topic of the log; `<KAFKA_TOPIC>.log` by default."),
-        ("KAFKA_ANOMALY_TOPIC", "", "Topic that anomalies are written to; none by default."),
-    ],
+    does: "write anomalies to Kafka",
+    names: &[("KAFKA_ANOMALY_TOPIC", "", "Topic that anomalies are written to; none by default.")],
 }];
 
 /// Whether a name belongs to a later version, in whatever case.

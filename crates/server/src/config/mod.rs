@@ -107,11 +107,13 @@ pub enum Backend {
     Embedded,
     /// Redis, for several processes.
     Redis,
+    /// The log is a topic of Kafka, whose partitions several processors share; the store is on Redis.
+    Kafka,
 }
 
 impl Backend {
     /// The words of `BACKEND`.
-    pub const WORDS: [(&str, Self); 2] = [("embedded", Self::Embedded), ("redis", Self::Redis)];
+    pub const WORDS: [(&str, Self); 3] = [("embedded", Self::Embedded), ("redis", Self::Redis), ("kafka", Self::Kafka)];
 }
 
 /// How log lines are written.

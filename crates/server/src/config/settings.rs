@@ -238,8 +238,9 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "BACKEND",
         group: Group::Storage,
-        doc: "Where log and store of `anomaly all` are: `embedded` (SQLite in `DATA_DIR`) or `redis` (at `REDIS_URL`). The single roles \
-              `api`, `processor` and `ingest` meet on Redis whatever it says.",
+        doc: "Where log and store are: `embedded` (SQLite in `DATA_DIR`, for `anomaly all`), `redis` (at `REDIS_URL`; what the single roles \
+              `api`, `processor` and `ingest` do by default), or `kafka` (the log is `KAFKA_LOG_TOPIC`, whose partitions any number of processors \
+              share; the store is on Redis).",
         unset: Unset::Value(|_| "embedded".to_owned()),
         read: read!(backend => backend),
     },
@@ -403,6 +404,13 @@ pub const SETTINGS: &[Setting] = &[
         doc: "Topic to which messages go that are no good events, with the reason in their headers.",
         unset: Unset::Words("`KAFKA_TOPIC` with `.dead` behind it"),
         read: read!(some!(kafka::topic) => kafka.dead_letter_topic),
+    },
+    Setting {
+        name: "KAFKA_LOG_TOPIC",
+        group: Group::Kafka,
+        doc: "Topic that holds the log with `BACKEND=kafka`; made with 16 partitions where it is not there. Fixed from the first start on.",
+        unset: Unset::Words("`KAFKA_TOPIC` with `.log` behind it"),
+        read: read!(some!(kafka::topic) => kafka.log_topic),
     },
     Setting {
         name: "KAFKA_SECURITY_PROTOCOL",

@@ -21,7 +21,7 @@ use crate::config::notify::Secret;
 
 /// What librdkafka tells besides messages.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// These partitions are ours, once they are assigned.
     Assigned(TopicPartitionList),
     /// These are another's, once they are unassigned: it waits for that.
@@ -37,9 +37,9 @@ pub(super) enum Event {
 }
 
 /// A consumer of the topic, and what it tells.
-pub(super) struct Client {
-    pub(super) consumer: Arc<StreamConsumer<Context>>,
-    pub(super) events: mpsc::UnboundedReceiver<Event>,
+pub(crate) struct Client {
+    pub(crate) consumer: Arc<StreamConsumer<Context>>,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
 }
 
 impl fmt::Debug for Client {
@@ -49,16 +49,21 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Subscribes to the topic; whether it is there, or any broker, is found out later.
-    pub(super) fn new(config: &KafkaConfig) -> KafkaResult<Self> {
+    /// Subscribes to the topic of events; whether it is there, or any broker, is found out later.
+    pub(crate) fn of_events(config: &KafkaConfig) -> KafkaResult<Self> {
+        Self::subscribe(config, &config.topic, &config.group_id, "earliest")
+    }
+
+    /// Subscribes to a topic in a group. `reset` is where to begin without an offset, or with one that is kept no more.
+    pub(crate) fn subscribe(config: &KafkaConfig, topic: &str, group: &str, reset: &str) -> KafkaResult<Self> {
         let (sender, events) = mpsc::unbounded_channel();
-        let context = Context { topic: config.topic.clone(), events: sender, closing: AtomicBool::new(false) };
+        let context = Context { topic: topic.to_owned(), events: sender, closing: AtomicBool::new(false) };
         let mut settings = connection(config);
         for (key, value) in [
-            ("group.id", config.group_id.as_str()),
+            ("group.id", group),
             ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "earliest"),
+            ("auto.offset.reset", reset),
             ("isolation.level", "read_committed"),
             ("session.timeout.ms", "10000"),
             ("heartbeat.interval.ms", "2000"),
@@ -76,13 +81,13 @@ impl Client {
             settings.set(key, value);
         }
         let consumer: StreamConsumer<Context> = settings.create_with_context(context)?;
-        consumer.subscribe(&[&config.topic])?;
+        consumer.subscribe(&[topic])?;
         Ok(Self { consumer: Arc::new(consumer), events })
     }
 }
 
 /// Where the brokers are and how the connection is secured: the same for reading and writing.
-pub(super) fn connection(config: &KafkaConfig) -> ClientConfig {
+pub(crate) fn connection(config: &KafkaConfig) -> ClientConfig {
     let mut settings = ClientConfig::new();
     settings.set_log_level(RDKafkaLogLevel::Info);
     // What goes on inside, where nothing else tells: LOG_LEVEL=info,librdkafka=trace.
@@ -109,7 +114,7 @@ pub(super) fn connection(config: &KafkaConfig) -> ClientConfig {
 
 /// Passes on what librdkafka tells. A rebalance is answered by who reads the events, when what is under way is done: librdkafka
 /// waits for the answer, and nothing waits inside a callback.
-pub(super) struct Context {
+pub(crate) struct Context {
     topic: String,
     events: mpsc::UnboundedSender<Event>,
     closing: AtomicBool,
@@ -175,7 +180,7 @@ impl ConsumerContext for Context {
 }
 
 /// Commits offsets and waits until the group has them.
-pub(super) async fn commit(consumer: &Arc<StreamConsumer<Context>>, offsets: TopicPartitionList, at_most: Duration) -> Result<(), String> {
+pub(crate) async fn commit(consumer: &Arc<StreamConsumer<Context>>, offsets: TopicPartitionList, at_most: Duration) -> Result<(), String> {
     if offsets.count() == 0 {
         return Ok(());
     }
@@ -185,7 +190,7 @@ pub(super) async fn commit(consumer: &Arc<StreamConsumer<Context>>, offsets: Top
 }
 
 /// Asks a broker whether the topic exists.
-pub(super) async fn ask(consumer: &Arc<StreamConsumer<Context>>, topic: &str, at_most: Duration) -> Result<bool, String> {
+pub(crate) async fn ask(consumer: &Arc<StreamConsumer<Context>>, topic: &str, at_most: Duration) -> Result<bool, String> {
     let (consumer, topic) = (Arc::clone(consumer), topic.to_owned());
     let asked = move || {
         let metadata = consumer.fetch_metadata(Some(&topic), at_most)?;
@@ -201,7 +206,7 @@ pub(super) async fn ask(consumer: &Arc<StreamConsumer<Context>>, topic: &str, at
 }
 
 /// Leaves the group and closes the consumer.
-pub(super) async fn close(consumer: Arc<StreamConsumer<Context>>, at_most: Duration) {
+pub(crate) async fn close(consumer: Arc<StreamConsumer<Context>>, at_most: Duration) {
     consumer.context().closing.store(true, Relaxed);
     on_thread(at_most, move || drop(consumer)).await;
 }

@@ -130,9 +130,9 @@ fn described(report: &Report) -> String {
     text
 }
 
-/// What the producer has to say stands in the outcome of each letter.
+/// What a producer has to say stands in the outcome of each message.
 #[derive(Clone)]
-struct Quiet;
+pub(crate) struct Quiet;
 
 impl ClientContext for Quiet {
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {

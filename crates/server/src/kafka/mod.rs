@@ -8,13 +8,14 @@
 //! gathered, `cut.rs` is the pure function between the two, `client.rs` is what librdkafka tells us.
 //!
 //! A message counts once however often it is delivered, since its offset is its position in its source: see `cut.rs`. Which log it
-//! is appended to is the [`Sink`]'s affair.
+//! is appended to is the [`Sink`]'s affair. Where the log itself is on Kafka, [`LogTopic`] says where.
 
 mod client;
 mod cut;
 mod dead_letter;
 mod health;
 mod lane;
+mod log_topic;
 mod messages;
 mod reader;
 mod take;
@@ -32,7 +33,10 @@ use crate::config::Config;
 use crate::log::handle::{LogHandle, Refusal};
 use crate::log::{Append, Appended};
 use crate::stats::Stats;
-use client::Client;
+pub(crate) use client::{Client, Context, Event, close};
+pub(crate) use dead_letter::Quiet;
+pub use log_topic::LogTopic;
+
 use dead_letter::DeadLetters;
 use health::Health;
 use take::Taker;
@@ -76,7 +80,7 @@ impl Ingest {
         if let Some(missing) = kafka.ssl_ca_location.as_deref().filter(|path| !path.exists()) {
             anyhow::bail!("KAFKA_SSL_CA_LOCATION: there is no {}", missing.display());
         }
-        let client = Client::new(&kafka).with_context(cannot)?;
+        let client = Client::of_events(&kafka).with_context(cannot)?;
         let dead = DeadLetters::new(&kafka).with_context(cannot)?;
         let (max_event_bytes, max_future) = (config.limits.max_event_bytes, config.max_future);
         let taker = Arc::new(Taker { log, stats, dead, health, topic: kafka.topic.clone(), max_event_bytes, max_future });
@@ -91,7 +95,7 @@ impl Ingest {
                     if is_told_within(&mut stopped, AGAIN).await {
                         return;
                     }
-                    match Client::new(&kafka) {
+                    match Client::of_events(&kafka) {
                         Ok(client) => break client,
                         Err(fault) => taker.health.unreachable(&fault.to_string()),
                     }

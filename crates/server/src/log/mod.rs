@@ -1,11 +1,13 @@
 //! The event log: what is acknowledged is here first, durable.
 //!
-//! [`sqlite::EventLog`] is the embedded log, [`stream::RedisLog`] the one on Redis, [`writer`] the thread that owns either and groups
-//! appends, and [`handle`] what others send to it with.
+//! [`sqlite::EventLog`] is the embedded log, [`stream::RedisLog`] the one on Redis, [`kafka::KafkaLog`] the one on Kafka, [`writer`] the
+//! thread that owns one and groups appends, and [`handle`] what others send to it with.
 
 pub mod admission;
 mod error;
+pub mod frames;
 pub mod handle;
+pub mod kafka;
 mod mark;
 mod reader;
 mod side;
@@ -19,44 +21,86 @@ pub mod writer;
 
 pub use uploads::{FileProgress, UploadRow, UploadState};
 
-use anomaly_engine::frame::{Batch, FrameBuilder, Position};
+use std::sync::Arc;
+
+use anomaly_engine::frame::{Batch, Position};
 use anomaly_engine::{Report, SeriesHash, SeriesKey};
 
+use frames::{Frames, Part, Parts, Place};
 use handle::{KnownUpload, Lookup};
+use kafka::KafkaLog;
 use sqlite::{EventLog, LogError, LogReader, SealedFrame, Side};
-use stream::RedisLog;
+use stream::{Entry, RedisLog};
 use stream_reader::RedisReader;
+
+use crate::engine_thread::EngineFeed;
 
 /// A log, as its writer owns it.
 #[derive(Debug)]
 pub enum Log {
     Sqlite(Box<EventLog>),
     Redis(Box<RedisLog>),
+    Kafka(Box<KafkaLog>),
+}
+
+/// What became of the frames of an append.
+#[derive(Debug)]
+struct Landed {
+    /// The number of each, by its partition.
+    numbers: Vec<(u32, u64)>,
+    /// The one frame of a log that is one.
+    frame: Option<SealedFrame>,
+    /// Whether what goes with them is kept, where that is not one with the append.
+    noted: Result<(), LogError>,
+}
+
+impl Landed {
+    /// The position of what stands at a place.
+    fn position(&self, place: Place) -> Position {
+        let number = self.numbers.iter().find(|(partition, _)| *partition == place.partition);
+        Position { frame: number.map_or(0, |(_, number)| *number), row: place.row }
+    }
 }
 
 impl Log {
-    /// The number of the next frame; about that where others append too.
+    /// The number of the next frame; about that where others append too, and nothing where there are several.
     pub fn next_frame(&self) -> u64 {
         match self {
             Self::Sqlite(log) => log.next_frame(),
             Self::Redis(log) => log.next_frame(),
+            Self::Kafka(_) => 0,
         }
     }
 
-    /// Appends a frame, where it has rows, with what goes with it, all or nothing; durable when it returns, under its number.
+    /// Into which frames it divides what is appended.
+    fn parts(&self) -> Parts {
+        match self {
+            Self::Sqlite(_) | Self::Redis(_) => Parts::One,
+            Self::Kafka(log) => log.parts(),
+        }
+    }
+
+    /// Appends frames with what goes with them; durable when it returns. A log that is one takes all or nothing.
     ///
     /// # Errors
     /// As each of them.
-    pub fn append(&mut self, frame: FrameBuilder, events: u64, sides: &[Side]) -> Result<Option<SealedFrame>, LogError> {
-        match self {
+    fn append(&mut self, frames: Frames, sides: &[Side]) -> Result<Landed, LogError> {
+        if let Self::Kafka(log) = self {
+            let numbers = log.append(frames)?;
+            return Ok(Landed { numbers, frame: None, noted: log.write_beside(sides) });
+        }
+        let Part { frame, events, .. } = frames.into_one();
+        let frame = match self {
+            Self::Redis(log) => log.append(frame, events, sides)?,
             Self::Sqlite(log) => {
                 let (rows, number) = (frame.rows(), log.next_frame());
                 let frame = (rows > 0).then(|| SealedFrame { number, rows, bytes: frame.seal(number) });
                 log.append(frame.as_slice(), sides)?;
-                Ok(frame)
+                frame
             }
-            Self::Redis(log) => log.append(frame, events, sides),
-        }
+            Self::Kafka(_) => None,
+        };
+        Ok(Landed { numbers: frame.iter().map(|frame| (0, frame.number)).collect(), frame, noted: Ok(()) })
     }
 
     /// The fingerprint and the answer that are kept under an `Idempotency-Key`.
@@ -67,6 +111,7 @@ impl Log {
         match self {
             Self::Sqlite(log) => log.answer(key),
             Self::Redis(log) => log.answer(key),
+            Self::Kafka(log) => log.beside.answer(key),
         }
     }
 
@@ -76,13 +121,30 @@ impl Log {
     /// As each of them.
     fn uploads(&mut self, lookup: &Lookup) -> Result<Vec<KnownUpload>, LogError> {
         let one = |found: Option<KnownUpload>| found.into_iter().collect();
-        match (self, lookup) {
-            (Self::Sqlite(log), Lookup::Id(id)) => log.upload(id).map(one),
-            (Self::Sqlite(log), Lookup::Key(key)) => log.upload_by_key(key).map(one),
-            (Self::Sqlite(log), Lookup::Unfinished) => log.unfinished_uploads(),
-            (Self::Redis(log), Lookup::Id(id)) => log.upload(id).map(one),
-            (Self::Redis(log), Lookup::Key(key)) => log.upload_by_key(key).map(one),
-            (Self::Redis(log), Lookup::Unfinished) => log.unfinished_uploads(),
+        let log = match (self, lookup) {
+            (Self::Sqlite(log), Lookup::Id(id)) => return log.upload(id).map(one),
+            (Self::Sqlite(log), Lookup::Key(key)) => return log.upload_by_key(key).map(one),
+            (Self::Sqlite(log), Lookup::Unfinished) => return log.unfinished_uploads(),
+            (Self::Redis(log), _) => log,
+            (Self::Kafka(log), _) => &mut log.beside,
+        };
+        match lookup {
+            Lookup::Id(id) => log.upload(id).map(one),
+            Lookup::Key(key) => log.upload_by_key(key).map(one),
+            Lookup::Unfinished => log.unfinished_uploads(),
+        }
+    }
+
+    /// Lets series enter, as far as there is room for `max_series`, where several let them in. While nobody can be asked a log on Kafka
+    /// takes them all: the owner counts them later.
+    ///
+    /// # Errors
+    /// As for an append.
+    fn register(&mut self, series: &[SeriesHash], max_series: u64) -> Result<Vec<Entry>, LogError> {
+        match self {
+            Self::Sqlite(_) => Ok(vec![Entry::New; series.len()]),
+            Self::Redis(log) => log.register(series, max_series),
+            Self::Kafka(log) => Ok(log.beside.register(series, max_series).unwrap_or_else(|_| vec![Entry::New; series.len()])),
         }
     }
 
@@ -90,17 +152,20 @@ impl Log {
     ///
     /// # Errors
     /// As for an append.
-    pub fn knows(&mut self, series: SeriesHash) -> Result<bool, LogError> {
+    fn knows(&mut self, series: SeriesHash) -> Result<bool, LogError> {
         match self {
             Self::Sqlite(_) => Ok(false),
             Self::Redis(log) => log.knows(series),
+            Self::Kafka(log) => log.beside.knows(series),
         }
     }
 
     /// Gives back the places of series that have not entered after all, or are forgotten, where places are shared.
-    pub fn unregister(&mut self, series: &[SeriesHash]) {
-        if let Self::Redis(log) = self {
-            log.unregister(series);
+    fn unregister(&mut self, series: &[SeriesHash]) {
+        match self {
+            Self::Sqlite(_) => {}
+            Self::Redis(log) => log.unregister(series),
+            Self::Kafka(log) => log.beside.unregister(series),
         }
     }
 
@@ -112,6 +177,7 @@ impl Log {
         match self {
             Self::Sqlite(log) => log.counter(name),
             Self::Redis(log) => log.counter(name),
+            Self::Kafka(log) => log.beside.counter(name),
         }
     }
 }
@@ -121,6 +187,8 @@ impl Log {
 pub enum FrameReader {
     Sqlite(LogReader),
     Redis(Box<RedisReader>),
+    /// All that there is comes by the feed; where that has a gap, the log has one.
+    Feed(Arc<EngineFeed>),
 }
 
 impl FrameReader {
@@ -132,6 +200,7 @@ impl FrameReader {
         match self {
             Self::Sqlite(reader) => reader.read(from, max_bytes),
             Self::Redis(reader) => Ok(reader.read(from, max_bytes)?.into_iter().map(|frame| (frame.number, frame.bytes)).collect()),
+            Self::Feed(_) => Ok(Vec::new()),
         }
     }
 
@@ -140,8 +209,11 @@ impl FrameReader {
     /// # Errors
     /// As each of them.
     pub fn next_kept(&mut self, from: u64) -> Result<Option<u64>, LogError> {
-        let Self::Redis(reader) = self else { return Ok(None) };
-        reader.next_kept(from)
+        match self {
+            Self::Sqlite(_) => Ok(None),
+            Self::Redis(reader) => reader.next_kept(from),
+            Self::Feed(feed) => Ok(feed.first()),
+        }
     }
 }
 

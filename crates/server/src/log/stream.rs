@@ -15,10 +15,10 @@ use super::stream_beside::{Commands, read_json};
 use super::uploads::{FileProgress, UploadRow, UploadState};
 use crate::clock;
 use crate::redis::keys;
-use crate::redis::{Reconnecting, RedisPlace, Script};
+use crate::redis::{Fence, Reconnecting, RedisPlace, Script};
 
 /// A frame is sealed under this number until the script has given it its own.
-pub(super) const UNNUMBERED: u64 = 0;
+pub(crate) const UNNUMBERED: u64 = 0;
 
 /// The text of both scripts that append.
 macro_rules! append_body {
@@ -57,7 +57,7 @@ return {number, waiting}"
 /// its words before it. Answers the number and how many events wait.
 static APPEND: Script = Script::new("appending to the log", concat!("#!lua\n", append_body!()));
 
-/// As [`APPEND`], for the owner of the lease, whose key and token come last: what it appends is little, and makes room in the end; a
+/// As [`APPEND`], for an owner, whose key and token come last: what it appends is little, and makes room in the end; a
 /// zombie's configuration or tick must not come behind its successor's.
 static APPEND_ANYWAY: Script = Script::new(
     "appending to the log",
@@ -107,8 +107,8 @@ pub struct RedisLog {
     next: u64,
     /// Events that waited after the last append.
     waiting: u64,
-    /// The token of the lease, for its owner.
-    token: Option<String>,
+    /// What proves its owner.
+    fence: Option<Fence>,
 }
 
 /// How a series stands that asks to enter.
@@ -128,13 +128,13 @@ pub(super) struct Answer {
 impl RedisLog {
     /// A log that takes events while fewer than `capacity` wait; `replica` names this process across restarts.
     pub fn new(place: RedisPlace, capacity: u64, replica: String) -> Self {
-        Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0, token: None }
+        Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0, fence: None }
     }
 
-    /// The log for the owner of the lease, whose few records are taken whatever waits and however full Redis is.
-    pub fn of_owner(place: RedisPlace, token: String) -> Self {
-        let replica = format!("processor-{token}");
-        Self { token: Some(token), ..Self::new(place, u64::MAX >> 12, replica) }
+    /// The log for an owner, whose few records are taken whatever waits and however full Redis is.
+    pub fn of_owner(place: RedisPlace, fence: Fence) -> Self {
+        let replica = format!("processor-{}", fence.token());
+        Self { fence: Some(fence), ..Self::new(place, u64::MAX >> 12, replica) }
     }
 
     /// About the number of the next frame.
@@ -164,10 +164,10 @@ impl RedisLog {
         args.extend(commands.words.iter().map(Vec::as_slice));
         let mut keys: Vec<&[u8]> = vec![keys::LOG, keys::STATE];
         keys.extend(commands.new_keys.iter().chain(&commands.there_keys).map(Vec::as_slice));
-        let script = match &self.token {
-            Some(token) => {
-                keys.push(keys::LEASE);
-                args.push(token.as_bytes());
+        let script = match &self.fence {
+            Some(fence) => {
+                keys.push(fence.key());
+                args.push(fence.token().as_bytes());
                 &APPEND_ANYWAY
             }
             None => &APPEND,

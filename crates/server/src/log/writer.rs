@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anomaly_engine::frame::{Batch, FrameBuilder, Position, Record};
+use anomaly_engine::frame::{Batch, Position, Record};
 use anomaly_engine::{Rejected, Report, SeriesHash};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tracing::{error, info, warn};
 
 use super::admission::Admission;
+use super::frames::{Frames, Place};
 use super::handle::{Refusal, Reply, Request, Requests};
 use super::sqlite::{LogError, Side};
 use super::stream::Entry;
-use super::{Append, AppendError, Appended, ForgetError, Log};
+use super::{Append, AppendError, Appended, ForgetError, Landed, Log};
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::disk::Room;
@@ -79,22 +80,21 @@ pub fn start(writer: Writer, requests: Requests) -> std::io::Result<JoinHandle<(
     std::thread::Builder::new().name("log-writer".into()).spawn(move || writer.run(requests.0))
 }
 
-/// A request of the group that waits for the fsync, its row in the frame, and what to answer then.
+/// A request of the group that waits for the fsync, where it stands in the frames, and what to answer then.
 enum Pending {
-    Append(Reply<Result<Appended, Refusal>>, u32, Report),
+    Append { reply: Reply<Result<Appended, Refusal>>, place: Place, report: Report, noted: bool },
     Note(Reply<Result<(), AppendError>>),
-    Forget(Reply<Result<Position, ForgetError>>, u32, SeriesHash),
-    Configure(Reply<Result<Position, AppendError>>, u32),
+    Forget(Reply<Result<Position, ForgetError>>, Place, SeriesHash),
+    Configure(Reply<Result<Position, AppendError>>, Place),
 }
 
-/// Requests that become durable together, as one frame and the notes beside it.
+/// Requests that become durable together, as frames and the notes beside them.
 struct Group {
-    frame: FrameBuilder,
+    frames: Frames,
     number: u64,
     notes: Vec<Side>,
     keys: Vec<String>,
     pending: Vec<Pending>,
-    events: u64,
     /// Written even where nobody waits for it.
     must: bool,
 }
@@ -104,14 +104,12 @@ impl Writer {
         let _guard = self.fatal.guard("log-writer");
         let mut held = None;
         while let Some(first) = held.take().or_else(|| self.receive(&mut receiver)) {
-            let arrival = clock::now();
             let mut group = Group {
-                frame: FrameBuilder::new(arrival),
+                frames: Frames::new(clock::now(), self.log.parts()),
                 number: self.log.next_frame(),
                 notes: Vec::new(),
                 keys: Vec::new(),
                 pending: Vec::new(),
-                events: 0,
                 must: false,
             };
             let mut next = Some(first);
@@ -120,7 +118,7 @@ impl Writer {
                     held = Some(request);
                     break;
                 }
-                let full = group.frame.rows() as usize >= GROUP_ROWS || group.frame.byte_len() >= GROUP_BYTES;
+                let full = group.frames.rows() >= GROUP_ROWS || group.frames.byte_len() >= GROUP_BYTES;
                 next = if full { None } else { receiver.try_recv().ok() };
             }
             if !self.write(group) {
@@ -132,7 +130,8 @@ impl Writer {
         }
         let rejected = self.stats.rejected_here() - self.rejected;
         if rejected > 0
-            && let Err(fault) = self.log.append(FrameBuilder::new(clock::now()), 0, &[Side::Count { name: REJECTED, by: rejected }])
+            && let Err(fault) =
+                self.log.append(Frames::new(clock::now(), self.log.parts()), &[Side::Count { name: REJECTED, by: rejected }])
         {
             warn!("the count of rejected rows was not noted: {fault}");
         }
@@ -171,8 +170,8 @@ impl Writer {
                         let mut notes = notes;
                         withdraw(&mut notes, &refused);
                         let Append { batch, report, key, .. } = *append;
-                        group.events += batch.len() as u64;
-                        let row = group.frame.push(&Record::Events(batch));
+                        let place = group.frames.push_events(batch);
+                        let noted = key.is_some() || !notes.is_empty();
                         if let Some(key) = key {
                             let at = clock::now();
                             group.notes.push(Side::Answer {
@@ -184,7 +183,7 @@ impl Writer {
                             group.keys.push(key.key);
                         }
                         group.notes.extend(notes);
-                        group.pending.push(Pending::Append(reply, row, report));
+                        group.pending.push(Pending::Append { reply, place, report, noted });
                     }
                     Err(Ok(repeated)) => drop(reply.send(Ok(repeated))),
                     Err(Err(error)) => drop(reply.send(Err(Refusal { append: error.is_temporary().then_some(append), error }))),
@@ -198,18 +197,18 @@ impl Writer {
                 let hash = key.hash();
                 match if self.admission.knows(hash) { Ok(true) } else { self.log.knows(hash) } {
                     Ok(true) => {
-                        let row = group.frame.push(&Record::Forget(key));
+                        let place = group.frames.push(&Record::Forget(key));
                         // What follows in this group would make it known again.
                         self.admission.forget(hash);
-                        group.pending.push(Pending::Forget(reply, row, hash));
+                        group.pending.push(Pending::Forget(reply, place, hash));
                     }
                     Ok(false) => drop(reply.send(Err(ForgetError::Unknown(key)))),
                     Err(fault) => drop(reply.send(Err(AppendError::from(fault).into()))),
                 }
             }
             Request::Configure(text, reply) => {
-                let row = group.frame.push(&Record::Configure(text));
-                group.pending.push(Pending::Configure(reply, row));
+                let place = group.frames.push(&Record::Configure(text));
+                group.pending.push(Pending::Configure(reply, place));
             }
             Request::Uploads(lookup, reply) => drop(reply.send(self.log.uploads(&lookup).map_err(Into::into))),
             Request::Idle(series) => {
@@ -227,7 +226,7 @@ impl Writer {
             Request::Prune => self.prune(),
             Request::Tick => {
                 if self.room() == Room::Enough {
-                    group.frame.push(&Record::Tick);
+                    group.frames.push(&Record::Tick);
                 }
             }
         }
@@ -252,11 +251,9 @@ impl Writer {
         if memory.is_full() {
             return Err(Err(AppendError::MemoryFull { used: memory.used(), limit: memory.limit() }));
         }
-        self.backlog.check(group.events).map_err(Err)?;
+        self.backlog.check(group.frames.events()).map_err(Err)?;
         let mark = self.admission.n_fresh();
-        if let Log::Redis(_) = self.log {
-            self.register(&append.batch).map_err(Err)?;
-        }
+        self.register(&append.batch).map_err(Err)?;
         let refused = self.admission.admit(&mut append.batch, group.number);
         append.report.withdraw(refused.clone());
         if append.batch.is_empty() || append.atomic && append.report.rejected > 0 {
@@ -270,7 +267,7 @@ impl Writer {
     /// Makes a group durable, then answers. Returns whether the writer may go on.
     fn write(&mut self, mut group: Group) -> bool {
         // Nobody waits for a tick.
-        if group.pending.is_empty() && group.frame.rows() == 0 && !group.must {
+        if group.pending.is_empty() && group.frames.rows() == 0 && !group.must {
             return true;
         }
         // Refusals are in no frame: their count is noted with the next one, so that it outlives a restart.
@@ -279,24 +276,30 @@ impl Writer {
             group.notes.push(Side::Count { name: REJECTED, by: rejected - self.rejected });
         }
         self.housekeeping.grown.0 += 1;
-        self.housekeeping.grown.1 += group.frame.byte_len();
-        match self.log.append(group.frame, group.events, &group.notes) {
-            Ok(frame) => {
-                self.rejected = rejected;
+        self.housekeeping.grown.1 += group.frames.byte_len();
+        let events = group.frames.events();
+        match self.log.append(group.frames, &group.notes) {
+            Ok(mut landed) => {
                 self.stats.new_series(self.admission.settle(true).0);
-                let number = frame.as_ref().map_or(group.number, |frame| frame.number);
-                match (&self.feed, frame) {
+                match (&self.feed, landed.frame.take()) {
                     (Some(feed), frame) => {
-                        self.backlog.appended(number, group.events);
+                        self.backlog.appended(group.number, events);
                         frame.into_iter().for_each(|frame| feed.push(frame.number, Arc::new(frame.bytes)));
                     }
                     (None, _) => self.tell_shared(),
+                }
+                let noted = landed.noted.as_ref().map_err(|fault| AppendError::Away(fault.to_string())).copied();
+                if noted.is_ok() {
+                    self.rejected = rejected;
                 }
                 for pending in group.pending {
                     if let Pending::Forget(_, _, hash) = &pending {
                         self.log.unregister(&[*hash]);
                     }
-                    pending.succeed(number);
+                    match &noted {
+                        Err(fault) if pending.is_noted() => pending.fail(fault),
+                        _ => pending.succeed(&landed),
+                    }
                 }
                 true
             }
@@ -337,18 +340,20 @@ impl Writer {
     fn room(&self) -> Room {
         match &self.log {
             Log::Sqlite(log) => self.disk.room(|| log.reusable()),
-            Log::Redis(_) => Room::Enough,
+            Log::Redis(_) | Log::Kafka(_) => Room::Enough,
         }
     }
 
-    /// Asks Redis whether the series of a batch that are new here may enter.
+    /// Asks whether the series of a batch that are new here may enter, where others let series in too.
     fn register(&mut self, batch: &Batch) -> Result<(), AppendError> {
-        let Log::Redis(log) = &mut self.log else { return Ok(()) };
+        if let Log::Sqlite(_) = self.log {
+            return Ok(());
+        }
         let unknown: Vec<_> = (0..batch.n_series()).map(|i| batch.hash(i)).filter(|hash| !self.admission.knows(*hash)).collect();
         if unknown.is_empty() {
             return Ok(());
         }
-        let entries = log.register(&unknown, self.admission.room_for_new())?;
+        let entries = self.log.register(&unknown, self.admission.room_for_new())?;
         for (hash, entry) in unknown.into_iter().zip(entries) {
             if entry != Entry::Refused {
                 self.admission.registered(hash, entry == Entry::New);
@@ -359,8 +364,9 @@ impl Writer {
 
     /// Tells how full the shared log is, and that it can be reached.
     fn tell_shared(&mut self) {
-        let Log::Redis(log) = &self.log else { return };
-        self.backlog.set(log.waiting());
+        if let Log::Redis(log) = &self.log {
+            self.backlog.set(log.waiting());
+        }
         if self.housekeeping.away.take().is_some() {
             info!("the log is there again: events are accepted");
             self.stats.component("log", Component::Ok);
@@ -373,7 +379,7 @@ impl Writer {
             warn!("nothing is accepted while the log cannot grow: {fault}");
         }
         // A full queue is no fault of the log's, and a full disk has a component of its own.
-        if let (Log::Redis(_), LogError::Away(why)) = (&self.log, fault) {
+        if let (Log::Redis(_) | Log::Kafka(_), LogError::Away(why)) = (&self.log, fault) {
             self.housekeeping.away = Some(Instant::now());
             self.stats.component("log", Component::Failed(why.clone()));
         }
@@ -435,19 +441,26 @@ fn withdraw(notes: &mut [Side], refused: &[Rejected]) {
 }
 
 impl Pending {
-    fn succeed(self, frame: u64) {
+    /// Whether it is not done before what goes with the frames is kept.
+    fn is_noted(&self) -> bool {
+        matches!(self, Self::Append { noted: true, .. } | Self::Note(_))
+    }
+
+    fn succeed(self, landed: &Landed) {
         // A client that went away has no answer to get.
         match self {
-            Self::Append(reply, row, report) => drop(reply.send(Ok(Appended::Taken { position: Position { frame, row }, report }))),
+            Self::Append { reply, place, report, .. } => {
+                drop(reply.send(Ok(Appended::Taken { position: landed.position(place), report })));
+            }
             Self::Note(reply) => drop(reply.send(Ok(()))),
-            Self::Forget(reply, row, _) => drop(reply.send(Ok(Position { frame, row }))),
-            Self::Configure(reply, row) => drop(reply.send(Ok(Position { frame, row }))),
+            Self::Forget(reply, place, _) => drop(reply.send(Ok(landed.position(place)))),
+            Self::Configure(reply, place) => drop(reply.send(Ok(landed.position(place)))),
         }
     }
 
     fn fail(self, error: &AppendError) {
         match self {
-            Self::Append(reply, ..) => drop(reply.send(Err(error.clone().into()))),
+            Self::Append { reply, .. } => drop(reply.send(Err(error.clone().into()))),
             Self::Note(reply) => drop(reply.send(Err(error.clone()))),
             Self::Forget(reply, ..) => drop(reply.send(Err(error.clone().into()))),
             Self::Configure(reply, _) => drop(reply.send(Err(error.clone()))),

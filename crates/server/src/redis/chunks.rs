@@ -6,12 +6,12 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::{Link, RedisError, Script, keys};
+use super::{Fence, Link, RedisError, Script, keys};
 
 /// How long chunks without a manifest are kept.
 const ORPHANS_SECONDS: u64 = 3600;
 
-/// KEYS: chunk, lease. ARGV: token, bytes, seconds to live. Also without room: what it makes up for is more.
+/// KEYS: chunk, what proves the owner. ARGV: token, bytes, seconds to live. Also without room: what it makes up for is more.
 static CHUNK: Script = Script::new(
     "writing a chunk",
     "#!lua flags=allow-oom
@@ -20,8 +20,8 @@ redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
 return 1",
 );
 
-/// KEYS: manifest, lease, stream, then the chunks. ARGV: token, number, manifest, the least id of the stream that is kept (empty: all).
-/// Answers 2; 0 where the lease is not ours, 1 where the number does not rise or a chunk is gone. The chunks before expire.
+/// KEYS: manifest, what proves the owner, stream, then the chunks. ARGV: token, number, manifest, the least id of the stream that is kept
+/// (empty: all). Answers 2; 0 where it is not ours, 1 where the number does not rise or a chunk is gone. The chunks before expire.
 static FINISH: Script = Script::new(
     "finishing a manifest",
     "#!lua flags=allow-oom
@@ -41,18 +41,35 @@ return 2",
 );
 
 /// What is kept in chunks.
-#[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    /// The key of its manifest; those of its chunks begin with it.
-    pub manifest: &'static [u8],
-    /// The stream whose beginning is not needed any more once it is there.
-    pub stream: &'static [u8],
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The engine's state, which makes up for the log.
+    Checkpoint,
+    /// The state of the engine of one partition, whose log is Kafka's.
+    CheckpointOf(u32),
+    /// A copy of the store, which makes up for the journal.
+    Snapshot,
 }
 
-/// The engine's state, which makes up for the log.
-pub const CHECKPOINT: Kind = Kind { manifest: keys::CHECKPOINT, stream: keys::LOG };
-/// A copy of the store, which makes up for the journal.
-pub const SNAPSHOT: Kind = Kind { manifest: keys::SNAPSHOT, stream: keys::JOURNAL };
+impl Kind {
+    /// The key of its manifest; those of its chunks begin with it.
+    fn manifest(&self) -> Vec<u8> {
+        match self {
+            Self::Checkpoint => keys::CHECKPOINT.to_vec(),
+            Self::CheckpointOf(partition) => keys::checkpoint_of(*partition),
+            Self::Snapshot => keys::SNAPSHOT.to_vec(),
+        }
+    }
+
+    /// The stream whose beginning is not needed any more once it is there.
+    fn stream(&self) -> Option<&'static [u8]> {
+        match self {
+            Self::Checkpoint => Some(keys::LOG),
+            Self::CheckpointOf(_) => None,
+            Self::Snapshot => Some(keys::JOURNAL),
+        }
+    }
+}
 
 /// What a manifest says.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -76,7 +93,7 @@ pub struct Chunk {
 #[derive(Debug)]
 pub struct ChunkWriter {
     kind: Kind,
-    token: String,
+    fence: Fence,
     manifest: Manifest,
     bytes: u64,
 }
@@ -101,9 +118,9 @@ impl ChunkWriter {
     ///
     /// # Errors
     /// Redis is away, or its manifest cannot be read.
-    pub fn begin(link: &mut Link, kind: Kind, token: &str) -> Result<Self, ChunksError> {
-        let number = newest(link, kind)?.map_or(1, |manifest| manifest.number + 1);
-        Ok(Self { kind, token: token.to_owned(), manifest: Manifest { number, ..Manifest::default() }, bytes: 0 })
+    pub fn begin(link: &mut Link, kind: Kind, fence: &Fence) -> Result<Self, ChunksError> {
+        let number = newest(link, &kind)?.map_or(1, |manifest| manifest.number + 1);
+        Ok(Self { kind, fence: fence.clone(), manifest: Manifest { number, ..Manifest::default() }, bytes: 0 })
     }
 
     /// Writes a chunk.
@@ -112,10 +129,11 @@ impl ChunkWriter {
     /// Redis is away, or has no room.
     pub fn chunk(&mut self, link: &mut Link, bytes: &[u8]) -> Result<(), ChunksError> {
         let place = self.manifest.chunks.len();
-        let key = format!("{}:{}:{}:{place}", String::from_utf8_lossy(self.kind.manifest), self.token, self.manifest.number);
+        let (manifest, token) = (self.kind.manifest(), self.fence.token());
+        let key = format!("{}:{token}:{}:{place}", String::from_utf8_lossy(&manifest), self.manifest.number);
         let seconds = ORPHANS_SECONDS.to_string();
-        let args: [&[u8]; 3] = [self.token.as_bytes(), bytes, seconds.as_bytes()];
-        if link.eval::<u8>(&CHUNK, &[key.as_bytes(), keys::LEASE], &args)? == 0 {
+        let args: [&[u8]; 3] = [token.as_bytes(), bytes, seconds.as_bytes()];
+        if link.eval::<u8>(&CHUNK, &[key.as_bytes(), self.fence.key()], &args)? == 0 {
             return Err(ChunksError::Deposed);
         }
         self.manifest.chunks.push(Chunk { key, checksum: xxh3_64_with_seed(bytes, place as u64) });
@@ -130,10 +148,12 @@ impl ChunkWriter {
     pub fn finish(mut self, link: &mut Link, lowest: u64) -> Result<u64, ChunksError> {
         self.manifest.lowest = lowest;
         let manifest = serde_json::to_string(&self.manifest).map_err(|fault| ChunksError::Manifest(fault.to_string()))?;
-        let (number, least) = (self.manifest.number.to_string(), format!("{lowest}-0"));
-        let mut keys: Vec<&[u8]> = vec![self.kind.manifest, keys::LEASE, self.kind.stream];
+        let number = self.manifest.number.to_string();
+        let least = self.kind.stream().map_or_else(String::new, |_| format!("{lowest}-0"));
+        let key = self.kind.manifest();
+        let mut keys: Vec<&[u8]> = vec![&key, self.fence.key(), self.kind.stream().unwrap_or(&key)];
         keys.extend(self.manifest.chunks.iter().map(|chunk| chunk.key.as_bytes()));
-        let args: [&[u8]; 4] = [self.token.as_bytes(), number.as_bytes(), manifest.as_bytes(), least.as_bytes()];
+        let args: [&[u8]; 4] = [self.fence.token().as_bytes(), number.as_bytes(), manifest.as_bytes(), least.as_bytes()];
         match link.eval_durable::<u8>(&FINISH, &keys, &args)? {
             0 => Err(ChunksError::Deposed),
             1 => Err(ChunksError::Overtaken),
@@ -146,8 +166,8 @@ impl ChunkWriter {
 ///
 /// # Errors
 /// Redis is away, or it cannot be read.
-pub fn newest(link: &mut Link, kind: Kind) -> Result<Option<Manifest>, ChunksError> {
-    let text: Option<String> = link.query(redis::cmd("GET").arg(kind.manifest))?;
+pub fn newest(link: &mut Link, kind: &Kind) -> Result<Option<Manifest>, ChunksError> {
+    let text: Option<String> = link.query(redis::cmd("GET").arg(kind.manifest()))?;
     text.map(|text| serde_json::from_str(&text).map_err(|fault| ChunksError::Manifest(fault.to_string()))).transpose()
 }
 

@@ -29,7 +29,23 @@ pub const PREFIX: &str = "{anomaly}:";
 /// The familiar list that producers push JSON to.
 pub const RAW_EVENTS: &[u8] = b"raw_events";
 
-/// Fields of [`STATE`].
+/// Holds the token of a partition's owner, beside the journal that it writes to.
+pub fn owner_of(partition: u32) -> Vec<u8> {
+    format!("{{anomaly}}:owner:{partition}").into_bytes()
+}
+
+/// The same beside its checkpoints, which lie elsewhere: they are large.
+pub fn checkpoint_owner_of(partition: u32) -> Vec<u8> {
+    format!("{{p{partition}}}:owner").into_bytes()
+}
+
+/// The manifest of the newest checkpoint of a partition.
+pub fn checkpoint_of(partition: u32) -> Vec<u8> {
+    format!("{{p{partition}}}:checkpoint").into_bytes()
+}
+
+/// Fields of [`STATE`]. What each owner of a partition notes for itself has the partition behind it: see
+/// [`Share::field`](crate::share::Share::field).
 pub mod field {
     /// The last frame of the log.
     pub const FRAME: &str = "frame";
@@ -59,6 +75,13 @@ pub mod field {
     pub const MEMORY: &str = "memory";
     pub const MEMORY_LIMIT: &str = "memory_limit";
     pub const N_SERIES: &str = "series";
+    /// Events that it has judged.
+    pub const EVENTS: &str = "events";
+    /// With the log on Kafka: the last owner of a partition, and its P.
+    pub const EPOCH: &str = "epoch";
+    pub const COMMITTED: &str = "committed";
+    /// The topic of the log and its partitions, for ever.
+    pub const LOG_TOPIC: &str = "log_topic";
 }
 
 /// The hour in which something happens, since 1970.

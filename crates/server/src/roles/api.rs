@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 
+use super::shared_log::SharedLog;
 use super::tail::{Tail, Watch};
 use super::{PAUSE, blocking, connect, place};
 use crate::app::App;
@@ -23,10 +24,8 @@ use crate::fatal::Fatal;
 use crate::freshness::Freshness;
 use crate::ids::new_id;
 use crate::live::Live;
-use crate::log::Log;
 use crate::log::admission::{Admission, Memory};
 use crate::log::handle;
-use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::points;
 use crate::room::DiskWatch;
@@ -113,6 +112,8 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     };
     let journal = opened.await??;
     let store = journal.reader();
+    let SharedLog { log: shared, kafka } = SharedLog::open(&config, &place, replica.clone()).await?;
+    let partitions = kafka.as_ref().map_or(1, |kafka| kafka.partitions);
     let (points, points_thread) = points::start(&dir, config.points_max_bytes);
     let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
     let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
@@ -145,7 +146,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     };
     let (commits, committer) = commit::start(committer)?;
     let writer = Writer {
-        log: Log::Redis(Box::new(RedisLog::new(place.clone(), config.queue_capacity, replica.clone()))),
+        log: shared,
         admission: Admission::shared(config.max_series, Arc::clone(&memory)),
         feed: None,
         backlog: Arc::clone(&backlog),
@@ -156,16 +157,17 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         housekeeping: Housekeeping::default(),
     };
     let writer = writer::start(writer, requests)?;
-    let freshness = Freshness::new(place.clone(), applied_reader.clone());
+    let freshness = Freshness::new(place.clone(), partitions, applied_reader.clone());
     let watch = Watch {
         commits: Some(commits.clone()),
         replica: Some(replica),
         applied: Some(applied_reader),
         freshness: Some(freshness.clone()),
+        kafka,
         ..Watch::new(&place, &backlog, memory, &stats, log.hints())
     };
     let tail = Tail::of_api(place.clone(), watch, points.clone())?;
-    let engine = EngineHandle::elsewhere(Directory::new(place), reached_reader, config.engine.clone());
+    let engine = EngineHandle::elsewhere(Directory::new(place, partitions), reached_reader, config.engine.clone());
     let desk = Desk::new(commits);
     let config = Arc::new(config);
     let uploads = Uploads::start(Arc::clone(&config), &dir, log.clone(), store.clone(), Arc::clone(&stats))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::shared_log::SharedLog;
 use super::tail::{Tail, Watch};
 use super::{blocking, connect, place, status};
 use crate::backlog::Backlog;
@@ -16,10 +17,8 @@ use crate::disk::Disk;
 use crate::fatal::Fatal;
 use crate::ids::new_id;
 use crate::kafka::Ingest;
-use crate::log::Log;
 use crate::log::admission::{Admission, Memory};
 use crate::log::handle;
-use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::points;
 use crate::room::DiskWatch;
@@ -51,9 +50,10 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let memory = Memory::new(config.memory_max_bytes);
     let (points, points_thread) = points::start(&DataDir::memory(), 0);
     let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
+    let SharedLog { log: shared, kafka } = SharedLog::open(&config, &place, new_id()).await?;
     let (log, requests) = handle::channel();
     let writer = Writer {
-        log: Log::Redis(Box::new(RedisLog::new(place.clone(), config.queue_capacity, new_id()))),
+        log: shared,
         admission: Admission::shared(config.max_series, Arc::clone(&memory)),
         feed: None,
         backlog: Arc::clone(&backlog),
@@ -65,7 +65,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     };
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
-    let watch = Watch::new(&place, &backlog, memory, &stats, log.hints());
+    let watch = Watch { kafka, ..Watch::new(&place, &backlog, memory, &stats, log.hints()) };
     let tail = Tail::of_api(place, watch, points.clone())?;
     let ingest = Ingest::start(&config, log, Arc::clone(&stats))?;
     info!(version = env!("CARGO_PKG_VERSION"), "anomaly ingest is ready");

@@ -8,9 +8,13 @@
 
 pub mod api;
 pub mod ingest;
+mod leader;
+mod member;
 mod ownership;
+mod partition;
 pub mod processor;
 mod raw_events;
+mod shared_log;
 mod status;
 mod tail;
 
@@ -96,6 +100,26 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
     drop(stop);
     working.await??;
     served
+}
+
+/// Tasks that end with whoever has them.
+#[derive(Debug, Default)]
+struct Tasks(Vec<tokio::task::JoinHandle<()>>);
+
+impl Tasks {
+    /// Ends them: each holds the committer.
+    async fn end(mut self) {
+        for task in std::mem::take(&mut self.0) {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(tokio::task::JoinHandle::abort);
+    }
 }
 
 /// Runs what blocks on a thread that may.

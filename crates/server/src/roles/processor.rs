@@ -3,6 +3,9 @@
 //! Whoever takes the lease begins from what is replicated: the checkpoint, the journal to its end, the log behind P. Whatever goes
 //! wrong afterwards (a lost connection, a `WAIT` that counted too few, a lease that ran out) ends the ownership, and all state of it is
 //! dropped, since nobody knows what of it others have. Then it competes for the lease again.
+//!
+//! With the log on Kafka all processors work, each on its partitions ([`super::member`]), and whoever holds the lease leads
+//! ([`super::leader`]).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,15 +19,19 @@ use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use super::leader::Leader;
+use super::member::take_part;
 use super::ownership::{Keeper, acquire};
+use super::partition::Common;
 use super::raw_events::RawEvents;
+use super::shared_log::open_topic;
 use super::tail::{Tail, Watch};
-use super::{blocking, connect, place, status};
+use super::{Tasks, blocking, connect, place, status};
 use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoints};
 use crate::commit::{self, Carried, Committer};
-use crate::config::Config;
 use crate::config::redis::Results;
+use crate::config::{Backend, Config};
 use crate::data_dir::DataDir;
 use crate::desk::Desk;
 use crate::disk::Disk;
@@ -33,6 +40,7 @@ use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::handle::{self, LogHandle};
+use crate::log::kafka::Ends;
 use crate::log::stream::RedisLog;
 use crate::log::stream_reader::RedisReader;
 use crate::log::writer::{self, Housekeeping, Writer};
@@ -40,11 +48,12 @@ use crate::log::{FrameReader, Log};
 use crate::notify::channel::PubSub;
 use crate::notify::{self, Alerts};
 use crate::points;
-use crate::redis::chunks::{self, CHECKPOINT, ChunksError};
-use crate::redis::{Link, RedisPlace};
+use crate::redis::chunks::{self, ChunksError, Kind};
+use crate::redis::{Fence, Link, RedisPlace};
 use crate::room::DiskWatch;
 use crate::run;
-use crate::sharing::Sharing;
+use crate::share::Share;
+use crate::sharing::{Sharing, ShownBy};
 use crate::stats::{Component, Stats};
 use crate::store::journal::{Journal, Owner, Progress, Publisher};
 use crate::store::ledger::Ledger;
@@ -69,6 +78,15 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What runs while the lease is held.
+pub(super) trait Owned {
+    /// What is said when it begins.
+    const ROLE: &'static str;
+
+    /// Finishes what can be finished.
+    fn stop(self) -> impl Future<Output = ()> + Send;
+}
+
 /// Works or stands by until `stop`.
 ///
 /// # Errors
@@ -76,19 +94,92 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
 pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let channel = format!("{}:incidents", config.redis.alerts_channel);
     config.notify.pubsub = Some(PubSub { place: place.clone(), channel });
-    let stopping = Arc::new(AtomicBool::new(false));
     let mut stop = std::pin::pin!(stop);
     // A Redis that cannot be used as it is set up is told at once, and not by a processor that seems to stand by.
     {
-        let (place, stopping) = (place.clone(), Arc::clone(&stopping));
+        let (place, stopping) = (place.clone(), Arc::new(AtomicBool::new(false)));
         let checked = blocking(move || connect(&place, &stopping).map(drop));
         tokio::select! { checked = checked => checked??, () = &mut stop => return Ok(()) }
     }
+    if config.backend == Backend::Kafka {
+        return share(config, place, stats, stop).await;
+    }
+    let standing = |active| stats.set_standing(if active { "active" } else { "standby" });
+    let start = |link, token, fatal| Stages::start(config.clone(), place.clone(), Arc::clone(&stats), link, token, fatal);
+    own(&place, &stats, stop, standing, start).await
+}
+
+/// Shares the partitions of a log on Kafka with others until `stop`; one of them leads.
+async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let topic = open_topic(&config, &place).await?;
+    let (points, points_thread) = points::start(&DataDir::memory(), 0);
+    let (ended, end) = watch::channel(false);
+    let is_ended = |mut end: watch::Receiver<bool>| async move {
+        let _ = end.wait_for(|ended| *ended).await;
+    };
+    let common = Common {
+        config: Arc::new(config),
+        place: place.clone(),
+        topic,
+        ends: Arc::new(Ends::default()),
+        stats: Arc::clone(&stats),
+        points: points.clone(),
+        fatal: Fatal::new().0,
+    };
+    stats.set_standing("standby");
+    let members = async {
+        loop {
+            let (fatal, mut failed) = Fatal::new();
+            let common = Common { fatal, ..common.clone() };
+            let mut stop = std::pin::pin!(is_ended(end.clone()));
+            let Err(why) = take_part(common, &mut failed, &mut stop).await else { return };
+            stats.set_standing("standby");
+            warn!("no partition is worked on here for now, all are taken over anew: {why}");
+            stats.component("engine", Component::Recovering(why));
+            if tokio::time::timeout(PAUSE, is_ended(end.clone())).await.is_ok() {
+                return;
+            }
+        }
+    };
+    let lead = |link, token, fatal| Leader::start(common.clone(), link, token, fatal);
+    let leading = own(&place, &stats, is_ended(end.clone()), |_| {}, lead);
+    let leading = async {
+        let led = leading.await;
+        ended.send_replace(true);
+        led
+    };
+    let stopping = async {
+        stop.await;
+        ended.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    let led = tokio::select! {
+        (led, ()) = async { tokio::join!(leading, members) } => led,
+        () = stopping => Ok(()),
+    };
+    points.close();
+    let _ = tokio::task::spawn_blocking(move || points_thread.join()).await;
+    led
+}
+
+/// Asks for the lease, and runs what `start` gives while it is held, again and again until `stop`; `standing` is told of it.
+///
+/// # Errors
+/// A channel of alerts that cannot be used.
+async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
+    place: &RedisPlace,
+    stats: &Arc<Stats>,
+    stop: impl Future<Output = ()>,
+    standing: impl Fn(bool),
+    start: impl Fn(Link, String, Fatal) -> F,
+) -> anyhow::Result<()> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    let mut stop = std::pin::pin!(stop);
     loop {
         stats.component("processor", Component::Ok);
-        stats.set_standing("standby");
+        standing(false);
         let acquiring = {
-            let (place, stopping, stats) = (place.clone(), Arc::clone(&stopping), Arc::clone(&stats));
+            let (place, stopping, stats) = (place.clone(), Arc::clone(&stopping), Arc::clone(stats));
             blocking(move || acquire(&place, &stopping, &stats))
         };
         let acquired = tokio::select! {
@@ -102,9 +193,8 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
         let (fatal, mut failed) = Fatal::new();
         let began = Instant::now();
         let keeper = Keeper::start(place.clone(), lease.clone(), fatal.clone())?;
-        let starting = Stages::start(config.clone(), place.clone(), Arc::clone(&stats), link, lease.token().to_owned(), fatal);
         let stages = tokio::select! {
-            stages = starting => stages,
+            stages = start(link, lease.token().to_owned(), fatal) => stages,
             reason = failed.recv() => Err(anyhow::anyhow!(reason.unwrap_or_default())),
             () = &mut stop => {
                 keeper.release();
@@ -124,13 +214,13 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
                 continue;
             }
         };
-        stats.set_standing("active");
-        info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "active: this processor detects, others stand by");
+        standing(true);
+        info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "{}", S::ROLE);
         let reason = tokio::select! {
             () = &mut stop => None,
             reason = failed.recv() => Some(reason.unwrap_or_default()),
         };
-        stats.set_standing("standby");
+        standing(false);
         if let Some(reason) = &reason {
             warn!("no longer active: {reason}");
         } else {
@@ -162,26 +252,6 @@ struct Stages {
     points: JoinHandle<()>,
     raw_events: RawEvents,
     tasks: Tasks,
-}
-
-/// Tasks that end with whoever has them.
-#[derive(Debug, Default)]
-struct Tasks(Vec<tokio::task::JoinHandle<()>>);
-
-impl Tasks {
-    /// Ends them: each holds the committer.
-    async fn end(mut self) {
-        for task in std::mem::take(&mut self.0) {
-            task.abort();
-            let _ = task.await;
-        }
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(tokio::task::JoinHandle::abort);
-    }
 }
 
 /// Why a checkpoint cannot be restored.
@@ -224,7 +294,7 @@ fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -
     journal.publish_the_rest()?;
     let stored = journal.position().frame;
     progress.appended(stored, reader.appended_upto(stored)?);
-    let engine = match chunks::newest(&mut checkpoint, CHECKPOINT)? {
+    let engine = match chunks::newest(&mut checkpoint, &Kind::Checkpoint)? {
         None => Engine::new(config.engine.clone(), config.shards),
         Some(manifest) => {
             let chunks = chunks::chunks(&mut checkpoint, manifest).map(|chunk| chunk.map_err(RecoveryError::from));
@@ -244,6 +314,7 @@ impl Stages {
         };
         let TakenOver { dir, journal, mut engine, mut reader, progress, checkpoint, tail, last } = taken.await??;
         engine.keep_points(true);
+        let fence = Fence::of_lease(token.clone());
         let stored = journal.position().frame;
         let lowest = engine.applied().max(engine.recovering());
         let first = {
@@ -272,7 +343,8 @@ impl Stages {
         let (log, requests) = handle::channel();
         let recovered_config = engine.config().clone();
         let handle = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
-        let (sharing, sharing_thread) = Sharing::start(place.clone(), token.clone(), handle.clone(), config.redis.result_ttl)?;
+        let shown_by = ShownBy { fence: fence.clone(), share: Share::WHOLE, ends: None };
+        let (sharing, sharing_thread) = Sharing::start(place.clone(), shown_by, handle.clone(), config.redis.result_ttl)?;
         let again = sharing.clone();
         let committer = Committer {
             store: Ledger::Shared(Box::new(journal)),
@@ -291,7 +363,12 @@ impl Stages {
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
-        let on_redis = checkpoint::OnRedis { link: checkpoint, token: token.clone(), snapshots: Snapshots::new(store.clone(), &dir) };
+        let on_redis = checkpoint::OnRedis {
+            link: checkpoint,
+            fence: fence.clone(),
+            kind: Kind::Checkpoint,
+            snapshots: Some(Snapshots::new(store.clone(), &dir)),
+        };
         let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
@@ -309,7 +386,7 @@ impl Stages {
         };
         let engine = engine_thread::start(stage)?;
         let writer = Writer {
-            log: Log::Redis(Box::new(RedisLog::of_owner(place.clone(), token.clone()))),
+            log: Log::Redis(Box::new(RedisLog::of_owner(place.clone(), fence))),
             admission: Admission::shared(config.max_series, Arc::clone(&memory)),
             feed: None,
             backlog: Arc::clone(&backlog),
@@ -358,6 +435,10 @@ impl Stages {
             tasks,
         })
     }
+}
+
+impl Owned for Stages {
+    const ROLE: &'static str = "active: this processor detects, others stand by";
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     async fn stop(self) {

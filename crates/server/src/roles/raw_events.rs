@@ -29,6 +29,8 @@ use crate::stats::Stats;
 
 /// Elements that are moved at a time.
 const MOVED: usize = 5000;
+/// Positions of what is moved at a time: a power of two above.
+const POSITIONS: u32 = 13;
 /// Before it is tried again after something went wrong.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The bad elements that are kept for a look, with what is wrong with each.
@@ -37,8 +39,8 @@ const DEAD_KEPT: i64 = 10_000;
 /// The beginning of each that is kept.
 const DEAD_BYTES: usize = 4096;
 
-/// KEYS: raw_events, state, lease. ARGV: token, how many. What was taken before and is still there comes first. Answers the number of
-/// what was taken, and that.
+/// KEYS: raw_events, state, lease. ARGV: token, how many, the time in milliseconds. What was taken before and is still there comes first.
+/// Answers the number of what was taken, and that. Numbers begin with the time: a Redis that was emptied gives none that the log has seen.
 static TAKE: Script = Script::new(
     "taking from raw_events",
     "#!lua flags=allow-oom
@@ -48,7 +50,8 @@ local taken = '{raw_events}:taken:' .. n
 if redis.call('EXISTS', taken) == 0 then
   local some = redis.call('LRANGE', KEYS[1], 0, ARGV[2] - 1)
   if #some == 0 then return {0, {}} end
-  n = string.format('%.0f', redis.call('HINCRBY', KEYS[2], 'taken', 1))
+  n = string.format('%.0f', n == '0' and tonumber(ARGV[3]) or tonumber(n) + 1)
+  redis.call('HSET', KEYS[2], 'taken', n)
   taken = '{raw_events}:taken:' .. n
   redis.call('RPUSH', taken, unpack(some))
   redis.call('LTRIM', KEYS[1], #some, -1)
@@ -159,10 +162,10 @@ impl Mover {
         if self.backlog.queued() >= self.backlog.capacity() / 2 {
             return Ok(0);
         }
-        let many = MOVED.to_string();
+        let (many, now) = (MOVED.to_string(), (clock::now().nanos() / 1_000_000).to_string());
         let keys = [keys::RAW_EVENTS, keys::STATE, keys::LEASE];
         let (number, taken): (i64, Vec<Vec<u8>>) =
-            self.connection.link()?.eval_durable(&TAKE, &keys, &[self.token.as_bytes(), many.as_bytes()])?;
+            self.connection.link()?.eval_durable(&TAKE, &keys, &[self.token.as_bytes(), many.as_bytes(), now.as_bytes()])?;
         match number {
             -1 => return Err(Fault::Deposed),
             0 => return Ok(0),
@@ -192,8 +195,8 @@ impl Mover {
         if batch.is_empty() {
             self.runtime.block_on(self.log.note(moved))?;
         } else {
-            // Without positions: list and log change together, so nothing is delivered again.
-            let origin = Origin { name: "redis:raw_events".into(), first: None };
+            // Where list and log do not change together, it may be appended again.
+            let origin = Origin { name: "redis:raw_events".into(), first: Some(number << POSITIONS) };
             let append = Append { batch: batch.finish(origin), report, atomic: false, key: None };
             match self.runtime.block_on(self.log.append_with(append, moved)).map_err(|refusal| refusal.error) {
                 Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anomaly_engine::frame::base_of;
 use redis::Value;
 use redis::streams::StreamReadReply;
 use tokio::sync::watch;
@@ -19,11 +20,13 @@ use crate::fatal::Fatal;
 use crate::freshness::Freshness;
 use crate::log::admission::Memory;
 use crate::log::handle::LogHints;
+use crate::log::kafka::Ends;
 use crate::log::stream_reader::{Stride, frame_of};
 use crate::log::writer::REJECTED;
 use crate::points::PointsHandle;
 use crate::redis::keys::{self, field};
 use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, Script, ServerState};
+use crate::share::Share;
 use crate::sharing::points_of;
 use crate::stats::{Component, Stats, Totals};
 use crate::store::journal::Progress;
@@ -48,6 +51,19 @@ const ENTRIES: usize = 64;
 const FULL_SHARE: f64 = 0.75;
 /// From this one on a checkpoint does not wait until it is due.
 const HURRY_SHARE: f64 = 0.5;
+
+/// Numbers of the state that are looked at, and those that each owner notes for its share.
+const FIELDS: [&str; 5] = [field::SAFE, field::WRITE, field::APPENDED, field::JUDGED, field::WAIT_REPLICAS];
+const SHARED: [&str; 8] = [
+    field::REACHED,
+    field::EVENTS,
+    field::LATE,
+    field::DUPLICATES,
+    field::REDELIVERED,
+    field::MEMORY,
+    field::MEMORY_LIMIT,
+    field::N_SERIES,
+];
 
 /// KEYS: state, counts, raw_events, lease. ARGV: the counter of rejected rows, then fields of the state. Answers the fields, the counter,
 /// how many elements are not in the log yet, and whether somebody has the lease.
@@ -83,6 +99,25 @@ pub(super) struct Watch {
     pub(super) hurry: Option<Arc<dyn Fn() + Send + Sync>>,
     /// Told that Redis answers.
     pub(super) freshness: Option<Freshness>,
+    /// Where the log is on Kafka.
+    pub(super) kafka: Option<OnKafka>,
+}
+
+/// A log on Kafka: how many partitions it has, and what is known of their ends.
+#[derive(Clone, Debug)]
+pub(super) struct OnKafka {
+    pub(super) partitions: u32,
+    pub(super) ends: Arc<Ends>,
+}
+
+impl OnKafka {
+    /// About how many events wait: those of frames that nobody has `reached`, as if they were as large as the others were; none only where
+    /// there is no such frame.
+    fn waiting(&self, events: u64, reached: impl Iterator<Item = Option<u64>> + Clone) -> u64 {
+        let judged: u64 = (0..).zip(reached.clone()).filter_map(|(partition, reached)| Some(reached? - base_of(partition))).sum();
+        let mean = events.checked_div(judged).unwrap_or(1).max(1);
+        self.ends.behind(reached).saturating_mul(mean)
+    }
 }
 
 impl Watch {
@@ -100,6 +135,7 @@ impl Watch {
             applied: None,
             hurry: None,
             freshness: None,
+            kafka: None,
         }
     }
 }
@@ -316,26 +352,28 @@ impl State {
             return Ok(safe.unwrap_or(0));
         }
         self.counted = Some(Instant::now());
-        let fields = [
-            field::SAFE,
-            field::WRITE,
-            field::APPENDED,
-            field::JUDGED,
-            field::LATE,
-            field::DUPLICATES,
-            field::REDELIVERED,
-            field::MEMORY,
-            field::MEMORY_LIMIT,
-            field::N_SERIES,
-            field::WAIT_REPLICAS,
-        ];
-        let names = fields.map(str::as_bytes);
-        let names: Vec<&[u8]> = [REJECTED.as_bytes()].into_iter().chain(names).collect();
-        let (numbers, rejected, raw, owned): (Vec<Option<u64>>, Option<u64>, u64, bool) =
-            link.eval(&COUNT, &[keys::STATE, keys::COUNTS, keys::RAW_EVENTS, keys::LEASE], &names)?;
-        let of = |name: &str| fields.iter().position(|known| *known == name).and_then(|i| numbers[i]).unwrap_or(0);
         let watch = self.watch.clone();
-        let waiting = of(field::APPENDED).saturating_sub(of(field::JUDGED));
+        let shares: Vec<Share> = Share::all(watch.kafka.as_ref().map_or(1, |kafka| kafka.partitions)).collect();
+        let mut names = vec![REJECTED.to_owned()];
+        names.extend(FIELDS.map(str::to_owned));
+        names.extend(SHARED.iter().flat_map(|name| shares.iter().map(|share| share.field(name))));
+        let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
+        let (numbers, rejected, raw, owned): (Vec<Option<u64>>, Option<u64>, u64, bool) =
+            link.eval(&COUNT, &[keys::STATE, keys::COUNTS, keys::RAW_EVENTS, keys::LEASE], &args)?;
+        let (numbers, shared) = numbers.split_at(FIELDS.len());
+        let of = |name: &str| FIELDS.iter().position(|known| *known == name).and_then(|i| numbers[i]).unwrap_or(0);
+        let each = |name: &str| {
+            let at = SHARED.iter().position(|known| *known == name).unwrap_or(0);
+            shared.iter().skip(at * shares.len()).take(shares.len()).copied()
+        };
+        let sum = |name: &str| each(name).flatten().sum::<u64>();
+        let (waiting, events) = match &watch.kafka {
+            None => (of(field::APPENDED).saturating_sub(of(field::JUDGED)), of(field::APPENDED).saturating_sub(sum(field::REDELIVERED))),
+            Some(kafka) => {
+                let waiting = kafka.waiting(sum(field::EVENTS), each(field::REACHED));
+                (waiting, sum(field::EVENTS) + waiting)
+            }
+        };
         watch.backlog.set(waiting);
         if waiting == 0 || of(field::JUDGED) != self.judged {
             self.stuck = None;
@@ -343,15 +381,14 @@ impl State {
             self.stuck.get_or_insert_with(Instant::now);
         }
         self.judged = of(field::JUDGED);
-        self.owner_waits = fields.iter().position(|known| *known == field::WAIT_REPLICAS).and_then(|i| numbers[i]);
+        self.owner_waits = FIELDS.iter().position(|known| *known == field::WAIT_REPLICAS).and_then(|i| numbers[i]);
         // What is written and not yet shown here waits too.
         let unseen = watch.applied.as_ref().map_or(0, |applied| of(field::WRITE).saturating_sub(*applied.borrow()));
         watch.stats.queue(waiting + raw + unseen);
-        let (events, rejected) = (of(field::APPENDED).saturating_sub(of(field::REDELIVERED)), rejected.unwrap_or(0));
-        let (late, duplicates, redelivered) = (of(field::LATE), of(field::DUPLICATES), of(field::REDELIVERED));
-        watch.stats.share(Totals { events, rejected, late, duplicates, redelivered });
-        watch.stats.set_series(of(field::N_SERIES));
-        watch.memory.share(of(field::MEMORY), of(field::MEMORY_LIMIT));
+        let (late, duplicates, redelivered) = (sum(field::LATE), sum(field::DUPLICATES), sum(field::REDELIVERED));
+        watch.stats.share(Totals { events, rejected: rejected.unwrap_or(0), late, duplicates, redelivered });
+        watch.stats.set_series(sum(field::N_SERIES));
+        watch.memory.share(sum(field::MEMORY), sum(field::MEMORY_LIMIT));
         let processor = if owned { Component::Ok } else { Component::Degraded("no processor is active: events are kept and wait".into()) };
         watch.stats.component("processor", processor);
         watch.log.note_counts();
@@ -406,7 +443,7 @@ impl State {
         });
         // What would not be kept is not acknowledged.
         self.full = self.full.take().or(refused);
-        self.watch.backlog.refuse(self.full.clone());
+        self.watch.backlog.refuse(self.full.clone().filter(|_| self.watch.kafka.is_none()));
         Ok(())
     }
 
@@ -429,22 +466,26 @@ impl State {
         let was = std::mem::replace(&mut self.there, fault.is_none());
         match fault {
             Some(fault) => {
+                let takes = self.watch.kafka.is_some();
                 if was {
-                    warn!("nothing is accepted until redis answers: {fault}");
+                    let meanwhile = if takes { "events without a key are accepted, and wait" } else { "nothing is accepted" };
+                    warn!("{meanwhile} until redis answers: {fault}");
                 }
-                self.watch.backlog.refuse(Some(fault.to_string()));
-                self.watch.stats.component("redis", Component::Failed(fault.to_string()));
+                self.watch.backlog.refuse((!takes).then(|| fault.to_string()));
+                let down = if takes { Component::Degraded } else { Component::Failed };
+                self.watch.stats.component("redis", down(fault.to_string()));
             }
             None => {
                 if !was {
                     info!("redis answers again");
-                    self.watch.backlog.refuse(self.full.clone());
+                    self.watch.backlog.refuse(self.full.clone().filter(|_| self.watch.kafka.is_none()));
                 }
                 if let Some(freshness) = &self.watch.freshness {
                     freshness.is_back();
                 }
                 let component = match (&self.full, self.weak.is_empty()) {
-                    (Some(full), _) => Component::Failed(full.clone()),
+                    (Some(full), _) if self.watch.kafka.is_none() => Component::Failed(full.clone()),
+                    (Some(full), _) => Component::Degraded(full.clone()),
                     (None, true) => Component::Ok,
                     (None, false) => Component::Degraded(self.weak.join("; ")),
                 };

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use anomaly_engine::{ScanCursor, SeriesHash};
 use hashbrown::HashSet;
 
+use super::ShownBy;
 use crate::engine_thread::{EngineHandle, EngineStage};
 use crate::redis::keys::{self, field};
-use crate::redis::{Link, RedisError, Script};
+use crate::redis::{Fence, Link, RedisError, Script};
 
 /// Between two passes: longer than any append takes from asking for a place to its answer.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -22,7 +23,8 @@ const PART: u32 = 20;
 /// Names that are looked at in one step; a script can unpack 8000.
 const STEP: u32 = 2000;
 
-/// KEYS: lease, what is changed. ARGV: the token, then a command. Answers whether the lease is still held: a zombie takes nothing away.
+/// KEYS: what proves the owner, what is changed. ARGV: the token, then a command. Answers whether it is still one: a zombie takes nothing
+/// away.
 static IF_OWNER: Script = Script::new(
     "keeping series in line",
     "#!lua flags=allow-oom
@@ -31,14 +33,14 @@ redis.call(unpack(ARGV, 2))
 return 1",
 );
 
-/// Runs `command` with `key` and `members`, while the lease is held under `token`.
+/// Runs `command` with `key` and `members`, for an owner who still is one.
 ///
 /// # Errors
 /// As [`Link::eval`].
-pub(super) fn if_owner<T: AsRef<[u8]>>(link: &mut Link, token: &str, command: &str, key: &[u8], members: &[T]) -> Result<(), RedisError> {
-    let mut args = vec![token.as_bytes(), command.as_bytes(), key];
+pub(super) fn if_owner<T: AsRef<[u8]>>(link: &mut Link, fence: &Fence, command: &str, key: &[u8], members: &[T]) -> Result<(), RedisError> {
+    let mut args = vec![fence.token().as_bytes(), command.as_bytes(), key];
     args.extend(members.iter().map(AsRef::as_ref));
-    link.eval::<u8>(&IF_OWNER, &[keys::LEASE, key], &args).map(drop)
+    link.eval::<u8>(&IF_OWNER, &[fence.key(), key], &args).map(drop)
 }
 
 /// Where a pass stands.
@@ -56,10 +58,10 @@ enum Step {
     Held(ScanCursor),
 }
 
-/// The passes of one owner of the lease.
+/// The passes of one owner.
 #[derive(Debug)]
 pub(super) struct Reconcile {
-    token: String,
+    owner: ShownBy,
     step: Step,
     began: Instant,
     /// Names that the pass before has not found with the engine, and this one.
@@ -68,9 +70,9 @@ pub(super) struct Reconcile {
 }
 
 impl Reconcile {
-    pub(super) fn new(token: String) -> Self {
+    pub(super) fn new(owner: ShownBy) -> Self {
         let now = Instant::now();
-        Self { token, step: Step::Pause(now, PAUSE), began: now, doubted: HashSet::new(), doubtful: HashSet::new() }
+        Self { owner, step: Step::Pause(now, PAUSE), began: now, doubted: HashSet::new(), doubtful: HashSet::new() }
     }
 
     /// Goes on by one step. Returns series that are listed though the engine does not hold them.
@@ -84,7 +86,10 @@ impl Reconcile {
             Step::Pause(..) => {
                 self.began = Instant::now();
                 self.doubted = std::mem::take(&mut self.doubtful);
-                Step::Await(link.query::<Option<u64>>(redis::cmd("HGET").arg(keys::STATE).arg(field::FRAME))?.unwrap_or(0))
+                Step::Await(match &self.owner.ends {
+                    Some(ends) => ends.of(self.owner.share.partition),
+                    None => link.query::<Option<u64>>(redis::cmd("HGET").arg(keys::STATE).arg(field::FRAME))?.unwrap_or(0),
+                })
             }
             Step::Await(frame) => match engine.ask_and_wait(|stage| stage.engine.applied()) {
                 Some(applied) if applied >= frame => Step::LetIn(0),
@@ -93,7 +98,7 @@ impl Reconcile {
             Step::LetIn(cursor) => {
                 let (next, names): (u64, Vec<Vec<u8>>) =
                     link.query(redis::cmd("SSCAN").arg(keys::KNOWN).arg(cursor).arg("COUNT").arg(STEP))?;
-                let Some(unheld) = unheld(engine, names.iter().filter_map(|name| hash(name)).collect()) else { return Ok(listed) };
+                let Some(unheld) = unheld(engine, self.ours(names.iter())) else { return Ok(listed) };
                 let (stale, doubtful): (Vec<_>, Vec<_>) = unheld.into_iter().partition(|series| self.doubted.contains(series));
                 self.change(link, "SREM", &stale)?;
                 self.doubtful.extend(doubtful);
@@ -102,7 +107,7 @@ impl Reconcile {
             Step::Listed(cursor) => {
                 let (next, pairs): (u64, Vec<Vec<u8>>) =
                     link.query(redis::cmd("HSCAN").arg(keys::SERIES).arg(cursor).arg("COUNT").arg(STEP))?;
-                let Some(unheld) = unheld(engine, pairs.iter().step_by(2).filter_map(|name| hash(name)).collect()) else {
+                let Some(unheld) = unheld(engine, self.ours(pairs.iter().step_by(2))) else {
                     return Ok(listed);
                 };
                 listed = unheld;
@@ -125,9 +130,17 @@ impl Reconcile {
         Ok(listed)
     }
 
+    /// The series of these names that are this owner's.
+    fn ours<'a>(&self, names: impl Iterator<Item = &'a Vec<u8>>) -> Vec<SeriesHash> {
+        names
+            .filter_map(|name| name.as_slice().try_into().ok().map(SeriesHash::from_be_bytes))
+            .filter(|series| self.owner.share.holds(*series))
+            .collect()
+    }
+
     fn change(&self, link: &mut Link, command: &str, series: &[SeriesHash]) -> Result<(), RedisError> {
         let members: Vec<_> = series.iter().map(|series| series.to_be_bytes()).collect();
-        members.chunks(STEP as usize).try_for_each(|some| if_owner(link, &self.token, command, keys::KNOWN, some))
+        members.chunks(STEP as usize).try_for_each(|some| if_owner(link, &self.owner.fence, command, keys::KNOWN, some))
     }
 }
 
@@ -137,8 +150,4 @@ fn unheld(engine: &EngineHandle, mut series: Vec<SeriesHash>) -> Option<Vec<Seri
         series.retain(|series| !stage.engine.holds(*series));
         series
     })
-}
-
-fn hash(name: &[u8]) -> Option<SeriesHash> {
-    name.try_into().ok().map(SeriesHash::from_be_bytes)
 }

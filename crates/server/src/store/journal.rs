@@ -41,9 +41,9 @@ if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'safe', text) end
 return {n, before, behind}",
 );
 
-/// KEYS: state, journal, lease. ARGV: entry, whether it is safe at once, token, then fields of the state and their values.
-/// Answers as `SAY`; the number is 0 where the lease is not ours.
-static COMMIT: Script = Script::new(
+/// KEYS: state, journal, what proves the owner. ARGV: entry, whether it is safe at once, token, then fields of the state and their values.
+/// Answers as `SAY`; the number is 0 where it is not ours.
+pub(super) static COMMIT: Script = Script::new(
     "committing",
     "#!lua flags=allow-oom
 if redis.call('GET', KEYS[3]) ~= ARGV[3] then return {0, '', ''} end
@@ -57,8 +57,8 @@ if #ARGV > 3 then redis.call('HSET', KEYS[1], unpack(ARGV, 4)) end
 return {n, before, behind}",
 );
 
-/// KEYS: state, lease. ARGV: token, then fields of the state and their values. Answers whether the lease is ours.
-static NOTE: Script = Script::new(
+/// KEYS: state, what proves the owner. ARGV: token, then fields of the state and their values. Answers whether it is ours.
+pub(super) static NOTE: Script = Script::new(
     "noting how far it is",
     "#!lua flags=allow-oom
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
@@ -67,7 +67,7 @@ return 1",
 );
 
 /// KEYS: state. ARGV: the number up to which everything is safe.
-static RAISE: Script = Script::new(
+pub(super) static RAISE: Script = Script::new(
     "raising what is safe",
     "#!lua flags=allow-oom
 if tonumber(redis.call('HGET', KEYS[1], 'safe') or '0') < tonumber(ARGV[1]) then redis.call('HSET', KEYS[1], 'safe', ARGV[1]) end

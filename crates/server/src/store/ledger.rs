@@ -3,6 +3,7 @@
 use anomaly_engine::frame::Position;
 
 use super::journal::{Followed, Journal};
+use super::partition::PartitionJournal;
 use super::sqlite::Store;
 use super::{Outcome, StoreError, Write};
 
@@ -11,6 +12,8 @@ use super::{Outcome, StoreError, Write};
 pub enum Ledger {
     Embedded(Box<Store>),
     Shared(Box<Journal>),
+    /// The journal, for the owner of one partition.
+    Partition(Box<PartitionJournal>),
 }
 
 impl Ledger {
@@ -19,6 +22,7 @@ impl Ledger {
         match self {
             Self::Embedded(store) => store.position(),
             Self::Shared(journal) => journal.position(),
+            Self::Partition(journal) => journal.position(),
         }
     }
 
@@ -30,6 +34,7 @@ impl Ledger {
     pub fn write(&mut self, write: &Write) -> Result<(Outcome, Followed), StoreError> {
         let store = match self {
             Self::Shared(journal) => return journal.write(write),
+            Self::Partition(journal) => return journal.write(write),
             Self::Embedded(store) => store,
         };
         let outcome = store.apply(write)?;
@@ -41,13 +46,13 @@ impl Ledger {
         Ok((outcome, followed))
     }
 
-    /// Takes over what others have written; nothing where it is not shared.
+    /// Takes over what others have written; nothing where nothing is read.
     ///
     /// # Errors
     /// As [`Journal::follow`].
     pub fn follow(&mut self) -> Result<Followed, StoreError> {
         match self {
-            Self::Embedded(_) => Ok(Followed::default()),
+            Self::Embedded(_) | Self::Partition(_) => Ok(Followed::default()),
             Self::Shared(journal) => journal.follow(),
         }
     }
@@ -60,6 +65,7 @@ impl Ledger {
         match self {
             Self::Embedded(_) => Ok(()),
             Self::Shared(journal) => journal.note(frame, counted),
+            Self::Partition(journal) => journal.note(counted),
         }
     }
 
@@ -69,7 +75,7 @@ impl Ledger {
     /// As [`Journal::publish`].
     pub fn publish(&mut self, followed: &Followed) -> Result<(), StoreError> {
         match self {
-            Self::Embedded(_) => Ok(()),
+            Self::Embedded(_) | Self::Partition(_) => Ok(()),
             Self::Shared(journal) => journal.publish(&followed.stored),
         }
     }
@@ -84,6 +90,8 @@ impl Ledger {
         match self {
             Self::Embedded(_) => !matches!(fault, StoreError::Fatal(_)),
             Self::Shared(journal) => journal.may_go_on_after(fault),
+            // It begins anew from what is replicated.
+            Self::Partition(_) => false,
         }
     }
 
@@ -95,6 +103,7 @@ impl Ledger {
         match self {
             Self::Embedded(store) => store.close(),
             Self::Shared(journal) => journal.close(),
+            Self::Partition(_) => Ok(()),
         }
     }
 }

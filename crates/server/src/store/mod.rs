@@ -10,6 +10,7 @@ pub mod journal;
 pub mod ledger;
 pub mod notices;
 mod overview;
+pub mod partition;
 mod reader;
 mod schema;
 pub mod snapshot;
@@ -106,7 +107,7 @@ pub struct Stored {
 }
 
 /// Which numbers of anomalies there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extent {
     /// Of what was detected last, deleted or not; 0 before anything was.
     pub newest: u64,

@@ -10,8 +10,8 @@ use redis::streams::{StreamId, StreamRangeReply};
 use super::StoreError;
 use super::sqlite::{Store, StoreReader};
 use crate::data_dir::DataDir;
-use crate::redis::chunks::{self, ChunkWriter, ChunksError, SNAPSHOT};
-use crate::redis::{Link, RedisError, Script, keys};
+use crate::redis::chunks::{self, ChunkWriter, ChunksError, Kind};
+use crate::redis::{Fence, Link, RedisError, Script, keys};
 
 const CHUNK_BYTES: usize = 1 << 20;
 const COMPRESSION: i32 = 3;
@@ -62,23 +62,23 @@ impl Snapshots {
     ///
     /// # Errors
     /// The store cannot be read, or Redis does not take it: the journal stays as it is.
-    pub fn write_if_due(&mut self, link: &mut Link, token: &str, hurried: bool) -> Result<(), SnapshotError> {
+    pub fn write_if_due(&mut self, link: &mut Link, fence: &Fence, hurried: bool) -> Result<(), SnapshotError> {
         let mut command = redis::cmd("MEMORY");
         command.arg("USAGE").arg(keys::JOURNAL).arg("SAMPLES").arg(50);
         let journal_bytes = link.query::<Option<u64>>(&command)?.unwrap_or(0);
         // Where room is short, what a copy makes up for must still be more than it.
         let least = if hurried { HURRY_JOURNAL_BYTES.max(self.last_bytes / 2) } else { MIN_JOURNAL_BYTES.max(2 * self.last_bytes) };
         if journal_bytes >= least {
-            self.write(link, token)?;
+            self.write(link, fence)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, link: &mut Link, token: &str) -> Result<(), SnapshotError> {
+    fn write(&mut self, link: &mut Link, fence: &Fence) -> Result<(), SnapshotError> {
         let folder = tempfile::tempdir_in(&self.folder)?;
         let path = folder.path().join("copy.db");
         let applied = self.store.copy_to(&path)?;
-        let mut writer = ChunkWriter::begin(link, SNAPSHOT, token)?;
+        let mut writer = ChunkWriter::begin(link, Kind::Snapshot, fence)?;
         let mut packed = zstd::stream::read::Encoder::new(File::open(&path)?, COMPRESSION)?;
         loop {
             let mut chunk = Vec::with_capacity(CHUNK_BYTES);
@@ -120,7 +120,7 @@ pub fn open_view(dir: &DataDir, link: &mut Link) -> Result<Store, SnapshotError>
     if !goes_on {
         drop(view);
         Store::remove_view(dir)?;
-        if let Some(manifest) = chunks::newest(link, SNAPSHOT)? {
+        if let Some(manifest) = chunks::newest(link, &Kind::Snapshot)? {
             let path = Store::view_path(dir);
             load(link, manifest, &path)?;
         }

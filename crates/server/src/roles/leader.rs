@@ -1,0 +1,198 @@
+//! What only one processor does where several share a log on Kafka: it tells people, publishes, moves `raw_events`, and keeps the journal
+//! short. Who leads holds the lease; which partitions it owns is another matter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+use tracing::warn;
+
+use super::partition::Common;
+use super::processor::Owned;
+use super::raw_events::RawEvents;
+use super::tail::{OnKafka, Tail, Watch};
+use super::{Tasks, blocking};
+use crate::backlog::Backlog;
+use crate::commit::{self, Carried, Committer};
+use crate::data_dir::DataDir;
+use crate::desk::Desk;
+use crate::disk::Disk;
+use crate::fatal::Fatal;
+use crate::live::Live;
+use crate::log::Log;
+use crate::log::admission::{Admission, Memory};
+use crate::log::frames::Parts;
+use crate::log::handle::{self, LogHandle};
+use crate::log::kafka::KafkaLog;
+use crate::log::stream::RedisLog;
+use crate::log::writer::{self, Housekeeping, Writer};
+use crate::notify::{self, Alerts};
+use crate::points;
+use crate::redis::{Fence, Link};
+use crate::room::DiskWatch;
+use crate::run;
+use crate::sharing::Sharing;
+use crate::stats::Component;
+use crate::store::journal::{Journal, Owner, Progress, Publisher};
+use crate::store::ledger::Ledger;
+use crate::store::snapshot::{Snapshots, open_view};
+
+/// How often it is looked whether the journal has become long.
+const COPY_PAUSE: Duration = Duration::from_secs(10);
+
+/// The stages of who leads.
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// Locked while the view in it is used.
+    _dir: DataDir,
+    log: LogHandle,
+    tail: Tail,
+    writer: JoinHandle<()>,
+    committer: JoinHandle<()>,
+    points: JoinHandle<()>,
+    raw_events: RawEvents,
+    copies: Copies,
+    tasks: Tasks,
+}
+
+impl Leader {
+    /// Takes over what there is, with the link that gave the lease.
+    ///
+    /// # Errors
+    /// Redis is away or was replaced; a channel of alerts that cannot be used.
+    pub(super) async fn start(common: Common, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
+        let Common { config, place, topic, ends, stats, .. } = common;
+        let (dir, journal, copying) = {
+            let (config, place, token) = (Arc::clone(&config), place.clone(), token.clone());
+            blocking(move || -> anyhow::Result<_> {
+                let (mut link, at) = (link, place.connect()?);
+                anyhow::ensure!(link.at() == at.at(), "there are two primaries, {} and {}", link.at(), at.at());
+                let dir = DataDir::open_first(&config.data_dir, "processor")?;
+                let view = open_view(&dir, &mut link)?;
+                let publisher =
+                    Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
+                let mut journal = Journal::owner(view, Owner { link, token, progress: Arc::new(Progress::default()), publisher });
+                journal.take_over()?;
+                journal.publish_the_rest()?;
+                Ok((dir, journal, at))
+            })
+            .await??
+        };
+        let store = journal.reader();
+        let (points, points_thread) = points::start(&DataDir::memory(), config.points_max_bytes);
+        let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
+        let (memory, backlog) = (Memory::new(config.memory_max_bytes), Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats))));
+        let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (applied, applied_reader) = watch::channel(journal.applied());
+        let (log, requests) = handle::channel();
+        let fence = Fence::of_lease(token.clone());
+        let copies = Copies::start(copying, fence.clone(), Snapshots::new(store.clone(), &dir))?;
+        let committer = Committer {
+            live: Live::new(store.extent()?),
+            reached: watch::channel(journal.position().frame).0,
+            store: Ledger::Shared(Box::new(journal.telling(applied))),
+            points: points.clone(),
+            sharing: Sharing::none(),
+            backlog: Arc::clone(&backlog),
+            stats: Arc::clone(&stats),
+            disk: Arc::clone(&disk),
+            log: log.hints(),
+            counted: 0,
+            carried: Carried::default(),
+            news: Arc::clone(&news),
+            decided: Arc::clone(&decided),
+            fatal: fatal.clone(),
+        };
+        let (commits, committer) = commit::start(committer)?;
+        let partitions = topic.partitions();
+        let beside = RedisLog::of_owner(place.clone(), fence);
+        let writer = Writer {
+            log: Log::Kafka(Box::new(KafkaLog::new(topic, Parts::Partitions(partitions), beside, Arc::clone(&ends))?)),
+            admission: Admission::shared(config.max_series, Arc::clone(&memory)),
+            feed: None,
+            backlog: Arc::clone(&backlog),
+            disk,
+            stats: Arc::clone(&stats),
+            rejected: stats.rejected_here(),
+            fatal: fatal.clone(),
+            housekeeping: Housekeeping::default(),
+        };
+        let writer = writer::start(writer, requests)?;
+        let watch = Watch {
+            commits: Some(commits.clone()),
+            applied: Some(applied_reader),
+            kafka: Some(OnKafka { partitions, ends }),
+            ..Watch::new(&place, &backlog, memory, &stats, log.hints())
+        };
+        let tail = Tail::of_api(place.clone(), watch, points.clone())?;
+        stats.component("store", Component::Ok);
+        let mut tasks = Tasks(vec![tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days))]);
+        let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
+        let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
+        tasks.0.extend(notify::start(&config, alerts).await?);
+        Ok(Self { _dir: dir, log, tail, writer, committer, points: points_thread, raw_events, copies, tasks })
+    }
+}
+
+impl Owned for Leader {
+    const ROLE: &'static str = "leading: this processor tells people, and moves raw_events";
+
+    async fn stop(self) {
+        let Self { _dir, log, tail, writer, committer, points, raw_events, copies, tasks } = self;
+        tasks.end().await;
+        let finish = move || {
+            raw_events.stop();
+            copies.stop();
+            drop(log);
+            let _ = writer.join();
+            tail.stop();
+            let _ = committer.join();
+            let _ = points.join();
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
+    }
+}
+
+/// Copies the store to Redis when the journal has become long, on a thread of its own.
+#[derive(Debug)]
+struct Copies {
+    stopping: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Copies {
+    fn start(mut link: Link, fence: Fence, mut snapshots: Snapshots) -> std::io::Result<Self> {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&stopping);
+        let thread = std::thread::Builder::new().name("copies".into()).spawn(move || {
+            let mut looked = Instant::now();
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(100));
+                if looked.elapsed() < COPY_PAUSE {
+                    continue;
+                }
+                looked = Instant::now();
+                if let Err(fault) = snapshots.write_if_due(&mut link, &fence, false) {
+                    warn!("the store could not be copied to redis; the journal is kept, and it is tried again: {fault}");
+                }
+            }
+        })?;
+        Ok(Self { stopping, thread: Some(thread) })
+    }
+
+    fn stop(mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Where a start fails half-way, nothing of it must go on.
+impl Drop for Copies {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+}

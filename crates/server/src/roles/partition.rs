@@ -1,0 +1,264 @@
+//! What the owner of one partition of the log runs: its engine, and what writes down what that finds.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anomaly_engine::frame::{Position, base_of};
+use anomaly_engine::{DecodeError, Engine};
+use anyhow::Context as _;
+use rdkafka::consumer::BaseConsumer;
+use tokio::sync::{Notify, watch};
+use tracing::{error, info};
+
+use super::Tasks;
+use crate::backlog::Backlog;
+use crate::checkpoint::{self, Checkpoints};
+use crate::commit::{self, Carried, Committer};
+use crate::config::Config;
+use crate::config::redis::Results;
+use crate::data_dir::DataDir;
+use crate::disk::Disk;
+use crate::engine_thread::{self, EngineFeed, EngineHandle, EngineStage};
+use crate::fatal::Fatal;
+use crate::kafka::LogTopic;
+use crate::live::Live;
+use crate::log::admission::{Admission, Memory};
+use crate::log::frames::Parts;
+use crate::log::handle::{self, LogHandle};
+use crate::log::kafka::{Ends, KafkaLog};
+use crate::log::stream::RedisLog;
+use crate::log::writer::{self, Housekeeping, Writer};
+use crate::log::{FrameReader, Log};
+use crate::points::PointsHandle;
+use crate::redis::chunks::{self, ChunksError, Kind};
+use crate::redis::{Link, RedisPlace, nonce};
+use crate::room::DiskWatch;
+use crate::run;
+use crate::share::Share;
+use crate::sharing::{Sharing, ShownBy};
+use crate::stats::{Component, Stats};
+use crate::store::Extent;
+use crate::store::ledger::Ledger;
+use crate::store::partition::PartitionJournal;
+use crate::tick;
+
+/// What all partitions of a process share.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) config: Arc<Config>,
+    pub(super) place: RedisPlace,
+    pub(super) topic: LogTopic,
+    pub(super) ends: Arc<Ends>,
+    pub(super) stats: Arc<Stats>,
+    /// Takes points that nobody here draws.
+    pub(super) points: PointsHandle,
+    pub(super) fatal: Fatal,
+}
+
+/// What was taken over.
+pub(super) struct TakenOver {
+    journal: PartitionJournal,
+    checkpoint: Link,
+    engine: Engine,
+    /// The last frame of the log.
+    last: u64,
+}
+
+/// Why a checkpoint cannot be restored.
+#[derive(Debug, thiserror::Error)]
+enum RecoveryError {
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+impl TakenOver {
+    /// Takes a partition over: from its checkpoint, and P.
+    ///
+    /// # Errors
+    /// Redis or Kafka is away, or what they have does not go together.
+    pub(super) fn take(common: &Common, share: Share) -> anyhow::Result<Self> {
+        let Common { config, place, topic, .. } = common;
+        let journal = PartitionJournal::take_over(place.connect()?, share, &nonce())?;
+        let mut checkpoint = place.connect()?;
+        let mut engine = match chunks::newest(&mut checkpoint, &Kind::CheckpointOf(share.partition))? {
+            None => {
+                let mut engine = Engine::new(config.engine.clone(), config.shards);
+                engine.skip(base_of(share.partition));
+                engine
+            }
+            Some(manifest) => {
+                let chunks = chunks::chunks(&mut checkpoint, manifest).map(|chunk| chunk.map_err(RecoveryError::from));
+                Engine::restore::<RecoveryError>(chunks, config.shards)
+                    .context("the checkpoint cannot be read; a newer version of anomaly may have written it")?
+            }
+        };
+        engine.keep_points(true);
+        let observer: BaseConsumer = topic.connection().create()?;
+        let (first, next) = topic.watermarks(&observer, share.partition)?;
+        let (base, known) = (base_of(share.partition), journal.position().frame.max(engine.applied()).max(engine.recovering()));
+        let last = base + next;
+        anyhow::ensure!(
+            last >= known,
+            "partition {} of {} ends at offset {next}, but what lies before offset {} was judged: the topic was made anew or has lost its end; \
+             begin anew with an empty redis, or another KAFKA_LOG_TOPIC",
+            share.partition,
+            topic.name(),
+            known - base
+        );
+        if base + first > engine.applied() {
+            let lost = format!(
+                "offsets {} to {} of partition {} of {} are gone before they were judged, their events are lost: raise its retention.ms, or see \
+                 why processors were away",
+                engine.applied() - base,
+                first - 1,
+                share.partition,
+                topic.name()
+            );
+            error!("{lost}");
+            common.stats.component("log", Component::Degraded(lost));
+            engine.skip(base + first);
+        }
+        Ok(Self { journal, checkpoint, engine, last })
+    }
+
+    /// The offset from which the log is read.
+    pub(super) fn next_offset(&self, partition: u32) -> i64 {
+        (self.engine.applied() - base_of(partition)) as i64
+    }
+}
+
+/// The stages of one partition.
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) feed: Arc<EngineFeed>,
+    /// The last frame whose outputs are in the journal.
+    pub(super) reached: watch::Receiver<u64>,
+    log: LogHandle,
+    writer: JoinHandle<()>,
+    engine: JoinHandle<EngineStage>,
+    committer: JoinHandle<()>,
+    checkpoints: JoinHandle<()>,
+    sharing: JoinHandle<()>,
+    tasks: Tasks,
+}
+
+impl Partition {
+    /// Starts the stages on what was taken over.
+    ///
+    /// # Errors
+    /// The system gives no thread; settings that librdkafka refuses.
+    pub(super) fn start(common: &Common, share: Share, taken: TakenOver, owned: u32) -> anyhow::Result<Self> {
+        let Common { config, place, topic, ends, stats, points, fatal } = common.clone();
+        let TakenOver { journal, checkpoint, engine, last } = taken;
+        let (fence, epoch, stored) = (journal.fence().clone(), journal.epoch(), journal.position().frame);
+        info!(
+            partition = share.partition,
+            epoch,
+            series = engine.series_len(),
+            "partition taken over; offsets {} to {} are replayed",
+            engine.applied() - base_of(share.partition),
+            last - base_of(share.partition)
+        );
+        let memory = Memory::new(config.memory_max_bytes / u64::from(owned.max(1)));
+        let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
+        // What waits is counted over all partitions, by who asks.
+        let backlog = Arc::new(Backlog::new(u64::MAX >> 12, Arc::clone(&stats)));
+        let feed = Arc::new(EngineFeed::new(engine.applied()));
+        let (reached, reached_reader) = watch::channel(engine.applied());
+        let (log, requests) = handle::channel();
+        let handle = EngineHandle::new(Arc::clone(&feed), reached_reader.clone(), engine.config().clone());
+        let shown_by = ShownBy { fence: fence.clone(), share, ends: Some(Arc::clone(&ends)) };
+        let (sharing, sharing_thread) = Sharing::start(place.clone(), shown_by, handle.clone(), config.redis.result_ttl)?;
+        let of_checkpoints = journal.checkpoint_fence();
+        let committer = Committer {
+            store: Ledger::Partition(Box::new(journal)),
+            live: Live::new(Extent::default()),
+            points,
+            sharing: sharing.clone(),
+            backlog: Arc::clone(&backlog),
+            stats: Arc::clone(&stats),
+            reached,
+            disk: Arc::clone(&disk),
+            log: log.hints(),
+            counted: last,
+            carried: Carried::default(),
+            news: Arc::new(Notify::new()),
+            decided: Arc::new(Notify::new()),
+            fatal: fatal.clone(),
+        };
+        let (commits, committer) = commit::start(committer)?;
+        let kind = Kind::CheckpointOf(share.partition);
+        let on_redis = checkpoint::OnRedis { link: checkpoint, fence: of_checkpoints, kind, snapshots: None };
+        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
+        let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
+        let stage = EngineStage {
+            engine,
+            reader: FrameReader::Feed(Arc::clone(&feed)),
+            feed: Arc::clone(&feed),
+            commits,
+            stored,
+            memory: Arc::clone(&memory),
+            stats: Arc::clone(&stats),
+            open_incidents,
+            checkpoint,
+            wants_results: config.redis.results == Results::All,
+            fatal: fatal.clone(),
+        };
+        let engine = engine_thread::start(stage)?;
+        let beside = RedisLog::of_owner(place, fence);
+        let parts = Parts::Owner { partition: share.partition, epoch };
+        let writer = Writer {
+            log: Log::Kafka(Box::new(KafkaLog::new(topic, parts, beside, ends)?)),
+            admission: Admission::shared(config.max_series, memory),
+            feed: None,
+            backlog,
+            disk,
+            rejected: stats.rejected_here(),
+            stats,
+            fatal,
+            housekeeping: Housekeeping::default(),
+        };
+        let writer = writer::start(writer, requests)?;
+        let tasks = Tasks(vec![
+            tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
+            tokio::spawn(caught_up(handle, sharing, log.clone(), config, last, last == base_of(share.partition))),
+        ]);
+        Ok(Self { feed, reached: reached_reader, log, writer, engine, committer, checkpoints, sharing: sharing_thread, tasks })
+    }
+
+    /// Ends the stages. What was read is judged and written, and a checkpoint too, where that is still ours to do.
+    pub(super) async fn stop(self, is_ours: bool) {
+        let Self { feed, reached: _, log, writer, engine, committer, checkpoints, sharing, tasks } = self;
+        tasks.end().await;
+        let finish = move || {
+            drop(log);
+            let _ = writer.join();
+            feed.close();
+            if let Ok(mut stage) = engine.join()
+                && is_ours
+            {
+                stage.checkpoint.write_now(&stage.engine);
+            }
+            let _ = checkpoints.join();
+            let _ = committer.join();
+            let _ = sharing.join();
+        };
+        let _ = tokio::task::spawn_blocking(finish).await;
+    }
+}
+
+/// Once all is judged that was there: says which configuration is in force, and shows all series, since the owner before may have judged
+/// what it told nobody of.
+async fn caught_up(engine: EngineHandle, sharing: Sharing, log: LogHandle, config: Arc<Config>, last: u64, is_new: bool) {
+    engine.reached(Position { frame: last, row: u32::MAX }).await;
+    let asked = engine.ask(|stage| (stage.engine.config().clone(), run::known_series(&stage.engine))).await;
+    let Some((recorded, known)) = asked else { return };
+    sharing.changed(known.into_iter());
+    if (recorded != config.engine || is_new)
+        && let Err(fault) = log.configure(config.engine.to_text()).await
+    {
+        tracing::warn!("the configuration could not be recorded, the next owner does it: {fault}");
+    }
+}

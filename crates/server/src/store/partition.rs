@@ -1,0 +1,125 @@
+//! What the owner of one partition writes to the journal: what it has found, and how far it is.
+//!
+//! It has no store: who leads, and every API, does the entries of all partitions in the order of the journal.
+
+use anomaly_engine::frame::{Position, base_of};
+
+use super::entry::encode;
+use super::journal::{COMMIT, Followed, NOTE, RAISE};
+use super::{Outcome, StoreError, Write};
+use crate::clock;
+use crate::redis::keys::{self, field};
+use crate::redis::{Fence, Link, Script};
+use crate::share::Share;
+
+/// KEYS: state, owner. ARGV: the field of the epoch, the field of P, a nonce, the time. Answers the epoch and P. The epoch is not below the
+/// time in milliseconds, so that a Redis that was emptied gives none that the log has seen.
+static OWN: Script = Script::new(
+    "taking over a partition",
+    "#!lua flags=allow-oom
+local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+local epoch = string.format('%.0f', math.max(last + 1, tonumber(ARGV[4])))
+redis.call('HSET', KEYS[1], ARGV[1], epoch)
+redis.call('SET', KEYS[2], epoch .. ':' .. ARGV[3])
+return {epoch, redis.call('HGET', KEYS[1], ARGV[2])}",
+);
+
+/// KEYS: owner. ARGV: token, epoch. Answers whether it is ours from now on: what a later owner says stays.
+static OWN_TOO: Script = Script::new(
+    "taking over a partition's checkpoints",
+    "#!lua flags=allow-oom
+local before = redis.call('GET', KEYS[1])
+if before and tonumber(string.match(before, '^%d+')) > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1",
+);
+
+/// The journal, as the owner of a partition has it.
+#[derive(Debug)]
+pub struct PartitionJournal {
+    link: Link,
+    share: Share,
+    fence: Fence,
+    epoch: u64,
+    position: Position,
+}
+
+impl PartitionJournal {
+    /// Takes a partition over: from here on nobody who had it before writes anything, and all that was written is replicated. Kafka
+    /// says whose it is.
+    ///
+    /// # Errors
+    /// Redis is away, or another has taken it over meanwhile.
+    pub fn take_over(mut link: Link, share: Share, nonce: &str) -> Result<Self, StoreError> {
+        let key = keys::owner_of(share.partition);
+        let (epochs, committed) = (share.field(field::EPOCH), share.field(field::COMMITTED));
+        let now = (clock::now().nanos() / 1_000_000).to_string();
+        let args: [&[u8]; 4] = [epochs.as_bytes(), committed.as_bytes(), nonce.as_bytes(), now.as_bytes()];
+        let (epoch, frame): (u64, Option<u64>) = link.eval_durable(&OWN, &[keys::STATE, &key], &args)?;
+        let token = format!("{epoch}:{nonce}");
+        let of_checkpoints = keys::checkpoint_owner_of(share.partition);
+        if link.eval_durable::<u8>(&OWN_TOO, &[&of_checkpoints], &[token.as_bytes(), epoch.to_string().as_bytes()])? == 0 {
+            return Err(StoreError::Deposed);
+        }
+        let position = Position { frame: frame.unwrap_or(base_of(share.partition)), row: u32::MAX };
+        Ok(Self { link, share, fence: Fence::new(key, token), epoch, position })
+    }
+
+    /// P of the partition.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// What proves that it is ours.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    /// The same for its checkpoints, which lie elsewhere.
+    pub fn checkpoint_fence(&self) -> Fence {
+        Fence::new(keys::checkpoint_owner_of(self.share.partition), self.fence.token().to_owned())
+    }
+
+    /// Which owner this is; it rises.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Deposed`] where it is somebody else's; [`StoreError::Away`], after which it may be in the journal.
+    pub fn write(&mut self, write: &Write) -> Result<(Outcome, Followed), StoreError> {
+        let entry = encode(write)?;
+        let replicas = self.link.wait_replicas();
+        let at_once: &[u8] = if replicas == 0 { b"1" } else { b"0" };
+        let mut position = self.position;
+        if let Write::Commit(commit) = write {
+            position = position.max(commit.upto);
+        }
+        let (committed, frame) = (self.share.field(field::COMMITTED), position.frame.to_string());
+        let args: [&[u8]; 5] = [&entry, at_once, self.fence.token().as_bytes(), committed.as_bytes(), frame.as_bytes()];
+        let (number, ..): (u64, String, String) =
+            self.link.eval_durable(&COMMIT, &[keys::STATE, keys::JOURNAL, self.fence.key()], &args)?;
+        if number == 0 {
+            return Err(StoreError::Deposed);
+        }
+        if replicas > 0 {
+            self.link.eval::<u8>(&RAISE, &[keys::STATE], &[number.to_string().as_bytes()])?;
+        }
+        self.position = position;
+        Ok((Outcome::Done, Followed::default()))
+    }
+
+    /// Notes how far it is.
+    ///
+    /// # Errors
+    /// As for a write.
+    pub fn note(&mut self, counted: &[(&str, u64)]) -> Result<(), StoreError> {
+        let fields: Vec<String> = counted.iter().flat_map(|(name, n)| [self.share.field(name), n.to_string()]).collect();
+        let mut args: Vec<&[u8]> = vec![self.fence.token().as_bytes()];
+        args.extend(fields.iter().map(String::as_bytes));
+        let ours: u8 = self.link.eval(&NOTE, &[keys::STATE, self.fence.key()], &args)?;
+        if ours == 1 { Ok(()) } else { Err(StoreError::Deposed) }
+    }
+}
