@@ -4,7 +4,6 @@
 """
 import atexit
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,9 +13,11 @@ from collections import Counter
 from functools import cached_property
 from pathlib import Path
 
-from server import REPO, die_with_parent, free_port
+from process import Process, free_port
+from server import REPO, environment
 
 START_SECONDS = 60
+CLUSTER = "MkU3OEVBNTcwNTJENDM2Qk"
 
 
 def folder() -> Path:
@@ -24,86 +25,19 @@ def folder() -> Path:
     return Path(subprocess.run([REPO / "scripts" / "kafka.sh"], check=True, capture_output=True, text=True, timeout=600).stdout.strip())
 
 
-class Kafka:
-    """A broker that is its own controller. As a context manager it is started and, whatever happens, killed."""
-
-    def __init__(self):
-        self.dir = Path(tempfile.mkdtemp(prefix="anomaly-kafka-"))
-        self.port, self.process = free_port(), None
-        self.address, self.sasl_address = f"127.0.0.1:{self.port}", f"127.0.0.1:{free_port()}"
-        self.java = [shutil.which("java"), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder()}/*"]
-        controller = free_port()
-        self.properties = self.dir / "server.properties"
-        self.properties.write_text("\n".join(f"{key}={value}" for key, value in {
-            "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://{self.address},SASL://{self.sasl_address},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address},SASL://{self.sasl_address}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "inter.broker.listener.name": "PLAINTEXT",
-            "sasl.enabled.mechanisms": "PLAIN",
-            "listener.name.sasl.plain.sasl.jaas.config": 'org.apache.kafka.common.security.plain.PlainLoginModule required user_me="hunter2";',
-            "controller.listener.names": "CONTROLLER",
-            "log.dirs": self.dir / "data",
-            "offsets.topic.num.partitions": 1,
-            "offsets.topic.replication.factor": 1,
-            "transaction.state.log.num.partitions": 1,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "group.initial.rebalance.delay.ms": 0,
-        }.items()))
-        subprocess.run([*self.java, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", self.properties], check=True, capture_output=True, timeout=60)
-        atexit.register(self.close)
-
-    # --- the process -------------------------------------------------------------------------------------------
-
-    def start(self) -> "Kafka":
-        with open(self.dir / "kafka.log", "ab") as log:
-            self.process = subprocess.Popen([*self.java, "kafka.Kafka", self.properties], stdout=log, stderr=log, cwd=self.dir, preexec_fn=die_with_parent)
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            assert self.process.poll() is None and time.monotonic() < deadline, f"Kafka does not start:\n{(self.dir / 'kafka.log').read_text()[-3000:]}"
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                self.admin.list_topics(timeout=10)
-                return self
-            except Exception:
-                time.sleep(0.1)
-
-    def stop(self) -> None:
-        """As an upgrade would; Kafka takes its time."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.kill()
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def close(self) -> None:
-        self.kill()
-        shutil.rmtree(self.dir, ignore_errors=True)
-
-    def __enter__(self) -> "Kafka":
-        return self.start()
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    # --- its topics --------------------------------------------------------------------------------------------
+class Clients:
+    """Topics, a producer and an observer of groups, by way of the brokers at `address`."""
+    address: str
 
     @cached_property
     def admin(self):
         from confluent_kafka.admin import AdminClient
         return AdminClient({"bootstrap.servers": self.address, "log_level": 0})
 
-    def create_topic(self, name: str, partitions: int = 1, **config) -> None:
+    def create_topic(self, name: str, partitions: int = 1, replication: int = -1, **config) -> None:
+        """A topic of as many replicas as the brokers have by default, or of `replication`."""
         from confluent_kafka.admin import NewTopic
-        topic = NewTopic(name, partitions, 1, config={key.replace("_", "."): str(value) for key, value in config.items()})
+        topic = NewTopic(name, partitions, replication, config={key.replace("_", "."): str(value) for key, value in config.items()})
         self.admin.create_topics([topic])[name].result(20)
 
     def producer(self, **config):
@@ -155,6 +89,80 @@ class Kafka:
         """How many partitions each member of the group has."""
         described = self.admin.describe_consumer_groups([group])[group].result(20)
         return Counter({member.member_id: len(member.assignment.topic_partitions) for member in described.members})
+
+
+class Kafka(Process, Clients):
+    """A broker that is a controller too, alone or one of `voters`: id -> the port of its controller. As a context manager it is
+    started and, whatever happens, killed. `settings` are those of server.properties."""
+
+    def __init__(self, number: int = 1, voters: dict[int, int] | None = None, heap: str = "512m", **settings):
+        self.dir = Path(tempfile.mkdtemp(prefix="anomaly-kafka-"))
+        super().__init__(self.dir / "kafka.log")
+        self.number, self.port, voters = number, free_port(), voters or {number: free_port()}
+        self.address, self.sasl_address = f"127.0.0.1:{self.port}", f"127.0.0.1:{free_port()}"
+        self.java = [shutil.which("java"), f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{folder()}/*"]
+        self.properties = self.dir / "server.properties"
+        self.properties.write_text("\n".join(f"{key}={value}" for key, value in ({
+            "process.roles": "broker,controller",
+            "node.id": number,
+            "controller.quorum.voters": ",".join(f"{voter}@127.0.0.1:{port}" for voter, port in voters.items()),
+            "listeners": f"PLAINTEXT://{self.address},SASL://{self.sasl_address},CONTROLLER://127.0.0.1:{voters[number]}",
+            "advertised.listeners": f"PLAINTEXT://{self.address},SASL://{self.sasl_address}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "listener.name.sasl.plain.sasl.jaas.config": 'org.apache.kafka.common.security.plain.PlainLoginModule required user_me="hunter2";',
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": self.dir / "data",
+            "offsets.topic.num.partitions": 1,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.num.partitions": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+        } | {key.replace("_", "."): value for key, value in settings.items()}).items()))
+        atexit.register(self.close)
+
+    def format(self) -> None:
+        """Makes the folder of its data, if there is none."""
+        if not (self.dir / "data").exists():
+            subprocess.run([*self.java, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", self.properties], check=True, capture_output=True, timeout=60)
+
+    def spawn(self) -> None:
+        """Starts the process without waiting for it to serve."""
+        self.format()
+        self.launch([*self.java, "kafka.Kafka", self.properties], self.dir, environment())
+
+    def start(self) -> "Kafka":
+        self.spawn()
+        return self.wait_ready()
+
+    def wait_ready(self) -> "Kafka":
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            assert self.alive and time.monotonic() < deadline, f"Kafka does not start:\n{self.log()[-3000:]}"
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                self.admin.list_topics(timeout=10)
+                return self
+            except Exception:
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        """As an upgrade would; Kafka takes its time."""
+        self.process.terminate()
+        if self.wait_exit(20) is None:
+            self.kill()
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self) -> "Kafka":
+        return self.start()
+
+    def __exit__(self, *_) -> None:
+        self.close()
 
 
 if __name__ == "__main__":

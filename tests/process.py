@@ -7,17 +7,32 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _running: set[subprocess.Popen] = set()
+_given = deque(maxlen=64)  # ports that are perhaps not yet listened at
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as sock:
-        sock.bind((address, 0))
-        return sock.getsockname()[1]
+    while True:
+        with socket.socket() as sock:
+            sock.bind((address, 0))
+            port = sock.getsockname()[1]
+        if port not in _given:
+            _given.append(port)
+            return port
+
+
+def wait_for(true, what: str, timeout: float = 30):
+    """Waits until `true()` is, and returns it."""
+    deadline = time.monotonic() + timeout
+    while not (it := true()):
+        assert time.monotonic() < deadline, f"{what}: not within {timeout} s"
+        time.sleep(0.05)
+    return it
 
 
 def die_with_parent() -> None:

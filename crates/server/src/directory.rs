@@ -52,11 +52,16 @@ impl Directory {
         }
     }
 
-    /// The series that hold all words (in lower case), by name, from behind `after` on; and whether there are more than `limit`.
+    /// The series that hold all words (in lower case), by name, from behind `after` on; and behind which name there are more than `limit`.
     ///
     /// # Errors
     /// Redis is away.
-    pub fn series(&self, words: &[String], mut after: Option<String>, limit: usize) -> Result<(Vec<SeriesInfo>, bool), RedisError> {
+    pub fn series(
+        &self,
+        words: &[String],
+        mut after: Option<String>,
+        limit: usize,
+    ) -> Result<(Vec<SeriesInfo>, Option<String>), RedisError> {
         let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let link = connection.link()?;
         let mut found = Vec::new();
@@ -78,12 +83,13 @@ impl Directory {
         }
         let more = found.len() > limit;
         found.truncate(limit);
+        let next = found.last().filter(|_| more).cloned();
         let hashes: Vec<_> = found.iter().filter_map(|name| SeriesKey::parse(name)).map(|key| key.hash().to_be_bytes().to_vec()).collect();
         if hashes.is_empty() {
-            return Ok((Vec::new(), false));
+            return Ok((Vec::new(), None));
         }
         let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(&hashes))?;
-        Ok((shown.into_iter().flatten().filter_map(|text| series_of(&text)).collect(), more))
+        Ok((shown.into_iter().flatten().filter_map(|text| series_of(&text)).collect(), next))
     }
 
     /// What is known of a series.

@@ -83,11 +83,11 @@ impl EngineHandle {
         Some(answer)
     }
 
-    /// The series that hold all words of `query`, in any order, by name, from behind `after` on; and whether there are more.
+    /// The series that hold all words of `query`, in any order, by name, from behind `after` on; and behind which name there are more.
     ///
     /// # Errors
     /// The engine is in another process, and Redis is away.
-    pub async fn series(&self, query: &str, after: Option<String>, limit: usize) -> Result<(Vec<SeriesInfo>, bool), RedisError> {
+    pub async fn series(&self, query: &str, after: Option<String>, limit: usize) -> Result<(Vec<SeriesInfo>, Option<String>), RedisError> {
         let words: Arc<Vec<String>> = Arc::new(query.split_whitespace().map(str::to_lowercase).collect());
         if let Source::Shown(directory) = &self.source {
             let directory = directory.clone();
@@ -101,12 +101,13 @@ impl EngineHandle {
                 let next = stage.engine.scan(from, SCAN_PLACES, |key, info| first.look(key, &words, info));
                 (next, first)
             });
-            let Some((next, found)) = step.await else { return Ok((Vec::new(), false)) };
+            let Some((next, found)) = step.await else { return Ok((Vec::new(), None)) };
             (cursor, first) = (next, found);
         }
         let more = first.found.len() > limit;
         first.found.truncate(limit);
-        Ok((first.found, more))
+        let next = first.found.last().filter(|_| more).map(|last| last.name.clone());
+        Ok((first.found, next))
     }
 
     /// What is known of a series.
@@ -231,9 +232,19 @@ pub fn hurry(feed: &Arc<EngineFeed>) -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || drop(feed.ask(Question(Box::new(|stage| stage.checkpoint.hurry(stage.engine.state_bytes()))))))
 }
 
+/// However the engine's thread ends, nobody waits for an answer of it.
+struct Ended(Arc<EngineFeed>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 impl EngineStage {
     fn run(mut self) -> Self {
         let _guard = self.fatal.guard("engine");
+        let _ended = Ended(Arc::clone(&self.feed));
         loop {
             let busy = self.checkpoint.is_writing();
             let mut idle = false;

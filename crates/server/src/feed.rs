@@ -97,6 +97,13 @@ impl<Q> Feed<Q> {
         self.changed.notify_one();
     }
 
+    /// Nobody takes anything any more: who has asked is not answered, and who asks is told.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.questions.clear();
+    }
+
     /// What to do after frame `applied`; waits until there is something if `wait`.
     pub fn next(&self, applied: u64, wait: bool) -> Work<Q> {
         let mut state = self.lock();

@@ -2,11 +2,11 @@
 //!
 //! A thread of its own gathers both and writes them to Redis now and then. When it cannot keep up, or Redis is away, points are
 //! dropped: charts have a gap then, and nothing else. Memory: at most 64 batches of points, and a hash for each series that has
-//! changed since it was last told. Only the owner takes anything away: its lease is checked with it.
+//! changed since it was last told. What is said of series is said by the owner alone: a script checks that it still is one.
 
 mod reconcile;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -16,15 +16,16 @@ use anomaly_engine::{DetectorKind, SeriesHash, SeriesInfo, SeriesKey, Timestamp}
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
-use crate::engine_thread::EngineHandle;
+use crate::engine_thread::{EngineHandle, EngineStage};
 use crate::log::kafka::Ends;
 use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::keys::field;
-use crate::redis::{Fence, Link, Reconnecting, RedisError, RedisPlace, ServerState, keys};
+use crate::redis::{Fence, Link, Reconnecting, RedisError, RedisPlace, Script, ServerState, keys};
 use crate::results::EventResult;
 use crate::share::Share;
+use crate::store::journal::NOTE;
 
-use reconcile::{Reconcile, if_owner};
+use reconcile::{Reconcile, unheld};
 
 /// Batches that may wait; then points are dropped.
 const QUEUE: usize = 64;
@@ -35,7 +36,7 @@ const SERIES_PAUSE: Duration = Duration::from_secs(1);
 /// Points that are written without waiting for more.
 const MANY_POINTS: usize = 8192;
 /// Series of which is told at a time.
-const SERIES_STEP: usize = 5000;
+const SERIES_STEP: usize = 2000;
 /// Results that are written at a time.
 const RESULTS_STEP: usize = 1000;
 /// So many may have changed to be told of at once.
@@ -45,6 +46,32 @@ const KEPT_BYTES: u64 = 64 << 20;
 const KEPT_PART: u64 = 16;
 /// It is looked at how many are kept when so many bytes were written.
 const LOOK_BYTES: usize = 1 << 20;
+
+/// KEYS: what proves the owner, series, names, who is let in. ARGV: the token, then for each series its hash, what is shown of it, its name.
+static SHOW: Script = Script::new(
+    "showing series",
+    "#!lua
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 2, #ARGV, 3 do
+  redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  redis.call('ZADD', KEYS[3], 0, ARGV[i + 2])
+  redis.call('SADD', KEYS[4], ARGV[i])
+end
+return 1",
+);
+
+/// KEYS: as of `SHOW`. ARGV: the token, then for each series its hash, and its name where that is known.
+static FORGET: Script = Script::new(
+    "taking series away",
+    "#!lua flags=allow-oom
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 2, #ARGV, 2 do
+  redis.call('HDEL', KEYS[2], ARGV[i])
+  redis.call('ZREM', KEYS[3], ARGV[i + 1])
+  redis.call('SREM', KEYS[4], ARGV[i])
+end
+return 1",
+);
 
 /// Takes what is to be shown. Never waits. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -67,6 +94,8 @@ struct Changed {
     series: Mutex<HashMap<SeriesHash, bool>>,
     /// The frame up to which they are marked.
     upto: AtomicU64,
+    /// Nothing that waits is worth showing any more.
+    ending: AtomicBool,
 }
 
 impl Changed {
@@ -152,6 +181,13 @@ impl Sharing {
         }
     }
 
+    /// Lets go of this handle; points that wait are shown only where that is still the owner's to do.
+    pub fn end(self, is_ours: bool) {
+        if let Some((_, changed)) = &self.shown {
+            changed.ending.store(!is_ours, Ordering::Relaxed);
+        }
+    }
+
     /// Series that are known no more.
     pub fn gone(&self, series: Vec<SeriesHash>) {
         if let Some((_, changed)) = &self.shown {
@@ -219,6 +255,7 @@ impl Shower {
         let mut due = Instant::now() + PAUSE;
         loop {
             let ended = match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(_) if self.marked.ending.load(Ordering::Relaxed) => false,
                 Ok(Shown::Points(points)) => {
                     self.n_points += points.len();
                     for (series, point) in points {
@@ -272,16 +309,11 @@ impl Shower {
             let _ = self.show_series();
         }
         if upto > self.shown && self.changed.is_empty() && self.gone.is_empty() {
-            let mut command = redis::cmd("HSET");
-            command.arg(keys::STATE).arg(self.owner.share.field(field::SHOWN)).arg(upto);
-            if self.connection.link().and_then(|link| link.query::<u64>(&command)).is_ok() {
-                self.shown = upto;
-            }
+            let _ = self.show_upto(upto);
         }
         if !all {
             // What comes again from here on is marked, and so shown again behind this.
-            let listed = self.connection.link().and_then(|link| self.reconcile.step(link, &self.engine));
-            self.gone.extend(listed.unwrap_or_default());
+            self.gone.extend(self.reconcile.step(self.connection.link(), &self.engine));
         }
     }
 
@@ -316,22 +348,28 @@ impl Shower {
         Ok(())
     }
 
+    /// Takes away what the engine does not hold.
     fn forget_gone(&mut self) -> Result<(), RedisError> {
-        if self.gone.is_empty() {
-            return Ok(());
-        }
-        let link = self.connection.link()?;
-        let gone: Vec<Vec<u8>> = self.gone.iter().map(|series| series.to_be_bytes().to_vec()).collect();
-        for hashes in gone.chunks(SERIES_STEP) {
-            let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(hashes))?;
-            let names = shown.into_iter().flatten().filter_map(|text| serde_json::from_str::<About>(&text).ok());
-            let names: Vec<String> = names.map(|about| about.name).collect();
-            if !names.is_empty() {
-                if_owner(link, &self.owner.fence, "ZREM", keys::NAMES, &names)?;
+        while !self.gone.is_empty() {
+            let some: Vec<SeriesHash> = self.gone.iter().copied().take(SERIES_STEP).collect();
+            let Some(unheld) = unheld(&self.engine, some.clone()) else { return Ok(()) };
+            let hashes: Vec<[u8; 16]> = unheld.iter().map(|series| series.to_be_bytes()).collect();
+            if !hashes.is_empty() {
+                let link = self.connection.link()?;
+                let hashes: Vec<&[u8]> = hashes.iter().map(|hash| &hash[..]).collect();
+                let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(&hashes))?;
+                let about = |text: Option<String>| text.and_then(|text| serde_json::from_str::<About>(&text).ok());
+                let names: Vec<String> = shown.into_iter().map(|text| about(text).map(|about| about.name).unwrap_or_default()).collect();
+                let mut args = vec![self.owner.fence.token().as_bytes()];
+                args.extend(hashes.iter().zip(&names).flat_map(|(hash, name)| [*hash, name.as_bytes()]));
+                link.eval::<u8>(&FORGET, &[self.owner.fence.key(), keys::SERIES, keys::NAMES, keys::KNOWN], &args)?;
             }
-            if_owner(link, &self.owner.fence, "HDEL", keys::SERIES, hashes)?;
+            for series in &some {
+                self.gone.remove(series);
+            }
+            // They have come again.
+            self.changed.extend(some.into_iter().filter(|series| !unheld.contains(series)));
         }
-        self.gone.clear();
         Ok(())
     }
 
@@ -339,27 +377,14 @@ impl Shower {
         while !self.changed.is_empty() {
             let some: Vec<SeriesHash> = self.changed.iter().copied().take(SERIES_STEP).collect();
             let asked = some.clone();
-            let ask = move |stage: &mut crate::engine_thread::EngineStage| {
-                asked.into_iter().filter_map(|series| stage.engine.series(series)).collect::<Vec<_>>()
-            };
-            let Some(known) = self.engine.ask_and_wait(ask) else {
-                self.changed.clear();
-                return Ok(());
-            };
-            let link = self.connection.link()?;
-            let (mut about, mut names) = (redis::cmd("HSET"), redis::cmd("ZADD"));
-            about.arg(keys::SERIES);
-            names.arg(keys::NAMES);
-            for info in &known {
-                let SeriesInfo { key, name, count, last: (at, value), detector, sparse, truncated } = info;
-                let (name, detector) = (name.clone(), detector.as_str().to_owned());
-                let shown = About { name, count: *count, at: *at, value: *value, detector, sparse: *sparse, truncated: *truncated };
-                about.arg(&key.hash().to_be_bytes()[..]).arg(serde_json::to_string(&shown).unwrap_or_default());
-                names.arg(0).arg(&info.name);
-            }
-            if !known.is_empty() {
-                link.query::<u64>(&about)?;
-                link.query::<u64>(&names)?;
+            let ask = move |stage: &mut EngineStage| asked.into_iter().filter_map(|series| stage.engine.series(series)).collect::<Vec<_>>();
+            let Some(known) = self.engine.ask_and_wait(ask) else { return Ok(()) };
+            let texts: Vec<[Vec<u8>; 3]> = known.into_iter().map(shown).collect();
+            if !texts.is_empty() {
+                let mut args = vec![self.owner.fence.token().as_bytes()];
+                args.extend(texts.iter().flatten().map(Vec::as_slice));
+                let keys = [self.owner.fence.key(), keys::SERIES, keys::NAMES, keys::KNOWN];
+                self.connection.link()?.eval::<u8>(&SHOW, &keys, &args)?;
             }
             for series in &some {
                 self.changed.remove(series);
@@ -367,6 +392,22 @@ impl Shower {
         }
         Ok(())
     }
+
+    /// All is shown up to a frame.
+    fn show_upto(&mut self, frame: u64) -> Result<(), RedisError> {
+        let (name, upto) = (self.owner.share.field(field::SHOWN), frame.to_string());
+        let args: [&[u8]; 3] = [self.owner.fence.token().as_bytes(), name.as_bytes(), upto.as_bytes()];
+        self.connection.link()?.eval::<u8>(&NOTE, &[keys::STATE, self.owner.fence.key()], &args)?;
+        self.shown = frame;
+        Ok(())
+    }
+}
+
+/// What is shown of a series: its hash, that, and its name.
+fn shown(info: SeriesInfo) -> [Vec<u8>; 3] {
+    let SeriesInfo { key, name, count, last: (at, value), detector, sparse, truncated } = info;
+    let about = About { name: name.clone(), count, at, value, detector: detector.as_str().to_owned(), sparse, truncated };
+    [key.hash().to_be_bytes().to_vec(), serde_json::to_vec(&about).unwrap_or_default(), name.into_bytes()]
 }
 
 /// Takes the oldest half of the points away where they are more than their share of the server's memory.

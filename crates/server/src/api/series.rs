@@ -27,8 +27,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
     let limit = params.limit()?;
     let after = params.cursor().map(name_of_cursor).transpose()?;
     api.fresh_series().await;
-    let (found, more) = api.app.engine.series(params.text("query").unwrap_or_default(), after, limit).await?;
-    let next = found.last().filter(|_| more).map(|last| cursor_of_name(&last.name));
+    let (found, next) = api.app.engine.series(params.text("query").unwrap_or_default(), after, limit).await?;
+    let next = next.map(|name| cursor_of_name(&name));
     let (since, hashes) = (now().plus(-DAY), found.iter().map(|info| info.key.hash()).collect::<Vec<_>>());
     let counts =
         api.store(move |store| hashes.into_iter().map(|hash| store.anomalies_since(hash, since)).collect::<Result<Vec<_>, _>>()).await?;
@@ -43,6 +43,8 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
 pub(super) async fn forget(State(api): State<Arc<Api>>, params: Params) -> Result<StatusCode, Problem> {
     let position = api.app.log.forget(params.series()?).await?;
     api.app.engine.reached(position).await;
+    // Who asks again is to be told that there is none.
+    api.fresh_series().await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -148,7 +148,7 @@ impl Log {
         }
     }
 
-    /// Whether somebody else who appends has brought this series.
+    /// Whether a series is known to others: let in, or listed.
     ///
     /// # Errors
     /// As for an append.
@@ -160,7 +160,7 @@ impl Log {
         }
     }
 
-    /// Gives back the places of series that have not entered after all, or are forgotten, where places are shared.
+    /// Gives back the places of series that have not entered after all, where places are shared.
     fn unregister(&mut self, series: &[SeriesHash]) {
         match self {
             Self::Sqlite(_) => {}

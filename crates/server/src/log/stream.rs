@@ -213,7 +213,7 @@ impl RedisLog {
             || self.query::<bool>(redis::cmd("HEXISTS").arg(keys::SERIES).arg(&hash[..]))?)
     }
 
-    /// Series that were to enter have not, or are forgotten. Best effort: one that stays takes a place until the owner finds it.
+    /// Series that were to enter have not. Best effort: one that stays takes a place until the owner finds it.
     pub fn unregister(&mut self, series: &[SeriesHash]) {
         if series.is_empty() {
             return;

@@ -211,11 +211,7 @@ impl Writer {
                 group.pending.push(Pending::Configure(reply, place));
             }
             Request::Uploads(lookup, reply) => drop(reply.send(self.log.uploads(&lookup).map_err(Into::into))),
-            Request::Idle(series) => {
-                series.iter().for_each(|(frame, hash)| self.admission.idle(*hash, *frame));
-                let hashes: Vec<_> = series.into_iter().map(|(_, hash)| hash).collect();
-                self.log.unregister(&hashes);
-            }
+            Request::Idle(series) => series.into_iter().for_each(|(frame, hash)| self.admission.idle(hash, frame)),
             Request::Forgotten(series) => series.into_iter().for_each(|hash| self.admission.forget(hash)),
             // While the log is away it is tried now and then, since nobody sends events to who is not ready.
             Request::NoteCounts => {
@@ -293,9 +289,6 @@ impl Writer {
                     self.rejected = rejected;
                 }
                 for pending in group.pending {
-                    if let Pending::Forget(_, _, hash) = &pending {
-                        self.log.unregister(&[*hash]);
-                    }
                     match &noted {
                         Err(fault) if pending.is_noted() => pending.fail(fault),
                         _ => pending.succeed(&landed),

@@ -14,7 +14,7 @@ pub const COUNTS: &[u8] = b"{anomaly}:counts";
 pub const KNOWN: &[u8] = b"{anomaly}:known";
 /// The names of all series, sorted.
 pub const NAMES: &[u8] = b"{anomaly}:names";
-/// What is known of each series, by name.
+/// What is known of each series, by hash.
 pub const SERIES: &[u8] = b"{anomaly}:series";
 /// Recent points, a stream of chunks.
 pub const POINTS: &[u8] = b"{anomaly}:points";

@@ -139,7 +139,7 @@ impl Leader {
 impl Owned for Leader {
     const ROLE: &'static str = "leading: this processor tells people, and moves raw_events";
 
-    async fn stop(self) {
+    async fn stop(self, _is_ours: bool) {
         let Self { _dir, log, tail, writer, committer, points, raw_events, copies, tasks } = self;
         tasks.end().await;
         let finish = move || {

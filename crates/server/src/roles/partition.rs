@@ -140,7 +140,7 @@ pub(super) struct Partition {
     engine: JoinHandle<EngineStage>,
     committer: JoinHandle<()>,
     checkpoints: JoinHandle<()>,
-    sharing: JoinHandle<()>,
+    sharing: (Sharing, JoinHandle<()>),
     tasks: Tasks,
 }
 
@@ -223,19 +223,20 @@ impl Partition {
         let writer = writer::start(writer, requests)?;
         let tasks = Tasks(vec![
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
-            tokio::spawn(caught_up(handle, sharing, log.clone(), config, last, last == base_of(share.partition))),
+            tokio::spawn(caught_up(handle, sharing.clone(), log.clone(), config, last, last == base_of(share.partition))),
         ]);
-        Ok(Self { feed, reached: reached_reader, log, writer, engine, committer, checkpoints, sharing: sharing_thread, tasks })
+        Ok(Self { feed, reached: reached_reader, log, writer, engine, committer, checkpoints, sharing: (sharing, sharing_thread), tasks })
     }
 
     /// Ends the stages. What was read is judged and written, and a checkpoint too, where that is still ours to do.
     pub(super) async fn stop(self, is_ours: bool) {
-        let Self { feed, reached: _, log, writer, engine, committer, checkpoints, sharing, tasks } = self;
+        let Self { feed, reached: _, log, writer, engine, committer, checkpoints, sharing: (shown, sharing), tasks } = self;
         tasks.end().await;
         let finish = move || {
             drop(log);
             let _ = writer.join();
             feed.close();
+            shown.end(is_ours);
             if let Ok(mut stage) = engine.join()
                 && is_ours
             {

@@ -83,8 +83,8 @@ pub(super) trait Owned {
     /// What is said when it begins.
     const ROLE: &'static str;
 
-    /// Finishes what can be finished.
-    fn stop(self) -> impl Future<Output = ()> + Send;
+    /// Ends it. Where it is still ours, what was accepted is finished first.
+    fn stop(self, is_ours: bool) -> impl Future<Output = ()> + Send;
 }
 
 /// Works or stands by until `stop`.
@@ -221,19 +221,23 @@ async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
             reason = failed.recv() => Some(reason.unwrap_or_default()),
         };
         standing(false);
-        if let Some(reason) = &reason {
-            warn!("no longer active: {reason}");
-        } else {
+        let Some(reason) = reason else {
             info!("stopping: finishing what was accepted");
-        }
-        if tokio::time::timeout(DRAIN, stages.stop()).await.is_err() {
-            warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
-        }
-        keeper.release();
-        if reason.is_none() {
+            end(stages, true).await;
+            keeper.release();
             return Ok(());
-        }
+        };
+        warn!("no longer active: {reason}");
+        // First: another may begin at once, and whatever we still write is refused.
+        keeper.release();
+        end(stages, false).await;
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn end(stages: impl Owned, are_ours: bool) {
+    if tokio::time::timeout(DRAIN, stages.stop(are_ours)).await.is_err() {
+        warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
     }
 }
 
@@ -248,7 +252,7 @@ struct Stages {
     engine: JoinHandle<EngineStage>,
     committer: JoinHandle<()>,
     checkpoints: JoinHandle<()>,
-    sharing: JoinHandle<()>,
+    sharing: (Sharing, JoinHandle<()>),
     points: JoinHandle<()>,
     raw_events: RawEvents,
     tasks: Tasks,
@@ -345,7 +349,7 @@ impl Stages {
         let handle = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
         let shown_by = ShownBy { fence: fence.clone(), share: Share::WHOLE, ends: None };
         let (sharing, sharing_thread) = Sharing::start(place.clone(), shown_by, handle.clone(), config.redis.result_ttl)?;
-        let again = sharing.clone();
+        let shown = sharing.clone();
         let committer = Committer {
             store: Ledger::Shared(Box::new(journal)),
             live: Live::new(store.extent()?),
@@ -406,8 +410,7 @@ impl Stages {
         handle.reached(Position { frame: last, row: u32::MAX }).await;
         // The owner before may have judged what it told nobody of.
         let known = handle.ask(|stage| run::known_series(&stage.engine)).await.unwrap_or_default();
-        again.changed(known.into_iter());
-        drop(again);
+        shown.changed(known.into_iter());
         if recovered_config != config.engine || last == 0 {
             let at = log.configure(config.engine.to_text()).await?;
             handle.reached(at).await;
@@ -429,7 +432,7 @@ impl Stages {
             engine,
             committer,
             checkpoints,
-            sharing: sharing_thread,
+            sharing: (shown, sharing_thread),
             points: points_thread,
             raw_events,
             tasks,
@@ -441,15 +444,18 @@ impl Owned for Stages {
     const ROLE: &'static str = "active: this processor detects, others stand by";
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
-    async fn stop(self) {
-        let Self { _dir, log, tail, writer, engine, committer, checkpoints, sharing, points, raw_events, tasks } = self;
+    async fn stop(self, is_ours: bool) {
+        let Self { _dir, log, tail, writer, engine, committer, checkpoints, sharing: (shown, sharing), points, raw_events, tasks } = self;
         tasks.end().await;
         let finish = move || {
             raw_events.stop();
             drop(log);
             let _ = writer.join();
             tail.stop();
-            if let Ok(mut stage) = engine.join() {
+            shown.end(is_ours);
+            if let Ok(mut stage) = engine.join()
+                && is_ours
+            {
                 stage.checkpoint.write_now(&stage.engine);
             }
             let _ = checkpoints.join();

@@ -58,7 +58,7 @@ return {n, before, behind}",
 );
 
 /// KEYS: state, what proves the owner. ARGV: token, then fields of the state and their values. Answers whether it is ours.
-pub(super) static NOTE: Script = Script::new(
+pub(crate) static NOTE: Script = Script::new(
     "noting how far it is",
     "#!lua flags=allow-oom
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
