@@ -1,5 +1,6 @@
 """BACKEND=kafka: the log is a topic whose partitions several processors share, the store is on Redis."""
 import json
+import re
 import time
 
 import pytest
@@ -8,9 +9,9 @@ import nab
 from alerting import burst, calm, feed
 from nab import WINDOW, rows
 from needs import need
-from stack import Stack
-from test_roles_nab import files, messages, offline, same  # noqa: F401 (fixtures)
-from watchers import Subscriber
+from stack import says_active
+from test_roles_nab import files, offline, same  # noqa: F401 (fixtures)
+from test_roles_redis import refused
 
 
 @pytest.fixture(scope="module")
@@ -22,15 +23,20 @@ def kafka():
 
 
 @pytest.fixture
-def scaled(stack, kafka, request):
+def topic(request) -> str:
+    """The topic of events of a test; its log is beside it."""
+    return re.sub("[^a-z0-9]+", "-", request.node.name)[-100:]
+
+
+@pytest.fixture
+def scaled(stack, kafka, topic):
     """Starts a stack on a log of its own: scaled(apis=2, processors=3)."""
-    topic = request.node.name.replace("[", ".").replace("]", "")[-100:]
-    return lambda **options: stack(BACKEND="kafka", KAFKA_BROKER=kafka.address, KAFKA_TOPIC=topic, KAFKA_GROUP_ID=topic, **options)
+    return lambda **options: stack(**{"BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": topic, "KAFKA_GROUP_ID": topic} | options)
 
 
-def owned(kafka, topic: str) -> dict[int, str]:
-    """Which member of the processors' group has each partition of the log."""
-    return kafka.assigned(f"{topic}-processor", f"{topic}.log")
+def owners(stack) -> dict[str, str]:
+    """Whose each partition is, by its epoch and nonce."""
+    return {key: stack.redis.get(key) for key in stack.redis.scan_iter("{anomaly}:owner:*")}
 
 
 def test_what_is_posted_is_judged_and_shown_everywhere(scaled, kafka):
@@ -48,16 +54,94 @@ def test_what_is_posted_is_judged_and_shown_everywhere(scaled, kafka):
 
 
 def test_three_processors_find_what_detect_finds_although_one_is_killed_and_another_joins(scaled, files, offline):
-    running = scaled(processors=3, **WINDOW)
+    running, at_kill = scaled(processors=3, **WINDOW), 0
+    running.wait(lambda: len(owners(running)) == 16 and all(says_active(p) for p in running.processors), "each has partitions")
     for i, file in enumerate(files):
         answer = running.apis[i % 2].upload(file.name, file.read_bytes())
         assert answer.status_code == 200 and answer.json()["files"][0]["accepted"] == rows(file), f"{file.name}: {answer.text[:500]}"
         if i == len(files) // 3:
+            running.wait(lambda: (running.api.get("/stats")["events_total"]) > 0, "they are at work")
             running.processors[0].kill()
+            at_kill, before = len(running.api.anomalies()), owners(running)
         if i == len(files) // 2:
             joins = running.role("processor", "processor-3")
             running.processors.append(joins)
             joins.start()
+            running.wait(lambda: says_active(joins), "it has partitions too")
     running.settle(180)
     same(running, offline, files)
+    assert 0 < at_kill < len(offline) and sum(before[key] != owner for key, owner in owners(running).items()) >= 4, "it was killed at work, and replaced"
     assert not running.panics()
+
+
+def test_a_batch_that_comes_again_under_its_key_counts_once(scaled):
+    running = scaled(processors=2)
+    batch = [row for i in range(40) for row in calm(f"keyed{i}", time.time(), n=3)]
+    answers = [api.http.post("/events", json=batch, headers={"Idempotency-Key": "one"}) for api in (*running.apis, *running.apis)]
+    assert {a.status_code for a in answers} == {202} and len({a.text for a in answers}) == 1
+    # Whoever had taken it died before it could keep the answer.
+    running.redis.delete("{anomaly}:answer:one")
+    assert running.apis[1].http.post("/events", json=batch, headers={"Idempotency-Key": "one"}).status_code == 202
+    running.settle()
+    assert running.api.series_counts() == {f"keyed{i}": 3 for i in range(40)}
+    assert running.api.get("/stats")["redelivered_total"] == len(batch)
+
+
+def test_raw_events_and_kafka_feed_the_log_and_count_once(scaled, kafka, topic):
+    kafka.create_topic(topic, 4)
+    running = scaled(apis=1, processors=2, ingests=1)
+    events = [row for i in range(50) for row in calm(f"both{i}", time.time())]
+    running.redis.rpush("raw_events", *map(json.dumps, events[::2]))
+    kafka.produce(topic, [(-1, event["metric"].encode(), json.dumps(event).encode()) for event in events[1::2]])
+    running.wait(lambda: running.redis.llen("raw_events") == 0, "the list is empty")
+    leading = next(p for p in running.processors if "leading" in p.log())
+    leading.kill()
+    running.redis.rpush("raw_events", *map(json.dumps, calm("later", time.time())))
+    expected = {f"both{i}": 20 for i in range(50)} | {"later": 20}
+    running.wait(lambda: running.api.series_counts() == expected, "all is judged", 60)
+
+
+def test_events_are_accepted_while_redis_is_away(scaled, redis_server):
+    running = scaled(apis=1, processors=1)
+    feed(running.api, calm("away", time.time()))
+    running.settle()
+    redis_server.pause()
+    try:
+        accepted = [running.api.http.post("/events", json=[row]).status_code for row in calm("away", time.time() + 5, n=5)]
+        keyed = running.api.http.post("/events", json=calm("keyed", time.time()), headers={"Idempotency-Key": "k"}).status_code
+    finally:
+        redis_server.resume()
+    assert accepted == [202] * 5 and keyed == 503
+    running.wait(lambda: running.api.series_counts("away") == {"away": 25}, "they are judged", 60)
+
+
+def test_anomalies_are_written_to_a_topic_each_under_its_id(scaled, kafka, topic):
+    found = f"{topic}.found"
+    kafka.create_topic(found, 1)
+    running = scaled(apis=1, processors=2, KAFKA_ANOMALY_TOPIC=found)
+    for i in range(3):
+        feed(running.api, burst(f"told{i}", time.time()))
+    running.settle()
+    anomalies = running.api.anomalies()
+    written = kafka.read(found, 3)
+    assert {m.key().decode(): json.loads(m.value()) for m in written} == {json.loads(a)["id"]: json.loads(a) for a in anomalies}
+    leading = next(p for p in running.processors if "leading" in p.log())
+    leading.kill()
+    feed(running.api, burst("told3", time.time()))
+    assert len({m.key() for m in kafka.read(found, 4, 60)}) == 4
+
+
+@pytest.mark.parametrize("other", ["KAFKA_LOG_TOPIC", "cleanup.policy"])
+def test_a_topic_that_cannot_be_the_log_is_refused(redis_server, kafka, topic, other):
+    settings = {"REDIS_URL": redis_server.url, "BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": topic}
+    if other == "cleanup.policy":
+        kafka.create_topic(f"{topic}.log", 2, cleanup_policy="compact")
+        assert "cleanup.policy=compact" in refused("processor", **settings)
+        return
+    redis_server.client.hset("{anomaly}:state", "log_topic", "before.log/16")
+    said = refused("api", **settings)
+    assert f"{topic}.log/16" in said and "before.log/16" in said
+
+
+def test_without_kafka_it_says_what_to_set(redis_server):
+    assert "KAFKA_BROKER" in refused("processor", REDIS_URL=redis_server.url, BACKEND="kafka")

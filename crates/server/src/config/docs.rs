@@ -4,7 +4,6 @@
 use std::fmt::Write as _;
 
 use super::file::{ROUTE_KEYS, RULE_KEYS};
-use super::later::LATER;
 use super::settings::{Group, SETTINGS, Setting, Unset};
 
 /// Width of comments.
@@ -44,7 +43,7 @@ pub fn as_toml() -> String {
     out
 }
 
-/// `.env.example`: every name, those of a later version commented out.
+/// `.env.example`: every name.
 pub fn as_dotenv() -> String {
     let mut out = String::from(
         "# Settings of anomaly, each with its default: copy this file to .env and change what you need.\n\
@@ -67,11 +66,6 @@ pub fn as_dotenv() -> String {
                 }
             }
         }
-    }
-    out.push_str("\n# For a later version: this one tells at start that they are set, and ignores them.\n");
-    for (name, default, doc) in LATER.iter().flat_map(|later| later.names) {
-        let about = if doc.is_empty() { String::new() } else { format!(" # {}", plain(doc)) };
-        let _ = writeln!(out, "# {name}={default}{about}");
     }
     out
 }
@@ -96,10 +90,6 @@ pub fn as_markdown() -> String {
     out.push_str(ROUTES);
     for key in ROUTE_KEYS {
         let _ = writeln!(out, "| `{}` | {} | `{}` | {} |", key.name, cell(key.kind), cell(key.example), cell(key.doc));
-    }
-    out.push_str("\n## For a later version\n\nThese names are known. This version tells at start that they are set, and ignores them.\n\n| name | |\n|---|---|\n");
-    for (name, _, doc) in LATER.iter().flat_map(|later| later.names) {
-        let _ = writeln!(out, "| `{name}` | {} |", cell(doc));
     }
     out
 }

@@ -4,7 +4,6 @@ use anomaly_engine::{Rule, Severity};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::later::{self, LATER};
 use super::load::Fault;
 use super::notify::Route;
 use super::settings::{SETTINGS, Setting};
@@ -209,15 +208,14 @@ fn as_text(value: &Value) -> Option<String> {
     }
 }
 
-/// Whether a top-level key names a setting, or one of a later version, or the file that holds its value.
+/// Whether a top-level key names a setting, or the file that holds its value.
 fn is_known(key: &str) -> bool {
-    let is_name = |name: &str| name == name.to_ascii_lowercase() && (Setting::named(name).is_some() || later::is_later(name));
+    let is_name = |name: &str| name == name.to_ascii_lowercase() && Setting::named(name).is_some();
     is_name(key) || key.strip_suffix("_file").is_some_and(is_name)
 }
 
 fn known_keys() -> impl Iterator<Item = String> {
-    let later = LATER.iter().flat_map(|later| later.names).map(|(name, ..)| *name);
-    SETTINGS.iter().map(|setting| setting.name).chain(later).map(str::to_ascii_lowercase).chain(["rules", "routes"].map(str::to_owned))
+    SETTINGS.iter().map(|setting| setting.name).map(str::to_ascii_lowercase).chain(["rules", "routes"].map(str::to_owned))
 }
 
 /// The message for a key that nobody knows, with the nearest name that somebody does.

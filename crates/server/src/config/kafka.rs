@@ -21,6 +21,8 @@ pub struct KafkaConfig {
     pub dead_letter_topic: Option<String>,
     /// The topic of the log, with `BACKEND=kafka`; `None`: [`KafkaConfig::log_topic`] makes its name.
     pub log_topic: Option<String>,
+    /// The topic that anomalies are written to (default none).
+    pub anomaly_topic: Option<String>,
     /// How the connection is secured (default: not at all).
     pub security_protocol: SecurityProtocol,
     /// How we prove who we are, where the protocol asks for it (default PLAIN).
@@ -41,6 +43,7 @@ impl Default for KafkaConfig {
             group_id: "anomaly-ingest-group".into(),
             dead_letter_topic: None,
             log_topic: None,
+            anomaly_topic: None,
             security_protocol: SecurityProtocol::Plaintext,
             sasl_mechanism: None,
             sasl_username: None,
@@ -83,6 +86,9 @@ impl KafkaConfig {
                 "KAFKA_LOG_TOPIC",
                 format!("is {:?}, which holds what others write: the log needs a topic of its own", self.log_topic()),
             ));
+        }
+        if let Some(topic) = self.anomaly_topic.as_ref().filter(|topic| [&self.topic, &self.dead_letter_topic(), &self.log_topic()].contains(topic)) {
+            faults.push(("KAFKA_ANOMALY_TOPIC", format!("is {topic:?}, which holds something else: anomalies need a topic of their own")));
         }
         let (protocol, mechanism) = (self.security_protocol, self.sasl_mechanism.unwrap_or(SaslMechanism::Plain));
         if protocol.is_tls() && !HAS_TLS {

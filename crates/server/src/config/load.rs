@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::dotenv::Dotenv;
 use super::file::File;
 use super::settings::{Group, SETTINGS, Setting};
-use super::{Config, dotenv, file, later};
+use super::{Config, dotenv, file};
 
 /// The file that is read where `--config` names none.
 const DEFAULT_FILE: &str = "anomaly.toml";
@@ -27,8 +27,8 @@ pub struct Sources {
     pub file: Option<(String, String)>,
     /// Reads the file that `NAME_FILE` names.
     pub read_file: fn(&Path) -> io::Result<String>,
-    /// Whether the process will listen: then faults of what it listens on and stores to, an address that others can reach,
-    /// and names of a later version are told.
+    /// Whether the process will listen: then faults of what it listens on and stores to, and an address that others can reach,
+    /// are told.
     pub serving: bool,
 }
 
@@ -194,7 +194,6 @@ impl Sources {
         let mut warnings = Vec::new();
         if self.serving {
             faults.extend(config.serving_faults().into_iter().map(|(name, message)| Fault::new(path(name), message)));
-            warnings = later::warnings(|name| layers.find(name).ok().flatten().map(|(text, _)| text));
             warnings.extend(config.notify.warnings());
             warnings.extend(config.kafka.warnings());
         }

@@ -7,7 +7,6 @@ pub mod docs;
 mod dotenv;
 mod file;
 pub mod kafka;
-pub mod later;
 mod load;
 mod machine;
 pub mod notify;

@@ -413,6 +413,13 @@ pub const SETTINGS: &[Setting] = &[
         read: read!(some!(kafka::topic) => kafka.log_topic),
     },
     Setting {
+        name: "KAFKA_ANOMALY_TOPIC",
+        group: Group::Kafka,
+        doc: "Topic that anomalies are written to by processors (`BACKEND=redis` or `kafka`): JSON as the API gives it, at least once, keyed by id.",
+        unset: Unset::Words("none"),
+        read: read!(some!(kafka::topic) => kafka.anomaly_topic),
+    },
+    Setting {
         name: "KAFKA_SECURITY_PROTOCOL",
         group: Group::Kafka,
         doc: "How the connection is secured: `PLAINTEXT`, `SASL_PLAINTEXT`, `SSL` or `SASL_SSL`; the last two need a build with \

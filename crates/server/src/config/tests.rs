@@ -284,14 +284,6 @@ fn an_address_that_others_can_reach_is_refused_without_consent() {
 }
 
 #[test]
-fn names_of_a_later_version_are_told_once_a_feature() {
-    assert_eq!(
-        environment(&[("KAFKA_ANOMALY_TOPIC", "found")]).warnings(),
-        ["KAFKA_ANOMALY_TOPIC is set, but this version does not write anomalies to Kafka yet: it is ignored"]
-    );
-}
-
-#[test]
 fn what_asks_for_nothing_is_not_told() {
     let none: [&str; 0] = [];
     assert_eq!(environment(&[("REDIS_URL", "redis://localhost")]).warnings(), none);
@@ -364,8 +356,7 @@ fn the_example_of_a_dotenv_reads_back_as_the_defaults_and_warns_of_nothing() {
     let names: Vec<_> = text.lines().filter_map(|line| line.trim_start_matches("# ").split_once('=')).map(|(name, _)| name).collect();
     let names: Vec<_> = names.into_iter().filter(|name| name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')).collect();
     let known = settings::SETTINGS.iter().map(|setting| setting.name);
-    let later = later::LATER.iter().flat_map(|later| later.names).map(|(name, ..)| *name);
-    assert_eq!(names, known.chain(later).collect::<Vec<_>>());
+    assert_eq!(names, known.collect::<Vec<_>>());
 }
 
 fn sources_of_nothing() -> Sources {

@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::log::handle::{LogHandle, Refusal};
 use crate::log::{Append, Appended};
 use crate::stats::Stats;
-pub(crate) use client::{Client, Context, Event, close};
+pub(crate) use client::{Client, Context, Event, close, connection};
 pub(crate) use dead_letter::Quiet;
 pub use log_topic::LogTopic;
 

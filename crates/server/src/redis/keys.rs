@@ -66,6 +66,8 @@ pub mod field {
     pub const CHAIN: &str = "chain";
     /// The number of the last anomaly that was published.
     pub const PUBLISHED: &str = "published";
+    /// The number of the last anomaly that was written to Kafka.
+    pub const PRODUCED: &str = "produced";
     /// The identity of the store.
     pub const STORE: &str = "store";
     /// What the owner's engine counts: late events, duplicates, redelivered rows, bytes of state, series.

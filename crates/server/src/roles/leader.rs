@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
+use super::anomaly_topic::AnomalyTopic;
 use super::partition::Common;
 use super::processor::Owned;
 use super::raw_events::RawEvents;
@@ -54,6 +55,7 @@ pub(super) struct Leader {
     points: JoinHandle<()>,
     raw_events: RawEvents,
     copies: Copies,
+    anomaly_topic: Option<AnomalyTopic>,
     tasks: Tasks,
 }
 
@@ -89,6 +91,7 @@ impl Leader {
         let (log, requests) = handle::channel();
         let fence = Fence::of_lease(token.clone());
         let copies = Copies::start(copying, fence.clone(), Snapshots::new(store.clone(), &dir))?;
+        let anomaly_topic = AnomalyTopic::start(&config, place.clone(), fence.clone(), store.clone(), Arc::clone(&stats))?;
         let committer = Committer {
             live: Live::new(store.extent()?),
             reached: watch::channel(journal.position().frame).0,
@@ -132,7 +135,7 @@ impl Leader {
         let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.0.extend(notify::start(&config, alerts).await?);
-        Ok(Self { _dir: dir, log, tail, writer, committer, points: points_thread, raw_events, copies, tasks })
+        Ok(Self { _dir: dir, log, tail, writer, committer, points: points_thread, raw_events, copies, anomaly_topic, tasks })
     }
 }
 
@@ -140,11 +143,14 @@ impl Owned for Leader {
     const ROLE: &'static str = "leading: this processor tells people, and moves raw_events";
 
     async fn stop(self, _is_ours: bool) {
-        let Self { _dir, log, tail, writer, committer, points, raw_events, copies, tasks } = self;
+        let Self { _dir, log, tail, writer, committer, points, raw_events, copies, anomaly_topic, tasks } = self;
         tasks.end().await;
         let finish = move || {
             raw_events.stop();
             copies.stop();
+            if let Some(topic) = anomaly_topic {
+                topic.stop();
+            }
             drop(log);
             let _ = writer.join();
             tail.stop();

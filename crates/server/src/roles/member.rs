@@ -25,6 +25,7 @@ use super::partition::{Common, Partition, TakenOver};
 use crate::kafka::{self, Client, Event};
 use crate::log::stream::UNNUMBERED;
 use crate::share::Share;
+use crate::stats::Component;
 
 /// How long others wait for partitions that we finish; then they are theirs all the same, and what we write is refused.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -148,6 +149,7 @@ impl Member {
 
     fn tell(&self) {
         self.common.stats.set_standing(if self.owned.is_empty() { "standby" } else { "active" });
+        self.common.stats.component("engine", Component::Ok);
     }
 
     fn push(&mut self, message: Result<BorrowedMessage<'_>, KafkaError>) -> Result<(), String> {

@@ -6,6 +6,7 @@
 //! ```
 //! The stages are those of `anomaly all`; what differs is where log and store are (`log/stream.rs`, `store/journal.rs`).
 
+mod anomaly_topic;
 pub mod api;
 pub mod ingest;
 mod leader;

@@ -19,6 +19,7 @@ use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
+use super::anomaly_topic::AnomalyTopic;
 use super::leader::Leader;
 use super::member::take_part;
 use super::ownership::{Keeper, acquire};
@@ -255,6 +256,7 @@ struct Stages {
     sharing: (Sharing, JoinHandle<()>),
     points: JoinHandle<()>,
     raw_events: RawEvents,
+    anomaly_topic: Option<AnomalyTopic>,
     tasks: Tasks,
 }
 
@@ -421,6 +423,8 @@ impl Stages {
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
         ]);
         let config = Arc::new(config);
+        let anomaly_topic =
+            AnomalyTopic::start(&config, place.clone(), Fence::of_lease(token.clone()), store.clone(), Arc::clone(&stats))?;
         let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.0.extend(notify::start(&config, alerts).await?);
@@ -435,6 +439,7 @@ impl Stages {
             sharing: (shown, sharing_thread),
             points: points_thread,
             raw_events,
+            anomaly_topic,
             tasks,
         })
     }
@@ -445,10 +450,13 @@ impl Owned for Stages {
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     async fn stop(self, is_ours: bool) {
-        let Self { _dir, log, tail, writer, engine, committer, checkpoints, sharing: (shown, sharing), points, raw_events, tasks } = self;
+        let Self { _dir, log, tail, writer, engine, committer, checkpoints, sharing: (shown, sharing), points, raw_events, anomaly_topic, tasks } = self;
         tasks.end().await;
         let finish = move || {
             raw_events.stop();
+            if let Some(topic) = anomaly_topic {
+                topic.stop();
+            }
             drop(log);
             let _ = writer.join();
             tail.stop();
