@@ -22,6 +22,7 @@ SECONDS = 2 if QUICK else 8
 CLIENTS, BATCH = 2, 10_000
 CSV_ROWS = 100_000 if QUICK else 1_000_000
 MESSAGES = 100_000 if QUICK else 1_000_000
+LOGGED = 200_000 if QUICK else 4_000_000
 START = 1_700_000_000
 
 
@@ -112,13 +113,42 @@ def kafka_rows(row, folder: Path, redis) -> list[str]:
                     began, first = time.monotonic(), seen
                 time.sleep(0.005)
             speed = (MESSAGES - first) / (time.monotonic() - began)
-    return [row(9, "Kafka to the log on Redis, an event a message", f"{speed:,.0f} events/s", f"bare rdkafka consumer: {bare:,.0f} messages/s", speed / bare)]
+        ingested = row(9, "Kafka to the log on Redis, an event a message", f"{speed:,.0f} events/s", f"bare rdkafka consumer: {bare:,.0f} messages/s", speed / bare)
+        redis.client.flushall()
+        return [ingested, processor_row(row, folder, redis, kafka, example)]
+
+
+def processor_row(row, folder: Path, redis, kafka, example: Path) -> str:
+    """One processor on a log that is there already, from its first commit to the last event, beside a consumer that reads the same frames."""
+    env = {"BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": "bench", "WINDOW_SECONDS": 60, "QUEUE_CAPACITY": 100_000_000}
+    with Stack(folder / "scaled", redis.url, lambda: redis.client, apis=1, processors=0, **env) as stack:
+        for i in range(LOGGED // BATCH):
+            body = "".join(f'{{"timestamp":{START + i * 25 + j // 400},"metric":"s{j % 400}","value":{50 + j % 7}}}\n' for j in range(BATCH))
+            answer = stack.api.http.post("/events", content=body.encode())
+            assert answer.status_code == 202, answer.text[:500]
+        frames = sum(kafka.ends("bench.log", 16))
+        bare = LOGGED / min(reading(example, kafka.address, "bench.log", frames) for _ in range(3))
+        processor = stack.role("processor", "processor-0")
+        processor.start()
+        began, seen = None, 0
+        while seen < LOGGED:
+            seen = sum(int(n or 0) for n in redis.client.hmget("{anomaly}:state", [f"events:{i}" for i in range(16)]))
+            if seen and began is None:
+                began, first = time.monotonic(), seen
+            time.sleep(0.005)
+        speed = (LOGGED - first) / (time.monotonic() - began)
+    return row(9, f"a processor's rate from Kafka, frames of {BATCH:,} events over 16 partitions", f"{speed:,.0f} events/s", f"bare rdkafka consumer of the same frames: {bare:,.0f} events/s", speed / bare, least=0.7)
 
 
 def bare_consumer(example: Path, broker: str) -> float:
     """Messages a second of the example, which only counts them."""
-    read = subprocess.run([example, broker, "events", str(MESSAGES)], stdout=subprocess.PIPE, text=True, check=True)
-    return MESSAGES / float(read.stdout.split()[0])
+    return MESSAGES / reading(example, broker, "events", MESSAGES)
+
+
+def reading(example: Path, broker: str, topic: str, messages: int) -> float:
+    """Seconds that the example needs for so many messages."""
+    read = subprocess.run([example, broker, topic, str(messages)], stdout=subprocess.PIPE, text=True, check=True)
+    return float(read.stdout.split()[0])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Load whose anomalies are known: clients that send batches through API replicas, note which were acknowledged, and retry nothing.
+"""Load whose anomalies are known: clients that send batches through API replicas, note which were acknowledged, and retry nothing
+without a key.
 
 Each client writes series of its own in the order of time. A batch is calm rows and a spike at its end, 1,000 seconds after the
 batch before, so that each batch is exactly one anomaly, whichever others are there. What is not acknowledged is in doubt: it may
@@ -43,7 +44,7 @@ class Client(threading.Thread):
     def __init__(self, name: str, urls, stop: threading.Event, calm: int = 20, pad: int = 0, pause: float = 0.02, timeout: float = 20):
         super().__init__(name=name, daemon=True)
         self.urls, self.stop, self.calm, self.pad, self.pause, self.timeout = list(urls), stop, calm, pad, pause, timeout
-        self.series, self.refusals, self.slowest, self.fault = [Series(f"{name}.0")], [], 0.0, None
+        self.series, self.refusals, self.slowest, self.fault, self.turn = [Series(f"{name}.0")], [], 0.0, None, 0
         self.acked_at: list[float] = []  # time.monotonic() of each acknowledgement
 
     @property
@@ -61,41 +62,59 @@ class Client(threading.Thread):
     def run(self) -> None:
         try:
             with httpx.Client(timeout=self.timeout) as http:
-                turn = 0
                 while not self.stop.is_set():
-                    turn += 1
-                    if not self.send(http, self.urls[turn % len(self.urls)]):
-                        self.series.append(Series(f"{self.name}.{len(self.series)}"))
-                        self.stop.wait(BACK_OFF)
+                    self.send(http)
                     self.stop.wait(self.pause)
         except BaseException as fault:
             self.fault = fault
 
-    def send(self, http: httpx.Client, url: str) -> bool:
-        series = self.series[-1]
-        body = "".join(json.dumps(row) + "\n" for row in self.rows(series, series.sent))
-        series.sent += 1
-        started = time.monotonic()
+    def send(self, http: httpx.Client) -> None:
+        """The next batch of the last series."""
+        if not self.post(http, self.series[-1:]):
+            self.series.append(Series(f"{self.name}.{len(self.series)}"))
+            self.stop.wait(BACK_OFF)
+
+    def post(self, http: httpx.Client, series: list[Series], **headers) -> bool:
+        """The next batch of each of these series, in one request; whether it was acknowledged."""
+        body = "".join(json.dumps(row) + "\n" for one in series for row in self.rows(one, one.acked))
+        for one in series:
+            one.sent = one.acked + 1
+        started, self.turn = time.monotonic(), self.turn + 1
         try:
-            answer = http.post(f"{url}/events", content=body, headers={"content-type": "application/x-ndjson"})
+            answer = http.post(f"{self.urls[self.turn % len(self.urls)]}/events", content=body, headers={"content-type": "application/x-ndjson"} | headers)
         except httpx.TransportError as fault:
             self.refusals.append(Refusal(started, type(fault).__name__, False))
             return False
         self.slowest = max(self.slowest, time.monotonic() - started)
-        if answer.status_code == 202 and answer.json()["accepted"] == self.per_batch:
-            series.acked += 1
+        if answer.status_code == 202 and answer.json()["accepted"] == self.per_batch * len(series):
+            for one in series:
+                one.acked += 1
             self.acked_at.append(time.monotonic())
             return True
         self.refusals.append(Refusal(started, str(answer.status_code), "retry-after" in answer.headers))
         return False
 
 
-class Load:
-    """Clients at work from `start` (or `with`) to `end`."""
+class Keyed(Client):
+    """A batch is one of each of `wide` series, so that it has rows in many partitions of a log on Kafka. It is sent again under its
+    Idempotency-Key until it is acknowledged, by another replica each time: then none of it may be missing or there twice."""
 
-    def __init__(self, urls, n: int = 4, name: str = "load", **options):
+    def __init__(self, name: str, *args, wide: int = 12, **options):
+        super().__init__(name, *args, **options)
+        self.series = [Series(f"{name}.{k}") for k in range(wide)]
+
+    def send(self, http: httpx.Client) -> None:
+        key = f"{self.name}-{self.series[0].acked}"
+        while not self.post(http, self.series, **{"idempotency-key": key}) and not self.stop.wait(BACK_OFF):
+            pass
+
+
+class Load:
+    """Clients at work from `start` (or `with`) to `end`, `keyed` more of which retry under a key."""
+
+    def __init__(self, urls, n: int = 4, keyed: int = 0, name: str = "load", **options):
         self.stop = threading.Event()
-        self.clients = [Client(f"{name}{k}", urls, self.stop, **options) for k in range(n)]
+        self.clients = [Client(f"{name}{k}", urls, self.stop, **options) for k in range(n)] + [Keyed(f"{name}-keyed{k}", urls, self.stop, **options) for k in range(keyed)]
 
     def start(self) -> "Load":
         for client in self.clients:

@@ -19,6 +19,10 @@ class Heard:
     id: str
     text: str
 
+    @property
+    def series(self) -> str:
+        return json.loads(self.text)["series"]
+
 
 class Watcher(threading.Thread):
     """Listens until it is closed, and comes again when what it listens to has gone."""

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos import Result, alert_kills, big_upload, disk_full, fail_over, fsync_errors, ingest_kills, kills, power_cuts, processor_kills, redis_away, redis_full, replica_kills, slow_clients
+from chaos import Result, alert_kills, big_upload, disk_full, fail_over, fsync_errors, ingest_kills, kafka_away, kills, partition_owners, power_cuts, processor_kills, redis_away, redis_full, replica_kills, slow_clients
 from loopfs import close_all
 from needs import missing
 from server import run as run_anomaly
@@ -45,6 +45,14 @@ SECTIONS = {
         "replica_kills": (["redis"], lambda f, say: replica_kills.run(f, say=say), lambda f, say: replica_kills.run(f, 3, say=say)),
         "ingest_kills": (["redis", "kafka"], lambda f, say: ingest_kills.run(f, say=say), lambda f, say: ingest_kills.run(f, 3, say=say)),
         "rolling_restart": (["redis", "haproxy"], lambda f, say: replica_kills.rolling(f, say=say), lambda f, say: replica_kills.rolling(f, 1, say=say)),
+    },
+    "Kafka": {
+        "owner_kills": (["redis", "kafka"], lambda f, say: partition_owners.run(f, say=say), lambda f, say: partition_owners.run(f, 3, say=say)),
+        "owner_zombies": (["redis", "kafka"], lambda f, say: partition_owners.zombies(f, say=say), lambda f, say: partition_owners.zombies(f, 2, say=say)),
+        "rebalances": (["redis", "kafka"], lambda f, say: partition_owners.rebalances(f, say=say), lambda f, say: partition_owners.rebalances(f, 4, say=say)),
+        "broker_kills": (["redis", "kafka"], lambda f, say: kafka_away.brokers(f, say=say), lambda f, say: kafka_away.brokers(f, 1, say=say)),
+        "redis_stopped_on_kafka": (["redis", "kafka"], lambda f, say: kafka_away.redis_stopped(f, say=say), lambda f, say: kafka_away.redis_stopped(f, 20, say=say)),
+        "fail_over_on_kafka": (["redis", "kafka"], lambda f, say: kafka_away.sentinel(f, say=say), lambda f, say: kafka_away.sentinel(f, 1, 1, say=say)),
     },
 }
 RUNS = {name: run for runs in SECTIONS.values() for name, run in runs.items()}

@@ -87,7 +87,9 @@ impl KafkaConfig {
                 format!("is {:?}, which holds what others write: the log needs a topic of its own", self.log_topic()),
             ));
         }
-        if let Some(topic) = self.anomaly_topic.as_ref().filter(|topic| [&self.topic, &self.dead_letter_topic(), &self.log_topic()].contains(topic)) {
+        if let Some(topic) =
+            self.anomaly_topic.as_ref().filter(|topic| [&self.topic, &self.dead_letter_topic(), &self.log_topic()].contains(topic))
+        {
             faults.push(("KAFKA_ANOMALY_TOPIC", format!("is {topic:?}, which holds something else: anomalies need a topic of their own")));
         }
         let (protocol, mechanism) = (self.security_protocol, self.sasl_mechanism.unwrap_or(SaslMechanism::Plain));

@@ -22,6 +22,9 @@ use crate::kafka::{LogTopic, Quiet};
 /// A frame waits so long for its replicas, through the election of a leader; then its client is told that it may try again.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long brokers may take to answer when it is doubtful whether they do.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+
 /// The log, as one role appends to it.
 pub struct KafkaLog {
     topic: LogTopic,
@@ -31,6 +34,8 @@ pub struct KafkaLog {
     /// Where what goes with frames is kept, and which series may enter.
     pub(super) beside: RedisLog,
     ends: Arc<Ends>,
+    /// The last append was not confirmed: brokers are asked before the next is sent, so that nobody waits long again.
+    is_doubtful: bool,
 }
 
 impl std::fmt::Debug for KafkaLog {
@@ -103,7 +108,7 @@ impl KafkaLog {
     /// Outside a runtime.
     pub fn new(topic: LogTopic, parts: Parts, beside: RedisLog, ends: Arc<Ends>) -> Result<Self, KafkaError> {
         let producer = producer(&topic)?;
-        Ok(Self { topic, producer, runtime: tokio::runtime::Handle::current(), parts, beside, ends })
+        Ok(Self { topic, producer, runtime: tokio::runtime::Handle::current(), parts, beside, ends, is_doubtful: false })
     }
 
     pub(super) fn parts(&self) -> Parts {
@@ -116,6 +121,11 @@ impl KafkaLog {
     /// [`LogError::Away`]: some may be there.
     pub(super) fn append(&mut self, frames: Frames) -> Result<Vec<(u32, u64)>, LogError> {
         let away = |fault: &KafkaError| LogError::Away(format!("Kafka has not confirmed it: {fault}"));
+        if self.is_doubtful {
+            let answered = self.producer.client().fetch_metadata(Some(self.topic.name()), ANSWERED_WITHIN);
+            answered.map_err(|fault| away(&fault))?;
+            self.is_doubtful = false;
+        }
         let mut sent = Vec::new();
         for Part { partition, frame, .. } in frames.into_parts() {
             let bytes = frame.seal(UNNUMBERED);
@@ -136,6 +146,7 @@ impl KafkaLog {
             }
         }
         let Some(fault) = failed else { return Ok(numbers) };
+        self.is_doubtful = true;
         // An idempotent producer that has lost count takes nothing more: another begins to count anew.
         if self.producer.client().fatal_error().is_some()
             && let Ok(producer) = producer(&self.topic)

@@ -51,6 +51,7 @@ impl Commands {
             Side::Progress(progress) => {
                 let file = progress.file.to_string();
                 self.push(&[b"HSET", &keys::upload(&progress.upload), file.as_bytes(), &write_json(progress)?]);
+                self.push(&[b"EXPIRE", &keys::upload(&progress.upload), LONGEST_SECONDS.as_bytes()]);
             }
             Side::UploadEnded { row } => {
                 let key = keys::upload(&row.id);

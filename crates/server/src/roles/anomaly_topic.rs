@@ -73,10 +73,17 @@ impl AnomalyTopic {
     ///
     /// # Errors
     /// The system gives no thread; settings that librdkafka refuses.
-    pub(super) fn start(config: &Config, place: RedisPlace, fence: Fence, store: StoreReader, stats: Arc<Stats>) -> anyhow::Result<Option<Self>> {
+    pub(super) fn start(
+        config: &Config,
+        place: RedisPlace,
+        fence: Fence,
+        store: StoreReader,
+        stats: Arc<Stats>,
+    ) -> anyhow::Result<Option<Self>> {
         let Some(topic) = config.kafka.anomaly_topic.clone() else { return Ok(None) };
         let mut settings = connection(&config.kafka);
-        for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "10000"), ("compression.type", "lz4")] {
+        for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "10000"), ("compression.type", "lz4")]
+        {
             settings.set(key, value);
         }
         let producer = settings.create_with_context(Quiet)?;
@@ -123,7 +130,10 @@ impl Writer {
                     if !std::mem::replace(&mut is_failing, true) {
                         warn!("anomalies wait to be written to the topic {}: {fault}", self.topic);
                     }
-                    stats.component("anomaly_topic", Component::Degraded(format!("anomalies wait to be written to {}: {fault}", self.topic)));
+                    stats.component(
+                        "anomaly_topic",
+                        Component::Degraded(format!("anomalies wait to be written to {}: {fault}", self.topic)),
+                    );
                     std::thread::sleep(AGAIN);
                 }
             }

@@ -166,7 +166,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         kafka,
         ..Watch::new(&place, &backlog, memory, &stats, log.hints())
     };
-    let tail = Tail::of_api(place.clone(), watch, points.clone())?;
+    let tail = Tail::without_engine(place.clone(), watch, points.clone())?;
     let engine = EngineHandle::elsewhere(Directory::new(place, partitions), reached_reader, config.engine.clone());
     let desk = Desk::new(commits);
     let config = Arc::new(config);

@@ -66,7 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
     let watch = Watch { kafka, ..Watch::new(&place, &backlog, memory, &stats, log.hints()) };
-    let tail = Tail::of_api(place, watch, points.clone())?;
+    let tail = Tail::without_engine(place, watch, points.clone())?;
     let ingest = Ingest::start(&config, log, Arc::clone(&stats))?;
     info!(version = env!("CARGO_PKG_VERSION"), "anomaly ingest is ready");
     let reason = tokio::select! {

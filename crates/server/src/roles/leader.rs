@@ -129,7 +129,7 @@ impl Leader {
             kafka: Some(OnKafka { partitions, ends }),
             ..Watch::new(&place, &backlog, memory, &stats, log.hints())
         };
-        let tail = Tail::of_api(place.clone(), watch, points.clone())?;
+        let tail = Tail::without_engine(place.clone(), watch, points.clone())?;
         stats.component("store", Component::Ok);
         let mut tasks = Tasks(vec![tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days))]);
         let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;

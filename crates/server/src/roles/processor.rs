@@ -423,8 +423,7 @@ impl Stages {
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
         ]);
         let config = Arc::new(config);
-        let anomaly_topic =
-            AnomalyTopic::start(&config, place.clone(), Fence::of_lease(token.clone()), store.clone(), Arc::clone(&stats))?;
+        let anomaly_topic = AnomalyTopic::start(&config, place.clone(), Fence::of_lease(token.clone()), store.clone(), Arc::clone(&stats))?;
         let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.0.extend(notify::start(&config, alerts).await?);
@@ -450,7 +449,20 @@ impl Owned for Stages {
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     async fn stop(self, is_ours: bool) {
-        let Self { _dir, log, tail, writer, engine, committer, checkpoints, sharing: (shown, sharing), points, raw_events, anomaly_topic, tasks } = self;
+        let Self {
+            _dir,
+            log,
+            tail,
+            writer,
+            engine,
+            committer,
+            checkpoints,
+            sharing: (shown, sharing),
+            points,
+            raw_events,
+            anomaly_topic,
+            tasks,
+        } = self;
         tasks.end().await;
         let finish = move || {
             raw_events.stop();

@@ -149,7 +149,7 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Follows for a process without an engine: entries that are safe, points, counters. Redis may go away and come back.
-    pub(super) fn of_api(place: RedisPlace, watch: Watch, points: PointsHandle) -> std::io::Result<Self> {
+    pub(super) fn without_engine(place: RedisPlace, watch: Watch, points: PointsHandle) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let mut state = State::new(watch, Arc::clone(&stopping));
         let mut connection = Reconnecting::new(place);

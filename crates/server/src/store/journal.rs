@@ -28,33 +28,34 @@ use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, Script};
 /// Anomalies that one script publishes, so that nobody else waits for long.
 const PUBLISHED_AT_ONCE: usize = 256;
 
-/// KEYS: state, journal. ARGV: entry, whether it is safe at once. Answers its number, and the chain before and behind it.
-static SAY: Script = Script::new(
-    "writing to the journal",
-    "#!lua flags=allow-oom
-local n = tonumber(redis.call('HGET', KEYS[1], 'write') or '0') + 1
+/// What both scripts do that write an entry.
+macro_rules! entry_body {
+    () => {
+        "local n = tonumber(redis.call('HGET', KEYS[1], 'write') or '0') + 1
 local text, before = string.format('%.0f', n), redis.call('HGET', KEYS[1], 'chain') or ''
 local behind = redis.sha1hex(before .. string.sub(ARGV[1], 1, 17))
 redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1], 'p', before, 'c', behind)
 redis.call('HSET', KEYS[1], 'write', text, 'chain', behind)
 if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'safe', text) end
-return {n, before, behind}",
-);
+"
+    };
+}
+
+/// KEYS: state, journal. ARGV: entry, whether it is safe at once. Answers its number, and the chain before and behind it.
+static SAY: Script = Script::new("writing to the journal", concat!("#!lua flags=allow-oom\n", entry_body!(), "return {n, before, behind}"));
 
 /// KEYS: state, journal, what proves the owner. ARGV: entry, whether it is safe at once, token, then fields of the state and their values.
 /// Answers as `SAY`; the number is 0 where it is not ours.
 pub(super) static COMMIT: Script = Script::new(
     "committing",
-    "#!lua flags=allow-oom
+    concat!(
+        "#!lua flags=allow-oom
 if redis.call('GET', KEYS[3]) ~= ARGV[3] then return {0, '', ''} end
-local n = tonumber(redis.call('HGET', KEYS[1], 'write') or '0') + 1
-local text, before = string.format('%.0f', n), redis.call('HGET', KEYS[1], 'chain') or ''
-local behind = redis.sha1hex(before .. string.sub(ARGV[1], 1, 17))
-redis.call('XADD', KEYS[2], text .. '-0', 'w', ARGV[1], 'p', before, 'c', behind)
-redis.call('HSET', KEYS[1], 'write', text, 'chain', behind)
-if ARGV[2] == '1' then redis.call('HSET', KEYS[1], 'safe', text) end
-if #ARGV > 3 then redis.call('HSET', KEYS[1], unpack(ARGV, 4)) end
-return {n, before, behind}",
+",
+        entry_body!(),
+        "if #ARGV > 3 then redis.call('HSET', KEYS[1], unpack(ARGV, 4)) end
+return {n, before, behind}"
+    ),
 );
 
 /// KEYS: state, what proves the owner. ARGV: token, then fields of the state and their values. Answers whether it is ours.
