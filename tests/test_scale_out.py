@@ -9,7 +9,7 @@ import nab
 from alerting import burst, calm, feed
 from nab import WINDOW, rows
 from needs import need
-from stack import says_active
+from stack import Stack, says_active
 from test_roles_nab import files, offline, same  # noqa: F401 (fixtures)
 from test_roles_redis import refused
 
@@ -129,6 +129,32 @@ def test_anomalies_are_written_to_a_topic_each_under_its_id(scaled, kafka, topic
     leading.kill()
     feed(running.api, burst("told3", time.time()))
     assert len({m.key() for m in kafka.read(found, 4, 60)}) == 4
+
+
+def test_on_a_redis_cluster_nothing_is_lost_when_a_primary_dies(kafka, topic, tmp_path):
+    from redis_cluster import RedisCluster
+    need("redis")
+    env = {"BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": topic, "KAFKA_GROUP_ID": topic, "REDIS_WAIT_REPLICAS": 1, "REDIS_RESULTS": "all"}
+    with RedisCluster() as cluster:
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster.nodes)
+        with Stack(tmp_path, url, lambda: cluster.client, apis=2, processors=2, **env) as running:
+            id = running.api.http.post("/events/raw", json=calm("first", time.time())[0]).json()["id"]
+            feed(running.api, burst("first", time.time()))
+            cluster.client.rpush("raw_events", *map(json.dumps, burst("listed", time.time())))
+            running.wait(lambda: cluster.client.llen("raw_events") == 0, "the list is moved")
+            running.settle()
+            assert {json.loads(a)["metric"] for a in running.apis[1].anomalies()} == {"first", "listed"}
+            running.wait(lambda: cluster.client.hget(f"event:{id}", "metric") == "first", "its result")
+            for metric, key in (("state", "{anomaly}:state"), ("checkpoint", "{p3}:owner")):
+                cluster.kill(died := cluster.primary_of(key))
+                accepted = [running.apis[0].http.post("/events", json=[row]).status_code for row in calm(metric, time.time())]
+                assert accepted == [202] * 20
+                cluster.wait_ok()
+                # Whoever took over has no replica that could have what is written, until this one is back.
+                cluster.start_one(died)
+                running.wait(lambda: running.apis[1].series_counts(metric) == {metric: 20}, f"all is judged though {key} was gone", 60)
+                cluster.wait_ok()
+            assert not running.panics()
 
 
 @pytest.mark.parametrize("other", ["KAFKA_LOG_TOPIC", "cleanup.policy"])

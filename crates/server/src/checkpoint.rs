@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use anomaly_engine::frame::base_of;
 use anomaly_engine::{CheckpointCursor, Engine};
 use tracing::{info, warn};
 
@@ -251,7 +252,12 @@ impl Files {
                     }
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
-                        info!(frame = lowest, bytes, "checkpoint written to redis");
+                        match redis.kind {
+                            Kind::CheckpointOf(partition) => {
+                                info!(partition, offset = lowest - base_of(partition), bytes, "checkpoint of a partition written to redis");
+                            }
+                            _ => info!(frame = lowest, bytes, "checkpoint written to redis"),
+                        }
                         let copied = redis.snapshots.as_mut().map(|of| of.write_if_due(&mut redis.link, &redis.fence, hurried));
                         if let Some(Err(fault)) = copied {
                             warn!(

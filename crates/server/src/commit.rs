@@ -183,7 +183,9 @@ impl Committer {
             if !self.commit(batch, at) {
                 return;
             }
-            self.retain();
+            if !self.retain() {
+                return;
+            }
         }
         let frame = *self.reached.borrow();
         if self.store.position().frame < frame {
@@ -329,12 +331,12 @@ impl Committer {
     /// Does one write between commits, and answers; whether the committer may go on.
     fn write_one(&mut self, write: &Write, reply: WriteReply) -> bool {
         let done = self.store.write(write);
-        let goes_on = match &done {
+        let mut goes_on = match &done {
             Err(fault) if !self.store.may_go_on_after(fault) => self.give_up(fault),
             _ => true,
         };
         let done = done.map(|(outcome, followed)| {
-            self.tell(followed);
+            goes_on &= self.publish(followed);
             outcome
         });
         // Whoever asked may have given up.
@@ -347,11 +349,7 @@ impl Committer {
         match self.store.follow() {
             Ok(followed) => {
                 self.stats.component("store", Component::Ok);
-                if let Err(fault) = self.store.publish(&followed) {
-                    return self.give_up(&fault);
-                }
-                self.tell(followed);
-                true
+                self.publish(followed)
             }
             Err(fault) if self.store.may_go_on_after(&fault) => {
                 // It is tried again when there is something new, and whoever reaches Redis says that it is away.
@@ -363,6 +361,15 @@ impl Committer {
             }
             Err(fault) => self.give_up(&fault),
         }
+    }
+
+    /// Publishes what is new in the store, and tells of it; whether the committer may go on.
+    fn publish(&mut self, followed: Followed) -> bool {
+        if let Err(fault) = self.store.publish(&followed) {
+            return self.give_up(&fault);
+        }
+        self.tell(followed);
+        true
     }
 
     /// Tells what is new in the store.
@@ -400,26 +407,28 @@ impl Committer {
         while self.carried.retaining.is_some() {
             match receiver.try_recv() {
                 Ok(message) => return Some(message),
-                Err(TryRecvError::Empty) => self.retain(),
+                Err(TryRecvError::Empty) if !self.retain() => return None,
+                Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => return None,
             }
         }
         receiver.recv().ok()
     }
 
-    /// Deletes some of what was detected too long ago, if there is more.
-    fn retain(&mut self) {
-        let Some(before) = self.carried.retaining else { return };
+    /// Deletes some of what was detected too long ago, if there is more; whether the committer may go on.
+    fn retain(&mut self) -> bool {
+        let Some(before) = self.carried.retaining else { return true };
         match self.store.write(&Write::Retain { before }) {
             Ok((outcome, followed)) => {
-                self.tell(followed);
-                if outcome.is_yes() {
-                    return;
+                if !outcome.is_yes() {
+                    self.carried.retaining = None;
                 }
+                return self.publish(followed);
             }
             Err(fault) => warn!("old anomalies could not be deleted, it is tried again in an hour: {fault}"),
         }
         self.carried.retaining = None;
+        true
     }
 
     /// One transaction; on a full disk the reserve is freed and the commit waits until it fits: nothing is given up.

@@ -7,7 +7,7 @@ use anomaly_engine::frame::{Position, partition_of_frame};
 use anomaly_engine::{SeriesHash, SeriesInfo, SeriesKey};
 
 use crate::redis::keys::{self, field};
-use crate::redis::{Reconnecting, RedisError, RedisPlace};
+use crate::redis::{Link, Reconnecting, RedisError, RedisPlace};
 use crate::share::Share;
 use crate::sharing::series_of;
 
@@ -56,40 +56,8 @@ impl Directory {
     ///
     /// # Errors
     /// Redis is away.
-    pub fn series(
-        &self,
-        words: &[String],
-        mut after: Option<String>,
-        limit: usize,
-    ) -> Result<(Vec<SeriesInfo>, Option<String>), RedisError> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = connection.link()?;
-        let mut found = Vec::new();
-        loop {
-            let from = after.as_ref().map_or("-".to_owned(), |after| format!("({after}"));
-            let mut command = redis::cmd("ZRANGEBYLEX");
-            command.arg(keys::NAMES).arg(from).arg("+").arg("LIMIT").arg(0).arg(STEP);
-            let names: Vec<String> = link.query(&command)?;
-            let n = names.len();
-            after = names.last().cloned();
-            let matches = |name: &String| {
-                let lower = name.to_lowercase();
-                words.iter().all(|word| lower.contains(word))
-            };
-            found.extend(names.into_iter().filter(matches));
-            if n < STEP || found.len() > limit {
-                break;
-            }
-        }
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| more).cloned();
-        let hashes: Vec<_> = found.iter().filter_map(|name| SeriesKey::parse(name)).map(|key| key.hash().to_be_bytes().to_vec()).collect();
-        if hashes.is_empty() {
-            return Ok((Vec::new(), None));
-        }
-        let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(&hashes))?;
-        Ok((shown.into_iter().flatten().filter_map(|text| series_of(&text)).collect(), next))
+    pub fn series(&self, words: &[String], after: Option<&String>, limit: usize) -> Result<(Vec<SeriesInfo>, Option<String>), RedisError> {
+        self.look(|link| page(link, words, after.cloned(), limit))
     }
 
     /// What is known of a series.
@@ -97,9 +65,51 @@ impl Directory {
     /// # Errors
     /// Redis is away.
     pub fn one(&self, series: SeriesHash) -> Result<Option<SeriesInfo>, RedisError> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = connection.link()?;
-        let shown: Option<String> = link.query(redis::cmd("HGET").arg(keys::SERIES).arg(&series.to_be_bytes()[..]))?;
-        Ok(shown.and_then(|text| series_of(&text)))
+        let mut command = redis::cmd("HGET");
+        command.arg(keys::SERIES).arg(&series.to_be_bytes()[..]);
+        Ok(self.look(|link| link.query::<Option<String>>(&command))?.and_then(|text| series_of(&text)))
     }
+
+    /// Looks something up; once again where the connection was lost meanwhile, as after a fail-over.
+    fn look<T>(&self, ask: impl Fn(&mut Link) -> Result<T, RedisError>) -> Result<T, RedisError> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        match ask(connection.link()?) {
+            Err(fault) if fault.is_lost() => ask(connection.link()?),
+            answer => answer,
+        }
+    }
+}
+
+fn page(
+    link: &mut Link,
+    words: &[String],
+    mut after: Option<String>,
+    limit: usize,
+) -> Result<(Vec<SeriesInfo>, Option<String>), RedisError> {
+    let mut found = Vec::new();
+    loop {
+        let from = after.as_ref().map_or("-".to_owned(), |after| format!("({after}"));
+        let mut command = redis::cmd("ZRANGEBYLEX");
+        command.arg(keys::NAMES).arg(from).arg("+").arg("LIMIT").arg(0).arg(STEP);
+        let names: Vec<String> = link.query(&command)?;
+        let n = names.len();
+        after = names.last().cloned();
+        let matches = |name: &String| {
+            let lower = name.to_lowercase();
+            words.iter().all(|word| lower.contains(word))
+        };
+        found.extend(names.into_iter().filter(matches));
+        if n < STEP || found.len() > limit {
+            break;
+        }
+    }
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more).cloned();
+    let hashes: Vec<_> = found.iter().filter_map(|name| SeriesKey::parse(name)).map(|key| key.hash().to_be_bytes().to_vec()).collect();
+    if hashes.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let shown: Vec<Option<String>> = link.query(redis::cmd("HMGET").arg(keys::SERIES).arg(&hashes))?;
+    Ok((shown.into_iter().flatten().filter_map(|text| series_of(&text)).collect(), next))
 }

@@ -91,7 +91,7 @@ impl EngineHandle {
         let words: Arc<Vec<String>> = Arc::new(query.split_whitespace().map(str::to_lowercase).collect());
         if let Source::Shown(directory) = &self.source {
             let directory = directory.clone();
-            return blocking(move || directory.series(&words, after, limit)).await;
+            return blocking(move || directory.series(&words, after.as_ref(), limit)).await;
         }
         let mut first = FirstByName { after, limit: limit + 1, found: Vec::new() };
         let mut cursor = Some(ScanCursor::default());

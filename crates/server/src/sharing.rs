@@ -20,7 +20,7 @@ use crate::engine_thread::{EngineHandle, EngineStage};
 use crate::log::kafka::Ends;
 use crate::points::{Point, decode_chunk, encode_chunk};
 use crate::redis::keys::field;
-use crate::redis::{Fence, Link, Reconnecting, RedisError, RedisPlace, Script, ServerState, keys};
+use crate::redis::{Anywhere, Fence, Link, Reconnecting, RedisError, RedisPlace, Script, ServerState, keys};
 use crate::results::EventResult;
 use crate::share::Share;
 use crate::store::journal::NOTE;
@@ -129,6 +129,7 @@ impl Sharing {
         let changed = Arc::new(Changed::default());
         let shower = Shower {
             marked: Arc::clone(&changed),
+            results: Anywhere::new(place.clone()),
             connection: Reconnecting::new(place),
             engine,
             result_ttl,
@@ -233,6 +234,7 @@ pub fn points_of(mut entry: &[u8]) -> Vec<(SeriesHash, Point)> {
 
 struct Shower {
     connection: Reconnecting,
+    results: Anywhere,
     engine: EngineHandle,
     marked: Arc<Changed>,
     result_ttl: Duration,
@@ -335,7 +337,6 @@ impl Shower {
     }
 
     fn show_results(&mut self, results: &[EventResult]) -> Result<(), RedisError> {
-        let link = self.connection.link()?;
         for some in results.chunks(RESULTS_STEP) {
             let mut pipe = redis::pipe();
             for EventResult { id, fields } in some {
@@ -343,7 +344,7 @@ impl Shower {
                 pipe.cmd("HSET").arg(&key).arg(fields).ignore();
                 pipe.cmd("EXPIRE").arg(&key).arg(self.result_ttl.as_secs().max(1)).ignore();
             }
-            link.pipe::<()>(&pipe)?;
+            self.results.pipe(&pipe)?;
         }
         Ok(())
     }

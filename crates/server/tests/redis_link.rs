@@ -93,7 +93,7 @@ impl Server {
     }
 
     fn link(&self, wait_replicas: u32) -> Link {
-        self.target().connect_with(wait_replicas, &BRIEF).unwrap()
+        self.target().connect_with(wait_replicas, "", &BRIEF).unwrap()
     }
 
     /// Over a connection of its own, to a replica as well.
@@ -218,7 +218,7 @@ fn a_link_dies_with_its_connection_and_stays_dead() {
     server.signal("STOP");
     let lost = promptly(|| link.pipe::<()>(redis::pipe().cmd("PING").cmd("PING").cmd("PING")).unwrap_err());
     assert!(lost.is_lost());
-    let refused = promptly(|| server.target().connect_with(0, &Timeouts { connect: Duration::from_millis(500), ..BRIEF }).unwrap_err());
+    let refused = promptly(|| server.target().connect_with(0, "", &Timeouts { connect: Duration::from_millis(500), ..BRIEF }).unwrap_err());
     assert!(matches!(&refused, RedisError::Connect { reason, .. } if reason == "no answer within 500ms"), "{refused}");
     server.signal("CONT");
 }
@@ -401,14 +401,14 @@ fn a_sentinel_knows_the_primary() {
         // The first is not there; the second is asked.
         RedisTarget::parse(&format!("redis+sentinel://127.0.0.1:{nobody},127.0.0.1:{}/{service}", sentinel.port)).unwrap()
     };
-    let mut link = target("main").connect_with(1, &BRIEF).unwrap();
+    let mut link = target("main").connect_with(1, "", &BRIEF).unwrap();
     assert_eq!(link.at(), format!("127.0.0.1:{}", primary.port));
     assert_eq!(link.eval_durable::<String>(&PUT, &[b"k"], &[b"1"]).unwrap(), "1");
 
-    let unknown = target("other").connect_with(0, &BRIEF).unwrap_err().to_string();
+    let unknown = target("other").connect_with(0, "", &BRIEF).unwrap_err().to_string();
     assert!(unknown.contains("cannot connect to redis at the primary of other"), "{unknown}");
     assert!(unknown.contains("it knows no service other") && unknown.contains("refused"), "{unknown}");
-    let wrong = sentinel.target().connect_with(0, &BRIEF).unwrap_err().to_string();
+    let wrong = sentinel.target().connect_with(0, "", &BRIEF).unwrap_err().to_string();
     assert!(wrong.ends_with("it is a sentinel, the URL must begin with redis+sentinel://"), "{wrong}");
 
     until("the sentinel knows the replica", || {
@@ -420,9 +420,9 @@ fn a_sentinel_knows_the_primary() {
         redis::cmd("SENTINEL").arg("FAILOVER").arg("main").query::<()>(&mut connection).is_ok()
     });
     until("the new primary is found", || {
-        target("main").connect_with(1, &BRIEF).is_ok_and(|link| link.at() == format!("127.0.0.1:{}", replica.port))
+        target("main").connect_with(1, "", &BRIEF).is_ok_and(|link| link.at() == format!("127.0.0.1:{}", replica.port))
     });
-    let mut link = target("main").connect_with(0, &BRIEF).unwrap();
+    let mut link = target("main").connect_with(0, "", &BRIEF).unwrap();
     assert_eq!(get(&mut link, "k").as_deref(), Some("1"));
 }
 
@@ -430,7 +430,7 @@ fn a_sentinel_knows_the_primary() {
 fn logins_are_used_and_never_shown() {
     let Some(server) = Server::start(&[("requirepass", "s3cret/1")]) else { return };
     let at = format!("127.0.0.1:{}", server.port);
-    let connect = |login: &str| RedisTarget::parse(&format!("redis://{login}@{at}/2")).unwrap().connect_with(0, &BRIEF);
+    let connect = |login: &str| RedisTarget::parse(&format!("redis://{login}@{at}/2")).unwrap().connect_with(0, "", &BRIEF);
     let mut link = connect(":s3cret%2F1").unwrap();
     let () = link.query(redis::cmd("SET").arg("k").arg("v")).unwrap();
     let client: String = link.query(redis::cmd("CLIENT").arg("INFO")).unwrap();
@@ -438,7 +438,7 @@ fn logins_are_used_and_never_shown() {
     connect("default:s3cret%2F1").unwrap();
     let wrong = connect("app:s3cret").unwrap_err().to_string();
     assert_eq!(wrong, format!("cannot connect to redis at {at}: the server refuses user or password"));
-    let none = server.target().connect_with(0, &BRIEF).unwrap_err().to_string();
+    let none = server.target().connect_with(0, "", &BRIEF).unwrap_err().to_string();
     assert_eq!(none, format!("redis at {at} refused ROLE: NOAUTH Authentication required."));
 
     // A sentinel that wants the login gets it, one that does not is not asked to take it.
@@ -448,7 +448,7 @@ fn logins_are_used_and_never_shown() {
         let Some(sentinel) = Server::sentinel(&server, settings) else { return };
         let by_sentinel = |login: &str| {
             let url = format!("redis+sentinel://{login}127.0.0.1:{}/main", sentinel.port);
-            RedisTarget::parse(&url).unwrap().connect_with(0, &BRIEF)
+            RedisTarget::parse(&url).unwrap().connect_with(0, "", &BRIEF)
         };
         assert_eq!(by_sentinel(":s3cret%2F1@").unwrap().at(), at);
         let none = by_sentinel("").unwrap_err().to_string();
@@ -481,7 +481,7 @@ fn what_a_server_promises_is_read() {
 fn tls_checks_the_certificate() {
     let Some((server, tls_port, folder)) = tls_server() else { return };
     let target = RedisTarget::parse(&format!("rediss://localhost:{tls_port}")).unwrap();
-    let stranger = target.connect_with(0, &BRIEF).unwrap_err().to_string();
+    let stranger = target.connect_with(0, "", &BRIEF).unwrap_err().to_string();
     assert!(stranger.contains("cannot connect to redis at localhost:") && stranger.contains("certificate"), "{stranger}");
 
     // The system's roots are those of a process: one in which the certificate is trusted.
@@ -496,7 +496,7 @@ fn tls_checks_the_certificate() {
 
     // A server that sleeps holds nobody up in the handshake either.
     server.signal("STOP");
-    let refused = promptly(|| target.connect_with(0, &BRIEF).unwrap_err());
+    let refused = promptly(|| target.connect_with(0, "", &BRIEF).unwrap_err());
     assert!(matches!(&refused, RedisError::Connect { reason, .. } if reason == "no answer within 2s"), "{refused}");
     server.signal("CONT");
 }
@@ -505,7 +505,7 @@ fn tls_checks_the_certificate() {
 #[ignore = "the part of tls_checks_the_certificate that has its own roots"]
 fn inside_tls_checks_the_certificate() {
     let Ok(port) = std::env::var("TLS_PORT") else { return };
-    let mut link = RedisTarget::parse(&format!("rediss://localhost:{port}")).unwrap().connect_with(0, &BRIEF).unwrap();
+    let mut link = RedisTarget::parse(&format!("rediss://localhost:{port}")).unwrap().connect_with(0, "", &BRIEF).unwrap();
     assert_eq!(link.eval_durable::<String>(&PUT, &[b"k"], &[b"v"]).unwrap(), "v");
 }
 

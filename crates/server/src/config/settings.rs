@@ -328,7 +328,7 @@ pub const SETTINGS: &[Setting] = &[
         name: "REDIS_URL",
         group: Group::Redis,
         doc: "Redis 7 or later: `redis://[user:password@]host:port/db`, `rediss://` with TLS, or Sentinel as \
-              `redis+sentinel://host:port,host:port/service/db`. Alone it changes nothing for `anomaly all`: see `BACKEND`.",
+              `redis+sentinel://host:port,host:port/service/db`; with `BACKEND=kafka` also a cluster, `redis+cluster://host:port,host:port`. Alone it changes nothing for `anomaly all`: see `BACKEND`.",
         unset: Unset::Words("none"),
         read: read!(some!(redis::target) => redis.target),
     },

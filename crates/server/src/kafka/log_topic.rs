@@ -18,6 +18,9 @@ const PARTITIONS: i32 = 16;
 const REPLICAS: usize = 3;
 /// A frame holds one request at the most, which may be large; a broker takes no request of 100 MiB.
 const MAX_MESSAGE_BYTES: &str = "100000000";
+/// How often it is looked whether a topic that was just made is known, and how far apart.
+const LOOKS: u32 = 25;
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// How long a broker may take to answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -77,7 +80,14 @@ impl LogTopic {
                 Some(Err((_, code))) => return Err(TopicError::NotMade { topic: name, code }),
                 _ => tracing::info!(topic = name, partitions = PARTITIONS, replicas, "the topic of the log is made"),
             }
-            (partitions, _) = look()?;
+            // Not every broker knows of it at once.
+            for _ in 0..LOOKS {
+                (partitions, _) = look()?;
+                if partitions > 0 {
+                    break;
+                }
+                tokio::time::sleep(LOOK_PAUSE).await;
+            }
             if partitions == 0 {
                 return Err(TopicError::NotMade { topic: name, code: RDKafkaErrorCode::UnknownTopicOrPartition });
             }

@@ -18,6 +18,7 @@ use super::frames::{Frames, Part, Parts};
 use super::side::Side;
 use super::stream::{RedisLog, UNNUMBERED};
 use crate::kafka::{LogTopic, Quiet};
+use crate::redis::{Reconnecting, keys};
 
 /// A frame waits so long for its replicas, through the election of a leader; then its client is told that it may try again.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(15);
@@ -33,6 +34,8 @@ pub struct KafkaLog {
     parts: Parts,
     /// Where what goes with frames is kept, and which series may enter.
     pub(super) beside: RedisLog,
+    /// Where the familiar list is, which may be elsewhere.
+    raw_events: Reconnecting,
     ends: Arc<Ends>,
     /// The last append was not confirmed: brokers are asked before the next is sent, so that nobody waits long again.
     is_doubtful: bool,
@@ -108,7 +111,8 @@ impl KafkaLog {
     /// Outside a runtime.
     pub fn new(topic: LogTopic, parts: Parts, beside: RedisLog, ends: Arc<Ends>) -> Result<Self, KafkaError> {
         let producer = producer(&topic)?;
-        Ok(Self { topic, producer, runtime: tokio::runtime::Handle::current(), parts, beside, ends, is_doubtful: false })
+        let raw_events = Reconnecting::new(beside.place().of(keys::RAW_EVENTS_TAG));
+        Ok(Self { topic, producer, runtime: tokio::runtime::Handle::current(), parts, beside, raw_events, ends, is_doubtful: false })
     }
 
     pub(super) fn parts(&self) -> Parts {
@@ -161,9 +165,18 @@ impl KafkaLog {
     /// # Errors
     /// As for an append to Redis.
     pub(super) fn write_beside(&mut self, sides: &[Side]) -> Result<(), LogError> {
+        let (moved, sides): (Vec<&Side>, Vec<&Side>) = sides.iter().partition(|side| matches!(side, Side::Moved { .. }));
+        for side in moved {
+            // Where it is there no more somebody has appended it too, and it counts once by its position.
+            if let Side::Moved { taken } = side {
+                self.raw_events.link()?.query::<u64>(redis::cmd("DEL").arg(keys::taken(*taken)))?;
+            }
+        }
         if sides.is_empty() {
             return Ok(());
         }
+        let sides: Vec<Side> = sides.into_iter().cloned().collect();
+        let sides = &sides[..];
         self.beside.append(FrameBuilder::new(Timestamp::default()), 0, sides).map(drop)
     }
 }

@@ -4,6 +4,8 @@
 //! script and `WAIT` go in one piece on one connection, and an append whose `WAIT` counted too few is refused: it may be in the
 //! log all the same.
 
+use std::time::Duration;
+
 use anomaly_engine::frame::{self, FrameBuilder};
 use anomaly_engine::{Report, SeriesHash};
 use redis::FromRedisValue;
@@ -16,6 +18,10 @@ use super::uploads::{FileProgress, UploadRow, UploadState};
 use crate::clock;
 use crate::redis::keys;
 use crate::redis::{Fence, Reconnecting, RedisPlace, Script};
+
+/// How long what goes with another log may take, and when a Redis that was away is tried again.
+const PATIENCE: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A frame is sealed under this number until the script has given it its own.
 pub(crate) const UNNUMBERED: u64 = 0;
@@ -131,10 +137,21 @@ impl RedisLog {
         Self { connection: Reconnecting::new(place), capacity, replica, next: 1, waiting: 0, fence: None }
     }
 
+    /// What goes with a log that is elsewhere, and must not wait for long: see [`super::kafka`].
+    pub fn beside(place: RedisPlace, capacity: u64, replica: String) -> Self {
+        let connection = Reconnecting::impatient(place.clone(), PATIENCE).trying_again_after(AGAIN);
+        Self { connection, ..Self::new(place, capacity, replica) }
+    }
+
     /// The log for an owner, whose few records are taken whatever waits and however full Redis is.
     pub fn of_owner(place: RedisPlace, fence: Fence) -> Self {
         let replica = format!("processor-{}", fence.token());
         Self { fence: Some(fence), ..Self::new(place, u64::MAX >> 12, replica) }
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> &RedisPlace {
+        self.connection.place()
     }
 
     /// About the number of the next frame.

@@ -34,17 +34,18 @@ impl RedisTarget {
     /// # Errors
     /// As [`RedisTarget::connect_with`].
     pub fn connect(&self, wait_replicas: u32) -> Result<Link, RedisError> {
-        self.connect_with(wait_replicas, &Timeouts::default())
+        self.connect_with(wait_replicas, "", &Timeouts::default())
     }
 
     /// Connects to the primary: the one named, or the one that the first sentinel which knows a real one names.
     ///
     /// # Errors
     /// [`RedisError::NotPrimary`] when the server named is a replica, [`RedisError::Connect`] when there is no connection.
-    pub fn connect_with(&self, wait_replicas: u32, timeouts: &Timeouts) -> Result<Link, RedisError> {
+    pub fn connect_with(&self, wait_replicas: u32, tag: &str, timeouts: &Timeouts) -> Result<Link, RedisError> {
         let wire = match &self.place {
             Place::Primary(address) => self.primary(address, timeouts)?,
             Place::Sentinels { sentinels, service } => self.by_sentinels(sentinels, service, timeouts)?,
+            Place::Cluster(nodes) => self.in_cluster(nodes, tag, timeouts)?,
         };
         Ok(Link::new(wire, wait_replicas, timeouts))
     }
@@ -77,6 +78,46 @@ impl RedisTarget {
         answer?.map(|(host, port)| Address { host, port }).ok_or_else(unknown)
     }
 
+    /// The primary that has the keys with this hash tag, as the first node that answers knows it.
+    fn in_cluster(&self, nodes: &[Address], tag: &str, timeouts: &Timeouts) -> Result<Wire, RedisError> {
+        let mut reasons = Vec::new();
+        for node in nodes {
+            match self.ask_node(node, tag, timeouts).and_then(|address| self.primary(&address, timeouts)) {
+                Ok(wire) => return Ok(wire),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        // Most of them say the same.
+        reasons.sort_unstable();
+        reasons.dedup();
+        Err(RedisError::Connect { at: format!("the cluster's primary of {{{tag}}}"), reason: reasons.join("; ") })
+    }
+
+    fn ask_node(&self, node: &Address, tag: &str, timeouts: &Timeouts) -> Result<Address, RedisError> {
+        let mut wire = Wire::open(info(node, self.tls, self.login.as_ref(), 0), node.to_string(), timeouts.connect)?;
+        let mut question = redis::cmd("CLUSTER");
+        question.arg("KEYSLOT").arg(format!("{{{tag}}}"));
+        let slot: u64 = first(&mut wire, "CLUSTER KEYSLOT", &question)?;
+        let mut question = redis::cmd("CLUSTER");
+        question.arg("SLOTS");
+        // Each range: its first and last slot, then its primary and replicas.
+        let ranges: Vec<(u64, u64, (String, u16))> = first::<Vec<Vec<Value>>>(&mut wire, "CLUSTER SLOTS", &question)?
+            .into_iter()
+            .filter_map(|range| {
+                let mut parts = range.into_iter();
+                let (from, to, primary) = (parts.next()?, parts.next()?, parts.next()?);
+                let mut primary = from_redis_value::<Vec<Value>>(primary).ok()?.into_iter();
+                let address = (from_redis_value(primary.next()?).ok()?, from_redis_value(primary.next()?).ok()?);
+                Some((from_redis_value(from).ok()?, from_redis_value(to).ok()?, address))
+            })
+            .collect();
+        let found = ranges.into_iter().find(|(from, to, _)| (*from..=*to).contains(&slot));
+        let (_, _, (host, port)) =
+            found.ok_or_else(|| RedisError::Connect { at: node.to_string(), reason: format!("nobody in its cluster has slot {slot}") })?;
+        // A node that does not know its own name leaves it out.
+        Ok(Address { host: if host.is_empty() { node.host.clone() } else { host }, port })
+    }
+
     fn primary(&self, address: &Address, timeouts: &Timeouts) -> Result<Wire, RedisError> {
         let info = info(address, self.tls, self.login.as_ref(), self.db);
         let mut wire = Wire::open(info, address.to_string(), timeouts.connect)?;
@@ -97,6 +138,14 @@ impl RedisTarget {
 }
 
 /// The first question on a connection: unless it is answered, there is none.
+impl RedisTarget {
+    /// The nodes of a cluster that are named, as the library takes them.
+    pub(super) fn nodes(&self) -> RedisResult<Vec<ConnectionInfo>> {
+        let Place::Cluster(nodes) = &self.place else { return Ok(Vec::new()) };
+        nodes.iter().map(|node| info(node, self.tls, self.login.as_ref(), 0)).collect()
+    }
+}
+
 fn first<T: FromRedisValue>(wire: &mut Wire, what: &str, question: &Cmd) -> Result<T, RedisError> {
     match wire.ask(question, Duration::ZERO) {
         Ok(Value::ServerError(error)) => Err(wire.refused(what, &error)),

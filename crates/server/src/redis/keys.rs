@@ -2,6 +2,8 @@
 
 use anomaly_engine::{NANOS, Timestamp};
 
+/// The hash tag of all keys but those of partitions' checkpoints and the familiar ones.
+pub const TAG: &str = "anomaly";
 /// Frames: entry `N-0` is frame N, with the field `f` its bytes, `e` its events, `a` all events up to its end.
 pub const LOG: &[u8] = b"{anomaly}:log";
 /// Writes to the store: entry `N-0` is write N, with the field `w` its bytes.
@@ -28,10 +30,21 @@ pub const LEASE: &[u8] = b"{anomaly}:lease";
 pub const PREFIX: &str = "{anomaly}:";
 /// The familiar list that producers push JSON to.
 pub const RAW_EVENTS: &[u8] = b"raw_events";
+/// The hash tag of what belongs to it: it may lie elsewhere.
+pub const RAW_EVENTS_TAG: &str = "raw_events";
+/// The number of what was taken from it last, a hash.
+pub const RAW_STATE: &[u8] = b"{raw_events}:state";
+/// Holds the token of who moves it.
+pub const RAW_OWNER: &[u8] = b"{raw_events}:owner";
 
 /// Holds the token of a partition's owner, beside the journal that it writes to.
 pub fn owner_of(partition: u32) -> Vec<u8> {
     format!("{{anomaly}}:owner:{partition}").into_bytes()
+}
+
+/// The hash tag of a partition's checkpoints.
+pub fn partition_tag(partition: u32) -> String {
+    format!("p{partition}")
 }
 
 /// The same beside its checkpoints, which lie elsewhere: they are large.

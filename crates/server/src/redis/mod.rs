@@ -4,6 +4,7 @@
 //! All of it blocks, for the plain threads that own log, store and engine. Nothing reconnects by itself: a [`Link`] that met an
 //! I/O error is dead, and its owner makes a new one. It must not know what is stored.
 
+mod anywhere;
 pub mod chunks;
 mod connect;
 mod error;
@@ -12,12 +13,14 @@ mod fence;
 pub mod keys;
 mod lease;
 mod link;
+pub mod owner;
 mod place;
 mod script;
 mod server;
 mod target;
 mod wire;
 
+pub use anywhere::Anywhere;
 pub use connect::Timeouts;
 pub use error::RedisError;
 pub use fault::Fault;

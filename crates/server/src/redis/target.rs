@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::RedisError;
 
-const SCHEMES: &str = "redis://, rediss://, redis+sentinel:// or rediss+sentinel://";
+const SCHEMES: &str = "redis://, rediss://, redis+sentinel:// or redis+cluster:// (with TLS: rediss+…)";
 
 /// Where Redis is and how to log in.
 ///
@@ -25,7 +25,12 @@ pub struct RedisTarget {
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Place {
     Primary(Address),
-    Sentinels { sentinels: Vec<Address>, service: String },
+    Sentinels {
+        sentinels: Vec<Address>,
+        service: String,
+    },
+    /// Some nodes of a cluster.
+    Cluster(Vec<Address>),
 }
 
 /// One server.
@@ -45,6 +50,11 @@ impl RedisTarget {
     /// Whether sentinels name the primary, so that it may change.
     pub fn has_sentinels(&self) -> bool {
         matches!(self.place, Place::Sentinels { .. })
+    }
+
+    /// Whether keys lie at several primaries, each with those of its slots.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.place, Place::Cluster(_))
     }
 
     /// Reads a URL.
@@ -67,7 +77,11 @@ impl FromStr for RedisTarget {
 impl fmt::Display for RedisTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.tls { "rediss" } else { "redis" })?;
-        f.write_str(if matches!(self.place, Place::Primary(_)) { "://" } else { "+sentinel://" })?;
+        f.write_str(match self.place {
+            Place::Primary(_) => "://",
+            Place::Sentinels { .. } => "+sentinel://",
+            Place::Cluster(_) => "+cluster://",
+        })?;
         if let Some(login) = &self.login {
             write!(f, "{}:***@", login.user.as_deref().unwrap_or_default())?;
         }
@@ -77,6 +91,7 @@ impl fmt::Display for RedisTarget {
                 let sentinels: Vec<String> = sentinels.iter().map(ToString::to_string).collect();
                 write!(f, "{}/{service}/{}", sentinels.join(","), self.db)
             }
+            Place::Cluster(nodes) => f.write_str(&nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")),
         }
     }
 }
@@ -96,11 +111,14 @@ impl fmt::Display for Address {
 /// The last `@` ends the login, so that a password with an unescaped character is never taken for a host and told.
 fn parse(url: &str) -> Result<RedisTarget, String> {
     let (scheme, rest) = url.split_once("://").ok_or_else(|| format!("must begin with {SCHEMES}"))?;
-    let (tls, by_sentinel) = match scheme {
-        "redis" => (false, false),
-        "rediss" => (true, false),
-        "redis+sentinel" => (false, true),
-        "rediss+sentinel" => (true, true),
+    let (tls, kind) = match scheme.strip_prefix("rediss") {
+        Some(kind) => (true, kind),
+        None => (false, scheme.strip_prefix("redis").unwrap_or("?")),
+    };
+    let (by_sentinel, is_cluster) = match kind {
+        "" => (false, false),
+        "+sentinel" => (true, false),
+        "+cluster" => (false, true),
         _ => return Err(format!("must begin with {SCHEMES}, got {scheme}://")),
     };
     let (login, rest) = match rest.rsplit_once('@') {
@@ -117,9 +135,13 @@ fn parse(url: &str) -> Result<RedisTarget, String> {
         let service = parts.next().filter(|service| !service.is_empty());
         let service = decode(service.ok_or("names no service, as in redis+sentinel://host:26379/mymaster")?, "the service")?;
         Place::Sentinels { sentinels, service }
+    } else if is_cluster {
+        Place::Cluster(hosts.split(',').map(|host| parse_address(host, 6379)).collect::<Result<_, _>>()?)
     } else {
         if hosts.contains(',') {
-            return Err(format!("takes one host, got {hosts}; several sentinels are redis+sentinel://…/service"));
+            return Err(format!(
+                "takes one host, got {hosts}; several sentinels are redis+sentinel://…/service, a cluster is redis+cluster://…"
+            ));
         }
         Place::Primary(parse_address(hosts, 6379)?)
     };
@@ -127,6 +149,9 @@ fn parse(url: &str) -> Result<RedisTarget, String> {
         None | Some("") => 0,
         Some(db) => db.parse().map_err(|_| format!("database must be a number, got {db}"))?,
     };
+    if is_cluster && db != 0 {
+        return Err(format!("a cluster has no database but 0, got {db}"));
+    }
     match parts.next() {
         None | Some("") => Ok(RedisTarget { place, tls, login, db }),
         Some(more) => Err(format!("nothing can follow the database, got /{more}")),
@@ -220,6 +245,8 @@ mod tests {
         check("redis://:s3cret@h", "redis://:***@h:6379/0");
         check("redis+sentinel://a,b:1,[::2]:3/mymaster", "redis+sentinel://a:26379,b:1,[::2]:3/mymaster/0");
         check("rediss+sentinel://u:s3cret@a:1/my%20one/2", "rediss+sentinel://u:***@a:1/my one/2");
+        check("redis+cluster://a,b:1,[::2]:3", "redis+cluster://a:6379,b:1,[::2]:3");
+        check("rediss+cluster://u:s3cret@a:1/0", "rediss+cluster://u:***@a:1");
     }
 
     #[test]
@@ -232,8 +259,16 @@ mod tests {
 
     #[test]
     fn faults_are_told_without_the_password() {
-        check_refused("localhost:6379", "must begin with redis://, rediss://, redis+sentinel:// or rediss+sentinel://");
-        check_refused("unix:///run/redis", "must begin with redis://, rediss://, redis+sentinel:// or rediss+sentinel://, got unix://");
+        check_refused("localhost:6379", "must begin with redis://, rediss://, redis+sentinel:// or redis+cluster:// (with TLS: rediss+…)");
+        check_refused(
+            "unix:///run/redis",
+            "must begin with redis://, rediss://, redis+sentinel:// or redis+cluster:// (with TLS: rediss+…), got unix://",
+        );
+        check_refused(
+            "redis+x://h",
+            "must begin with redis://, rediss://, redis+sentinel:// or redis+cluster:// (with TLS: rediss+…), got redis+x://",
+        );
+        check_refused("redis+cluster://a,b/2", "a cluster has no database but 0, got 2");
         check_refused("redis://", "names no host");
         check_refused("redis://:s3cret@:1", "names no host in :1");
         check_refused("redis://h:port", "port of h must be 1 to 65535, got port");
@@ -242,7 +277,10 @@ mod tests {
         check_refused("redis://::1", "an IPv6 address goes in brackets, got ::1");
         check_refused("redis://[::1", "a [ without ] in [::1");
         check_refused("redis://[::1]6379", "only a port can follow ], got [::1]6379");
-        check_refused("redis://a,b", "takes one host, got a,b; several sentinels are redis+sentinel://…/service");
+        check_refused(
+            "redis://a,b",
+            "takes one host, got a,b; several sentinels are redis+sentinel://…/service, a cluster is redis+cluster://…",
+        );
         check_refused("redis://h/main", "database must be a number, got main");
         check_refused("redis://h/-1", "database must be a number, got -1");
         check_refused("redis://h/1/2", "nothing can follow the database, got /2");

@@ -89,8 +89,9 @@ impl Wire {
         match code {
             "OOM" => RedisError::Oom { at, reason },
             // UNBLOCKED: it became a replica while it let us wait.
-            "READONLY" | "UNBLOCKED" => {
-                self.give_up(format!("it is not a primary ({code})"));
+            // MOVED: another node of the cluster has these keys now. CLUSTERDOWN: nobody has all of them, for now.
+            "READONLY" | "UNBLOCKED" | "MOVED" | "CLUSTERDOWN" => {
+                self.give_up(format!("it is not a primary of these keys ({code})"));
                 RedisError::NotPrimary { at, reason }
             }
             _ => RedisError::Refused { at, what: what.to_owned(), code: code.to_owned(), reason },

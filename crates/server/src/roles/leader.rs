@@ -31,7 +31,7 @@ use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::notify::{self, Alerts};
 use crate::points;
-use crate::redis::{Fence, Link};
+use crate::redis::{Anywhere, Fence, Link};
 use crate::room::DiskWatch;
 use crate::run;
 use crate::sharing::Sharing;
@@ -75,7 +75,8 @@ impl Leader {
                 let view = open_view(&dir, &mut link)?;
                 let publisher =
                     Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
-                let mut journal = Journal::owner(view, Owner { link, token, progress: Arc::new(Progress::default()), publisher });
+                let results = place.target.is_cluster().then(|| Anywhere::new(place.clone()));
+                let mut journal = Journal::owner(view, Owner { link, token, progress: Arc::new(Progress::default()), publisher, results });
                 journal.take_over()?;
                 journal.publish_the_rest()?;
                 Ok((dir, journal, at))
@@ -132,7 +133,7 @@ impl Leader {
         let tail = Tail::without_engine(place.clone(), watch, points.clone())?;
         stats.component("store", Component::Ok);
         let mut tasks = Tasks(vec![tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days))]);
-        let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
+        let raw_events = RawEvents::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.0.extend(notify::start(&config, alerts).await?);
         Ok(Self { _dir: dir, log, tail, writer, committer, points: points_thread, raw_events, copies, anomaly_topic, tasks })

@@ -27,8 +27,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tracing::{info, warn};
 
-use crate::config::Config;
-use crate::redis::{Link, RedisError, RedisPlace, ServerState};
+use crate::config::{Backend, Config};
+use crate::redis::{Link, RedisError, RedisPlace, ServerState, keys};
 use crate::stats::Stats;
 
 /// How long a start waits for a Redis that does not answer.
@@ -47,7 +47,11 @@ fn place(config: &Config, role: &str) -> anyhow::Result<RedisPlace> {
             "anomaly {role} keeps log and store on Redis: set REDIS_URL, such as redis://127.0.0.1:6379/0 (anomaly all needs no server)"
         )
     })?;
-    Ok(RedisPlace { target: Arc::new(target), wait_replicas: config.redis.wait_replicas })
+    anyhow::ensure!(
+        config.backend == Backend::Kafka || !target.is_cluster(),
+        "REDIS_URL names a cluster, and the log cannot be divided over it: set BACKEND=kafka, or name one Redis or its sentinels"
+    );
+    Ok(RedisPlace { target: Arc::new(target), wait_replicas: config.redis.wait_replicas, tag: keys::TAG.into() })
 }
 
 /// Connects, waiting for a server that is about to start, and looks whether it keeps what is promised.

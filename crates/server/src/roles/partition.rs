@@ -31,7 +31,7 @@ use crate::log::writer::{self, Housekeeping, Writer};
 use crate::log::{FrameReader, Log};
 use crate::points::PointsHandle;
 use crate::redis::chunks::{self, ChunksError, Kind};
-use crate::redis::{Link, RedisPlace, nonce};
+use crate::redis::{Link, RedisPlace, keys, nonce};
 use crate::room::DiskWatch;
 use crate::run;
 use crate::share::Share;
@@ -80,8 +80,8 @@ impl TakenOver {
     /// Redis or Kafka is away, or what they have does not go together.
     pub(super) fn take(common: &Common, share: Share) -> anyhow::Result<Self> {
         let Common { config, place, topic, .. } = common;
-        let journal = PartitionJournal::take_over(place.connect()?, share, &nonce())?;
-        let mut checkpoint = place.connect()?;
+        let mut checkpoint = place.of(keys::partition_tag(share.partition)).connect()?;
+        let journal = PartitionJournal::take_over(place.connect()?, &mut checkpoint, share, &nonce())?;
         let mut engine = match chunks::newest(&mut checkpoint, &Kind::CheckpointOf(share.partition))? {
             None => {
                 let mut engine = Engine::new(config.engine.clone(), config.shards);

@@ -129,13 +129,18 @@ async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl 
     };
     stats.set_standing("standby");
     let members = async {
+        let mut told = String::new();
         loop {
             let (fatal, mut failed) = Fatal::new();
             let common = Common { fatal, ..common.clone() };
             let mut stop = std::pin::pin!(is_ended(end.clone()));
             let Err(why) = take_part(common, &mut failed, &mut stop).await else { return };
             stats.set_standing("standby");
-            warn!("no partition is worked on here for now, all are taken over anew: {why}");
+            // The same is tried again and again while a server is away.
+            if why != told {
+                warn!("no partition is worked on here for now, all are taken over anew: {why}");
+                told.clone_from(&why);
+            }
             stats.component("engine", Component::Recovering(why));
             if tokio::time::timeout(PAUSE, is_ended(end.clone())).await.is_ok() {
                 return;
@@ -294,7 +299,7 @@ fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -
     let dir = DataDir::open_first(&config.data_dir, "processor")?;
     let view = open_view(&dir, &mut link)?;
     let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
-    let owner = Owner { link, token: token.to_owned(), progress: Arc::clone(&progress), publisher };
+    let owner = Owner { link, token: token.to_owned(), progress: Arc::clone(&progress), publisher, results: None };
     let mut journal = Journal::owner(view, owner);
     journal.take_over()?;
     journal.publish_the_rest()?;
@@ -424,7 +429,7 @@ impl Stages {
         ]);
         let config = Arc::new(config);
         let anomaly_topic = AnomalyTopic::start(&config, place.clone(), Fence::of_lease(token.clone()), store.clone(), Arc::clone(&stats))?;
-        let raw_events = RawEvents::start(place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
+        let raw_events = RawEvents::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.0.extend(notify::start(&config, alerts).await?);
         Ok(Self {

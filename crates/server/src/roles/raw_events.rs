@@ -24,7 +24,7 @@ use crate::fatal::Fatal;
 use crate::log::handle::LogHandle;
 use crate::log::sqlite::Side;
 use crate::log::{Append, AppendError, Appended};
-use crate::redis::{Reconnecting, RedisError, RedisPlace, Script, keys};
+use crate::redis::{Reconnecting, RedisError, RedisPlace, Script, keys, owner};
 use crate::stats::Stats;
 
 /// Elements that are moved at a time.
@@ -34,12 +34,12 @@ const POSITIONS: u32 = 13;
 /// Before it is tried again after something went wrong.
 const PAUSE: Duration = Duration::from_millis(500);
 /// The bad elements that are kept for a look, with what is wrong with each.
-const DEAD: &str = "{anomaly}:raw_events:dead";
+const DEAD: &str = "{raw_events}:dead";
 const DEAD_KEPT: i64 = 10_000;
 /// The beginning of each that is kept.
 const DEAD_BYTES: usize = 4096;
 
-/// KEYS: raw_events, state, lease. ARGV: token, how many, the time in milliseconds. What was taken before and is still there comes first.
+/// KEYS: raw_events, its state, its owner. ARGV: token, how many, the time in milliseconds. What was taken before and is still there comes first.
 /// Answers the number of what was taken, and that. Numbers begin with the time: a Redis that was emptied gives none that the log has seen.
 static TAKE: Script = Script::new(
     "taking from raw_events",
@@ -70,6 +70,8 @@ pub(super) struct RawEvents {
 
 struct Mover {
     connection: Reconnecting,
+    /// Nobody else moves from here on.
+    is_ours: bool,
     token: String,
     config: Arc<Config>,
     log: LogHandle,
@@ -98,7 +100,7 @@ impl RawEvents {
     /// # Errors
     /// The system gives no thread.
     pub(super) fn start(
-        place: RedisPlace,
+        place: &RedisPlace,
         token: String,
         config: Arc<Config>,
         log: LogHandle,
@@ -108,7 +110,8 @@ impl RawEvents {
     ) -> std::io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let mover = Mover {
-            connection: Reconnecting::new(place),
+            connection: Reconnecting::new(place.of(keys::RAW_EVENTS_TAG)),
+            is_ours: false,
             token,
             config,
             log,
@@ -163,7 +166,13 @@ impl Mover {
             return Ok(0);
         }
         let (many, now) = (MOVED.to_string(), (clock::now().nanos() / 1_000_000).to_string());
-        let keys = [keys::RAW_EVENTS, keys::STATE, keys::LEASE];
+        if !self.is_ours {
+            self.is_ours = owner::take(self.connection.link()?, keys::RAW_OWNER, &self.token)?;
+            if !self.is_ours {
+                return Err(Fault::Deposed);
+            }
+        }
+        let keys = [keys::RAW_EVENTS, keys::RAW_STATE, keys::RAW_OWNER];
         let (number, taken): (i64, Vec<Vec<u8>>) =
             self.connection.link()?.eval_durable(&TAKE, &keys, &[self.token.as_bytes(), many.as_bytes(), now.as_bytes()])?;
         match number {

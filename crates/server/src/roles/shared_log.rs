@@ -43,10 +43,11 @@ impl SharedLog {
     /// # Errors
     /// What keeps it from being used.
     pub(super) async fn open(config: &Config, place: &RedisPlace, replica: String) -> anyhow::Result<Self> {
-        let beside = RedisLog::new(place.clone(), config.queue_capacity, replica);
         if config.backend != Backend::Kafka {
-            return Ok(Self { log: Log::Redis(Box::new(beside)), kafka: None });
+            let log = RedisLog::new(place.clone(), config.queue_capacity, replica);
+            return Ok(Self { log: Log::Redis(Box::new(log)), kafka: None });
         }
+        let beside = RedisLog::beside(place.clone(), config.queue_capacity, replica);
         let topic = open_topic(config, place).await?;
         let ends = Arc::new(Ends::default());
         let partitions = topic.partitions();

@@ -65,17 +65,23 @@ const SHARED: [&str; 8] = [
     field::N_SERIES,
 ];
 
-/// KEYS: state, counts, raw_events, lease. ARGV: the counter of rejected rows, then fields of the state. Answers the fields, the counter,
-/// how many elements are not in the log yet, and whether somebody has the lease.
+/// KEYS: raw_events, its state. Answers how many elements are not in the log yet.
+static RAW: Script = Script::new(
+    "counting raw_events",
+    "#!lua flags=no-writes
+local taken = '{raw_events}:taken:' .. (redis.call('HGET', KEYS[2], 'taken') or '0')
+return redis.call('LLEN', KEYS[1]) + redis.call('LLEN', taken)",
+);
+
+/// KEYS: state, counts, lease. ARGV: the counter of rejected rows, then fields of the state. Answers the fields, the counter, and whether
+/// somebody has the lease.
 static COUNT: Script = Script::new(
     "counting",
     "#!lua flags=no-writes
-local taken = '{raw_events}:taken:' .. (redis.call('HGET', KEYS[1], 'taken') or '0')
 return {
   redis.call('HMGET', KEYS[1], unpack(ARGV, 2)),
   redis.call('HGET', KEYS[2], ARGV[1]),
-  redis.call('LLEN', KEYS[3]) + redis.call('LLEN', taken),
-  redis.call('EXISTS', KEYS[4]),
+  redis.call('EXISTS', KEYS[3]),
 }",
 );
 
@@ -101,6 +107,8 @@ pub(super) struct Watch {
     pub(super) freshness: Option<Freshness>,
     /// Where the log is on Kafka.
     pub(super) kafka: Option<OnKafka>,
+    /// Where `raw_events` is, if that may be elsewhere.
+    pub(super) raw_events: Option<RedisPlace>,
 }
 
 /// A log on Kafka: how many partitions it has, and what is known of their ends.
@@ -136,6 +144,7 @@ impl Watch {
             hurry: None,
             freshness: None,
             kafka: None,
+            raw_events: place.target.is_cluster().then(|| place.of(keys::RAW_EVENTS_TAG)),
         }
     }
 }
@@ -213,6 +222,7 @@ impl Drop for Tail {
 }
 
 struct State {
+    raw: Option<Reconnecting>,
     watch: Watch,
     stopping: Arc<AtomicBool>,
     counted: Option<Instant>,
@@ -241,6 +251,7 @@ struct State {
 impl State {
     fn new(watch: Watch, stopping: Arc<AtomicBool>) -> Self {
         Self {
+            raw: watch.raw_events.clone().map(Reconnecting::new),
             watch,
             stopping,
             counted: None,
@@ -358,8 +369,13 @@ impl State {
         names.extend(FIELDS.map(str::to_owned));
         names.extend(SHARED.iter().flat_map(|name| shares.iter().map(|share| share.field(name))));
         let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-        let (numbers, rejected, raw, owned): (Vec<Option<u64>>, Option<u64>, u64, bool) =
-            link.eval(&COUNT, &[keys::STATE, keys::COUNTS, keys::RAW_EVENTS, keys::LEASE], &args)?;
+        // First: what leaves the list between the two is counted twice, and not left out.
+        let raw = match &mut self.raw {
+            Some(elsewhere) => elsewhere.link()?.eval(&RAW, &[keys::RAW_EVENTS, keys::RAW_STATE], &[])?,
+            None => link.eval::<u64>(&RAW, &[keys::RAW_EVENTS, keys::RAW_STATE], &[])?,
+        };
+        let (numbers, rejected, owned): (Vec<Option<u64>>, Option<u64>, bool) =
+            link.eval(&COUNT, &[keys::STATE, keys::COUNTS, keys::LEASE], &args)?;
         let (numbers, shared) = numbers.split_at(FIELDS.len());
         let of = |name: &str| FIELDS.iter().position(|known| *known == name).and_then(|i| numbers[i]).unwrap_or(0);
         let each = |name: &str| {

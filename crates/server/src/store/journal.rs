@@ -23,7 +23,7 @@ use super::sqlite::{Applying, Store, StoreReader};
 use super::{Change, Commit, Outcome, StoreError, Stored, Write};
 use crate::log::stream_reader::{Stride, number_of};
 use crate::redis::keys::{self, field};
-use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, Script};
+use crate::redis::{Anywhere, Link, Reconnecting, RedisError, RedisPlace, Script};
 
 /// Anomalies that one script publishes, so that nobody else waits for long.
 const PUBLISHED_AT_ONCE: usize = 256;
@@ -131,6 +131,8 @@ pub struct Owner {
     pub progress: Arc<Progress>,
     /// Where anomalies are published.
     pub publisher: Publisher,
+    /// Where their results are written, if not beside all else.
+    pub results: Option<Anywhere>,
 }
 
 /// Where anomalies are published, and for how long results are kept.
@@ -305,13 +307,24 @@ impl Journal {
         let Publisher { channel, ttl_seconds } = &owner.publisher;
         let (last, ttl) = (last.seq.to_string(), ttl_seconds.to_string());
         let mut words: Vec<Vec<u8>> = Vec::new();
+        let mut elsewhere = redis::pipe();
         for anomaly in stored {
-            let fields = result_of(&anomaly.body);
+            let mut fields = result_of(&anomaly.body);
+            if let Some((key, fields)) = fields.take_if(|_| owner.results.is_some()) {
+                elsewhere.cmd("HSET").arg(&key).arg(fields).ignore();
+                elsewhere.cmd("EXPIRE").arg(&key).arg(*ttl_seconds).ignore();
+            }
             words.push(anomaly.body.clone().into_bytes());
             words.push(fields.as_ref().map(|(key, _)| key.clone().into_bytes()).unwrap_or_default());
             let fields = fields.map(|(_, fields)| fields).unwrap_or_default();
             words.push((2 * fields.len()).to_string().into_bytes());
             words.extend(fields.into_iter().flat_map(|(name, value)| [name.as_bytes().to_vec(), value.into_bytes()]));
+        }
+        if let Some(results) = &mut owner.results
+            && !elsewhere.is_empty()
+        {
+            // Best effort: they are for a look.
+            let _ = results.pipe(&elsewhere);
         }
         let mut args: Vec<&[u8]> = vec![owner.token.as_bytes(), last.as_bytes(), channel.as_bytes(), ttl.as_bytes()];
         args.extend(words.iter().map(Vec::as_slice));

@@ -9,7 +9,7 @@ use super::journal::{COMMIT, Followed, NOTE, RAISE};
 use super::{Outcome, StoreError, Write};
 use crate::clock;
 use crate::redis::keys::{self, field};
-use crate::redis::{Fence, Link, Script};
+use crate::redis::{Fence, Link, Script, owner};
 use crate::share::Share;
 
 /// KEYS: state, owner. ARGV: the field of the epoch, the field of P, a nonce, the time. Answers the epoch and P. The epoch is not below the
@@ -24,16 +24,6 @@ redis.call('SET', KEYS[2], epoch .. ':' .. ARGV[3])
 return {epoch, redis.call('HGET', KEYS[1], ARGV[2])}",
 );
 
-/// KEYS: owner. ARGV: token, epoch. Answers whether it is ours from now on: what a later owner says stays.
-static OWN_TOO: Script = Script::new(
-    "taking over a partition's checkpoints",
-    "#!lua flags=allow-oom
-local before = redis.call('GET', KEYS[1])
-if before and tonumber(string.match(before, '^%d+')) > tonumber(ARGV[2]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1])
-return 1",
-);
-
 /// The journal, as the owner of a partition has it.
 #[derive(Debug)]
 pub struct PartitionJournal {
@@ -46,19 +36,18 @@ pub struct PartitionJournal {
 
 impl PartitionJournal {
     /// Takes a partition over: from here on nobody who had it before writes anything, and all that was written is replicated. Kafka
-    /// says whose it is.
+    /// says whose it is. `checkpoints` goes to where those of the partition are.
     ///
     /// # Errors
     /// Redis is away, or another has taken it over meanwhile.
-    pub fn take_over(mut link: Link, share: Share, nonce: &str) -> Result<Self, StoreError> {
+    pub fn take_over(mut link: Link, checkpoints: &mut Link, share: Share, nonce: &str) -> Result<Self, StoreError> {
         let key = keys::owner_of(share.partition);
         let (epochs, committed) = (share.field(field::EPOCH), share.field(field::COMMITTED));
         let now = (clock::now().nanos() / 1_000_000).to_string();
         let args: [&[u8]; 4] = [epochs.as_bytes(), committed.as_bytes(), nonce.as_bytes(), now.as_bytes()];
         let (epoch, frame): (u64, Option<u64>) = link.eval_durable(&OWN, &[keys::STATE, &key], &args)?;
         let token = format!("{epoch}:{nonce}");
-        let of_checkpoints = keys::checkpoint_owner_of(share.partition);
-        if link.eval_durable::<u8>(&OWN_TOO, &[&of_checkpoints], &[token.as_bytes(), epoch.to_string().as_bytes()])? == 0 {
+        if !owner::take(checkpoints, &keys::checkpoint_owner_of(share.partition), &token)? {
             return Err(StoreError::Deposed);
         }
         let position = Position { frame: frame.unwrap_or(base_of(share.partition)), row: u32::MAX };
