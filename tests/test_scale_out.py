@@ -131,6 +131,20 @@ def test_anomalies_are_written_to_a_topic_each_under_its_id(scaled, kafka, topic
     assert len({m.key() for m in kafka.read(found, 4, 60)}) == 4
 
 
+def test_a_partition_that_cannot_be_taken_over_holds_up_no_other(scaled, redis_server):
+    redis_server.client.set("{p3}:checkpoint", "no manifest")
+    running = scaled(apis=1, processors=1)
+    names = {f"some{i}": 5 for i in range(60)}
+    assert running.api.post_batch([row for name in names for row in calm(name, time.time(), n=5)]).json()["accepted"] == 300
+    running.wait(lambda: len(running.api.series_counts("some")) > 50, "the others are judged")
+    assert 0 < len(missing := names.keys() - running.api.series_counts("some").keys()) < 10
+    health = running.processors[0].get("/health")
+    assert health["status"] == "degraded" and "partition 3 cannot be taken over" in health["components"]["engine"]["reason"]
+    redis_server.client.delete("{p3}:checkpoint")
+    running.wait(lambda: running.api.series_counts("some") == names, f"{missing} are judged too")
+    running.wait(lambda: running.processors[0].get("/health")["status"] == "ok", "all is well")
+
+
 def test_on_a_redis_cluster_nothing_is_lost_when_a_primary_dies(kafka, topic, tmp_path):
     from redis_cluster import RedisCluster
     need("redis")

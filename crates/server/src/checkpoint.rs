@@ -28,6 +28,8 @@ const HURRY_LOG_BYTES: usize = 1 << 20;
 const HURRY_PAUSE: Duration = Duration::from_secs(10);
 /// and at least this often.
 const HURRY_LONGEST: Duration = Duration::from_secs(300);
+/// Where the log is deleted by time.
+const OLD: Duration = Duration::from_secs(3600);
 
 /// Decides when a checkpoint is due and cuts it into chunks. Owned by the engine's thread.
 #[derive(Debug)]
@@ -86,6 +88,12 @@ impl Checkpoints {
         let is_old = self.begun.is_none_or(|at| at.elapsed() >= HURRY_PAUSE);
         self.hurried |=
             is_old && (self.logged >= HURRY_LOG_BYTES.max(state_bytes / 4) || self.begun.is_none_or(|at| at.elapsed() >= HURRY_LONGEST));
+    }
+
+    /// Writes one where the last is older than an hour and the log has grown since.
+    pub fn in_time(&mut self) {
+        let since = *self.begun.get_or_insert_with(Instant::now);
+        self.hurried |= self.logged > 0 && since.elapsed() >= OLD;
     }
 
     /// Whether a checkpoint is being written, so that the engine's thread must not sleep.

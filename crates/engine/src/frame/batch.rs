@@ -244,6 +244,19 @@ impl Batch {
         self.retain(|_, line| !is_left_out(line));
     }
 
+    /// The position of each row is that of its line, from the batch's first on, which is that of line 1: also where lines between them are
+    /// no events, which may depend on when they are read.
+    pub fn at_lines(mut self) -> Self {
+        let lines: Vec<u64> = self.builder.lines().collect();
+        let before = lines.first().map_or(0, |line| line.saturating_sub(1));
+        self.origin.first = self.origin.first.map(|first| first.saturating_add(before));
+        let gap = |pair: &[u64]| u32::try_from(pair[1].saturating_sub(pair[0]).saturating_sub(1)).unwrap_or(u32::MAX);
+        if lines.windows(2).any(|pair| gap(pair) > 0) {
+            self.builder.gaps = std::iter::once(0).chain(lines.windows(2).map(gap)).collect();
+        }
+        self
+    }
+
     /// Keeps the rows for whose series and line `stays` says so, each at its position.
     fn retain(&mut self, mut stays: impl FnMut(u32, u64) -> bool) {
         let mut kept = Part::new(self);

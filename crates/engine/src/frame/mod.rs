@@ -283,6 +283,14 @@ mod tests {
     }
 
     #[test]
+    fn rows_stand_where_their_lines_do() {
+        let mut batch = BatchBuilder::new();
+        [2, 3, 7].map(|line| batch.push(&event("a", &[], line, 1.0), line as u64));
+        let batch = batch.finish(Origin { name: "key:k".into(), first: Some(0) }).at_lines();
+        assert_eq!((batch.origin.first, &batch.builder.gaps[..]), (Some(1), &[0, 0, 3][..]));
+    }
+
+    #[test]
     fn refused_series_leave_with_their_lines() {
         let mut batch = two_series();
         let a = SeriesKey::new("a", &[("x", "1")]).hash();

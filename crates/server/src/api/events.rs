@@ -151,7 +151,7 @@ fn read_batch(coding: Coding, body: Bytes, limit: usize, context: &Context, orig
     let report = parse_batch(&body, context, &mut batch).map_err(|fault: parse::NotJson| {
         Problem::new(StatusCode::BAD_REQUEST, Code::InvalidJson.as_str(), fault).with("element", fault.element).with("byte", fault.byte)
     })?;
-    Ok((batch.finish(origin), report))
+    Ok((batch.finish(origin).at_lines(), report))
 }
 
 fn accepted(report: &Report) -> Result<Response, Problem> {

@@ -32,8 +32,8 @@ pub(crate) enum Event {
     Down,
     /// Offsets were not committed.
     CommitFailed(String),
-    /// By partition: the end of the log, and the committed offset (negative: unknown).
-    Ends(BTreeMap<i32, (i64, i64)>),
+    /// Now and then, by partition: the end of the log, and the committed offset (negative: unknown); and whether any broker is there.
+    Ends { ends: BTreeMap<i32, (i64, i64)>, is_up: bool },
 }
 
 /// A consumer of the topic, and what it tells.
@@ -133,9 +133,9 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        let Some(topic) = statistics.topics.get(&self.topic) else { return };
-        let ends = topic.partitions.iter().map(|(partition, of)| (*partition, (of.hi_offset, of.committed_offset)));
-        self.tell(Event::Ends(ends.collect()));
+        let of_topic = statistics.topics.get(&self.topic).into_iter().flat_map(|topic| &topic.partitions);
+        let ends = of_topic.map(|(partition, of)| (*partition, (of.hi_offset, of.committed_offset))).collect();
+        self.tell(Event::Ends { ends, is_up: statistics.brokers.values().any(|broker| broker.state == "UP") });
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

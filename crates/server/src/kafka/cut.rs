@@ -29,8 +29,8 @@ pub(super) type Refused = BTreeMap<usize, Vec<Rejected>>;
 
 /// Cuts the messages in `range`. The positions of single events are their offsets, so that a gap begins another batch.
 ///
-/// An array is a batch of its own in a source of its own, `kafka:TOPIC/PARTITION[]`. Its last event stands at the end of the
-/// `2^20` positions of its message, so that the next message's stand behind.
+/// An array is a batch of its own in a source of its own, `kafka:TOPIC/PARTITION[]`. Its message has `2^20` positions there, and each
+/// event the one of its place in the array.
 pub(super) fn cut(messages: &Messages, range: Range<usize>, source: &str, refused: &Refused, context: &Context) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut events = Events::default();
@@ -107,12 +107,12 @@ fn array(i: usize, message: Message<'_>, value: &[u8], source: &str, refused: &[
         Ok(report) => report,
         Err(fault) => return Some(whole(i, bad(Code::InvalidJson, fault.to_string()))),
     };
-    let rows = batch.len() as u64;
+    let rows = report.accepted + report.rejected;
     if rows > ARRAY_ROWS {
         return Some(whole(i, bad(Code::TooLarge, format!("an array of {rows} events, at most {ARRAY_ROWS} are taken in one message"))));
     }
-    let end = u64::try_from(message.offset).unwrap_or(0).saturating_add(1).saturating_mul(ARRAY_ROWS);
-    let mut batch = batch.finish(Origin { name: format!("{source}[]"), first: Some(end - rows) });
+    let first = u64::try_from(message.offset).unwrap_or(0).saturating_mul(ARRAY_ROWS);
+    let mut batch = batch.finish(Origin { name: format!("{source}[]"), first: Some(first) }).at_lines();
     if !refused.is_empty() {
         batch.leave_out(|line| refused.iter().any(|refused| refused.line == line));
         report.withdraw(refused.to_vec());

@@ -28,11 +28,8 @@ fn steps(all: &[(i64, &str)], refused: &Refused) -> Vec<String> {
             }
             Step::Array { message, batch, report } => {
                 assert_eq!((batch.origin.name.as_str(), batch.len() as u64), ("kafka:t/3[]", report.accepted));
-                let end = first(batch) + batch.len() as u64;
-                assert_eq!((end - 1) / ARRAY_ROWS, first(batch) / ARRAY_ROWS, "its rows stand at positions of its message");
-                let left = end.next_multiple_of(ARRAY_ROWS) - end;
-                let ends = format!("{}{}", end.div_ceil(ARRAY_ROWS), if left > 0 { format!("-{left}") } else { String::new() });
-                format!("{message} [{}] ends {ends} {}", batch.len(), shown(report)).trim_end().to_owned()
+                let (offset, place) = (first(batch) / ARRAY_ROWS, first(batch) % ARRAY_ROWS);
+                format!("{message} [{}] at {offset}+{place} {}", batch.len(), shown(report)).trim_end().to_owned()
             }
             Step::Bad { message, report } => format!("{message} bad {}", shown(report)),
         })
@@ -75,8 +72,8 @@ fn a_bad_message_parts_its_neighbours() {
 #[test]
 fn an_array_is_a_batch_of_its_own() {
     let two = format!("\u{feff} [{GOOD},{GOOD}]");
-    check(&[(1, GOOD), (2, &two), (3, GOOD), (4, &two)], &["0..1 at 1", "1 [2] ends 3", "2..3 at 3", "3 [2] ends 5"]);
-    check(&[(0, &format!("[{GOOD},7,{GOOD},{{}}]"))], &["0 [2] ends 1 2::invalid_type,4:metric:missing_field"]);
+    check(&[(1, GOOD), (2, &two), (3, GOOD), (4, &two)], &["0..1 at 1", "1 [2] at 2+0", "2..3 at 3", "3 [2] at 4+0"]);
+    check(&[(0, &format!("[{GOOD},7,{GOOD},{{}}]"))], &["0 [2] at 0+0 2::invalid_type,4:metric:missing_field"]);
     check(&[(0, "[7]")], &["0 bad 1::invalid_type"]);
     check(&[(0, "[]"), (1, GOOD)], &["1..2 at 1"]);
 }
@@ -92,7 +89,7 @@ fn what_the_writer_refused_is_left_out() {
             "0..1 at 0",
             "1 bad 1:metric:series_limit",
             "2..3 at 2",
-            "3 [1] ends 4-1 1:metric:series_limit,3:metric:series_limit",
+            "3 [1] at 3+1 1:metric:series_limit,3:metric:series_limit",
             "4 bad 1:metric:series_limit"
         ]
     );

@@ -18,6 +18,8 @@ const PARTITIONS: i32 = 16;
 const REPLICAS: usize = 3;
 /// A frame holds one request at the most, which may be large; a broker takes no request of 100 MiB.
 const MAX_MESSAGE_BYTES: &str = "100000000";
+/// Less would refuse requests that are taken elsewhere.
+const LEAST_MESSAGE_BYTES: u64 = 64 << 20;
 /// How often it is looked whether a topic that was just made is known, and how far apart.
 const LOOKS: u32 = 25;
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -41,6 +43,8 @@ pub enum TopicError {
     NotMade { topic: String, code: RDKafkaErrorCode },
     #[error("the topic {topic} has cleanup.policy={policy}, which throws events away: set it to delete")]
     Compacted { topic: String, policy: String },
+    #[error("the topic {topic} has max.message.bytes={bytes}, and a request may be larger: set it to {MAX_MESSAGE_BYTES}")]
+    TooSmall { topic: String, bytes: String },
     #[error("the topic {topic} has {partitions} partitions, at most {MAX_PARTITIONS} are possible")]
     TooMany { topic: String, partitions: usize },
 }
@@ -93,9 +97,14 @@ impl LogTopic {
             }
         }
         let described = admin.describe_configs([&ResourceSpecifier::Topic(&name)], &options).await.map_err(away)?;
-        let policy =
-            described.into_iter().flatten().find_map(|of| of.entry_map().get("cleanup.policy").and_then(|entry| entry.value.clone()));
-        if let Some(policy) = policy.filter(|policy| policy.contains("compact")) {
+        let settings: Vec<_> = described.into_iter().flatten().collect();
+        let setting = |name: &str| settings.iter().find_map(|of| of.entry_map().get(name).and_then(|entry| entry.value.clone()));
+        if let Some(bytes) =
+            setting("max.message.bytes").filter(|bytes| bytes.parse::<u64>().is_ok_and(|bytes| bytes < LEAST_MESSAGE_BYTES))
+        {
+            return Err(TopicError::TooSmall { topic: name, bytes });
+        }
+        if let Some(policy) = setting("cleanup.policy").filter(|policy| policy.contains("compact")) {
             return Err(TopicError::Compacted { topic: name, policy });
         }
         if partitions > MAX_PARTITIONS as usize {

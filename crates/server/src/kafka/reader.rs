@@ -220,7 +220,7 @@ impl<S: Sink> Reader<S> {
                 self.taker.health.unreachable(self.hint.as_deref().unwrap_or("no broker answers"));
             }
             Event::CommitFailed(why) => self.commit_again(&why),
-            Event::Ends(ends) => self.tell_lag(&ends),
+            Event::Ends { ends, .. } => self.tell_lag(&ends),
         }
     }
 

@@ -28,11 +28,16 @@ impl Memory {
         self.used.store(bytes, Ordering::Relaxed);
     }
 
+    /// It may take so much from now on.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit.store(bytes, Ordering::Relaxed);
+    }
+
     /// Takes over what the owner of the engine has noted.
     pub fn share(&self, bytes: u64, limit: u64) {
         self.set_used(bytes);
         if limit > 0 {
-            self.limit.store(limit, Ordering::Relaxed);
+            self.set_limit(limit);
         }
     }
 

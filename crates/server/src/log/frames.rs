@@ -43,17 +43,17 @@ impl Frames {
         Self { arrival, of, parts: Vec::new() }
     }
 
-    /// Puts events in; returns where the first stands.
-    pub fn push_events(&mut self, batch: Batch) -> Place {
+    /// Puts events in; returns where the first stands, and in which partitions some are, where there are several.
+    pub fn push_events(&mut self, batch: Batch) -> (Place, Vec<u32>) {
         let Parts::Partitions(of) = self.of else {
             let events = batch.len() as u64;
             let part = self.part(0);
             part.events += events;
-            return Place { partition: part.partition, row: part.frame.push(&Record::Events(batch)) };
+            return (Place { partition: part.partition, row: part.frame.push(&Record::Events(batch)) }, Vec::new());
         };
         // A batch names its series in the order in which they come.
         let first = partition_of(batch.hash(0), of);
-        let mut place = Place { partition: first, row: 0 };
+        let (mut place, mut all) = (Place { partition: first, row: 0 }, Vec::new());
         for (partition, batch) in batch.split(of) {
             let part = self.part(partition);
             part.events += batch.len() as u64;
@@ -61,8 +61,9 @@ impl Frames {
             if partition == first {
                 place.row = row;
             }
+            all.push(partition);
         }
-        place
+        (place, all)
     }
 
     /// Puts something else in, which concerns one series or, said by the owner, all of its partition.

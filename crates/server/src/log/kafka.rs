@@ -4,13 +4,14 @@
 //! appended to several partitions, and may be in some of them and not in others when one does not answer; a retry under the same key, or
 //! of the same positions of a source, completes it. What goes with frames is written to Redis behind them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anomaly_engine::Timestamp;
 use anomaly_engine::frame::{FrameBuilder, base_of};
 use futures_util::future::join_all;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
 use super::error::LogError;
@@ -22,6 +23,21 @@ use crate::redis::{Reconnecting, keys};
 
 /// A frame waits so long for its replicas, through the election of a leader; then its client is told that it may try again.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(15);
+
+/// What became of frames.
+#[derive(Debug, Default)]
+pub(super) struct Delivered {
+    /// The number of each that is durable, by its partition.
+    pub(super) numbers: Vec<(u32, u64)>,
+    /// The partitions of which it is not known, and why.
+    pub(super) failed: Option<(Vec<u32>, LogError)>,
+}
+
+impl Delivered {
+    fn fail(&mut self, partition: u32, fault: LogError) {
+        self.failed.get_or_insert_with(|| (Vec::new(), fault)).0.push(partition);
+    }
+}
 
 /// How long brokers may take to answer when it is doubtful whether they do.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
@@ -47,36 +63,67 @@ impl std::fmt::Debug for KafkaLog {
     }
 }
 
-/// The last frames that are known to be in the log, by partition.
+/// What is known of the log's end, by partition.
 #[derive(Debug, Default)]
-pub struct Ends(Mutex<Vec<u64>>);
+pub struct Ends(Mutex<Vec<End>>);
+
+#[derive(Debug)]
+struct End {
+    /// The last frame.
+    last: u64,
+    /// Frames that were appended here, and their events: of the others nobody tells how many they hold.
+    own: VecDeque<(u64, u64)>,
+}
+
+/// How many events wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// About: frames of others are taken to hold as many as was told.
+    pub about: u64,
+    /// So many at least.
+    pub least: u64,
+}
 
 impl Ends {
     /// A frame is there.
     pub fn raise(&self, partition: u32, number: u64) {
-        let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if ends.len() <= partition as usize {
-            let from = ends.len() as u32;
-            ends.extend((from..=partition).map(base_of));
-        }
-        let end = &mut ends[partition as usize];
-        *end = number.max(*end);
+        Self::end(&mut self.lock(), partition, number);
     }
 
-    /// The last of a partition.
+    /// A frame that was appended here is there, with so many events.
+    fn appended(&self, partition: u32, number: u64, events: u64) {
+        Self::end(&mut self.lock(), partition, number).own.push_back((number, events));
+    }
+
+    /// The last frame of a partition.
     pub fn of(&self, partition: u32) -> u64 {
-        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.get(partition as usize).copied().unwrap_or(base_of(partition))
+        self.lock().get(partition as usize).map_or(base_of(partition), |end| end.last)
     }
 
-    /// Frames behind those that each partition has `reached`.
-    pub fn behind(&self, reached: impl Iterator<Item = Option<u64>>) -> u64 {
-        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (0..)
-            .zip(ends.iter())
-            .zip(reached)
-            .map(|((partition, end), reached)| end.saturating_sub(reached.unwrap_or(base_of(partition))))
-            .sum()
+    /// What is behind the frames that each partition has `reached`; a frame of somebody else's holds `mean` events.
+    pub fn waiting(&self, reached: impl Iterator<Item = Option<u64>>, mean: u64) -> Waiting {
+        let (mut ends, mut waiting) = (self.lock(), Waiting::default());
+        for ((partition, end), reached) in (0..).zip(ends.iter_mut()).zip(reached) {
+            let reached = reached.unwrap_or(base_of(partition));
+            while end.own.pop_front_if(|(number, _)| *number <= reached).is_some() {}
+            let own: u64 = end.own.iter().map(|(_, events)| events).sum();
+            let others = end.last.saturating_sub(reached).saturating_sub(end.own.len() as u64);
+            waiting.about += own + others.saturating_mul(mean);
+            waiting.least += own + others;
+        }
+        waiting
+    }
+
+    fn end(ends: &mut Vec<End>, partition: u32, number: u64) -> &mut End {
+        let from = ends.len() as u32;
+        ends.extend((from..=partition).map(|partition| End { last: base_of(partition), own: VecDeque::new() }));
+        let end = &mut ends[partition as usize];
+        end.last = number.max(end.last);
+        end
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<End>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,45 +166,47 @@ impl KafkaLog {
         self.parts
     }
 
-    /// Appends frames; returns the number of each by its partition, once all are durable.
+    /// Appends frames; returns what became of each.
     ///
     /// # Errors
-    /// [`LogError::Away`]: some may be there.
-    pub(super) fn append(&mut self, frames: Frames) -> Result<Vec<(u32, u64)>, LogError> {
+    /// [`LogError::Away`]: nothing was sent.
+    pub(super) fn append(&mut self, frames: Frames) -> Result<Delivered, LogError> {
         let away = |fault: &KafkaError| LogError::Away(format!("Kafka has not confirmed it: {fault}"));
         if self.is_doubtful {
             let answered = self.producer.client().fetch_metadata(Some(self.topic.name()), ANSWERED_WITHIN);
             answered.map_err(|fault| away(&fault))?;
             self.is_doubtful = false;
         }
-        let mut sent = Vec::new();
-        for Part { partition, frame, .. } in frames.into_parts() {
+        let (mut sent, mut delivered) = (Vec::new(), Delivered::default());
+        for Part { partition, frame, events } in frames.into_parts() {
             let bytes = frame.seal(UNNUMBERED);
             let record = FutureRecord::<(), [u8]>::to(self.topic.name()).partition(partition as i32).payload(&bytes);
-            let delivery = self.producer.send_result(record).map_err(|(fault, _)| away(&fault))?;
-            sent.push(async move { (partition, delivery.await) });
-        }
-        let (mut numbers, mut failed) = (Vec::new(), None);
-        for (partition, delivered) in self.runtime.block_on(join_all(sent)) {
-            match delivered {
-                Ok(Ok(delivery)) => {
-                    let number = base_of(partition) + delivery.offset as u64 + 1;
-                    self.ends.raise(partition, number);
-                    numbers.push((partition, number));
-                }
-                Ok(Err((fault, _))) => failed = Some(fault),
-                Err(_) => failed = Some(KafkaError::MessageProduction(RDKafkaErrorCode::OperationTimedOut)),
+            match self.producer.send_result(record) {
+                Ok(delivery) => sent.push(async move { (partition, events, delivery.await) }),
+                Err((fault, _)) => delivered.fail(partition, away(&fault)),
             }
         }
-        let Some(fault) = failed else { return Ok(numbers) };
-        self.is_doubtful = true;
-        // An idempotent producer that has lost count takes nothing more: another begins to count anew.
-        if self.producer.client().fatal_error().is_some()
-            && let Ok(producer) = producer(&self.topic)
-        {
-            self.producer = producer;
+        for (partition, events, outcome) in self.runtime.block_on(join_all(sent)) {
+            match outcome {
+                Ok(Ok(delivery)) => {
+                    let number = base_of(partition) + delivery.offset as u64 + 1;
+                    self.ends.appended(partition, number, events);
+                    delivered.numbers.push((partition, number));
+                }
+                Ok(Err((fault, _))) => delivered.fail(partition, away(&fault)),
+                Err(_) => delivered.fail(partition, LogError::Away("Kafka has not confirmed it: the producer has ended".into())),
+            }
         }
-        Err(away(&fault))
+        if delivered.failed.is_some() {
+            self.is_doubtful = true;
+            // An idempotent producer that has lost count takes nothing more: another begins to count anew.
+            if self.producer.client().fatal_error().is_some()
+                && let Ok(producer) = producer(&self.topic)
+            {
+                self.producer = producer;
+            }
+        }
+        Ok(delivered)
     }
 
     /// Writes what goes with frames.
@@ -186,13 +235,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_behind_is_counted_over_all_partitions() {
+    fn what_waits_is_counted_over_all_partitions() {
         let ends = Ends::default();
-        assert_eq!(ends.behind([Some(1), None].into_iter()), 0);
+        let waiting = |reached: [Option<u64>; 3]| ends.waiting(reached.into_iter(), 10);
+        assert_eq!(waiting([Some(1), None, None]), Waiting::default());
         ends.raise(2, base_of(2) + 7);
-        ends.raise(0, 5);
+        ends.appended(0, 5, 100);
         ends.raise(0, 4);
-        assert_eq!(ends.behind([None; 4].into_iter()), 12);
-        assert_eq!(ends.behind([Some(5), None, Some(base_of(2) + 6)].into_iter()), 1);
+        assert_eq!(waiting([None; 3]), Waiting { about: 100 + 4 * 10 + 7 * 10, least: 100 + 4 + 7 });
+        assert_eq!(waiting([Some(4), None, Some(base_of(2) + 6)]), Waiting { about: 110, least: 101 });
+        assert_eq!(waiting([Some(5), None, Some(base_of(2) + 7)]), Waiting::default());
     }
 }

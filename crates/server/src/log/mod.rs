@@ -28,7 +28,7 @@ use anomaly_engine::{Report, SeriesHash, SeriesKey};
 
 use frames::{Frames, Part, Parts, Place};
 use handle::{KnownUpload, Lookup};
-use kafka::KafkaLog;
+use kafka::{Delivered, KafkaLog};
 use sqlite::{EventLog, LogError, LogReader, SealedFrame, Side};
 use stream::{Entry, RedisLog};
 use stream_reader::RedisReader;
@@ -52,6 +52,8 @@ struct Landed {
     frame: Option<SealedFrame>,
     /// Whether what goes with them is kept, where that is not one with the append.
     noted: Result<(), LogError>,
+    /// The partitions of which it is not known whether they have their frames, and why; then nothing is noted either.
+    failed: Option<(Vec<u32>, LogError)>,
 }
 
 impl Landed {
@@ -86,8 +88,10 @@ impl Log {
     /// As each of them.
     fn append(&mut self, frames: Frames, sides: &[Side]) -> Result<Landed, LogError> {
         if let Self::Kafka(log) = self {
-            let numbers = log.append(frames)?;
-            return Ok(Landed { numbers, frame: None, noted: log.write_beside(sides) });
+            let Delivered { numbers, failed } = log.append(frames)?;
+            // An answer is not kept of what was not taken whole.
+            let noted = if failed.is_some() { Ok(()) } else { log.write_beside(sides) };
+            return Ok(Landed { numbers, frame: None, noted, failed });
         }
         let Part { frame, events, .. } = frames.into_one();
         let frame = match self {
@@ -100,7 +104,7 @@ impl Log {
             }
             Self::Kafka(_) => None,
         };
-        Ok(Landed { numbers: frame.iter().map(|frame| (0, frame.number)).collect(), frame, noted: Ok(()) })
+        Ok(Landed { numbers: frame.iter().map(|frame| (0, frame.number)).collect(), frame, noted: Ok(()), failed: None })
     }
 
     /// The fingerprint and the answer that are kept under an `Idempotency-Key`.

@@ -82,7 +82,7 @@ pub fn start(writer: Writer, requests: Requests) -> std::io::Result<JoinHandle<(
 
 /// A request of the group that waits for the fsync, where it stands in the frames, and what to answer then.
 enum Pending {
-    Append { reply: Reply<Result<Appended, Refusal>>, place: Place, report: Report, noted: bool },
+    Append { reply: Reply<Result<Appended, Refusal>>, place: Place, partitions: Vec<u32>, report: Report, noted: bool },
     Note(Reply<Result<(), AppendError>>),
     Forget(Reply<Result<Position, ForgetError>>, Place, SeriesHash),
     Configure(Reply<Result<Position, AppendError>>, Place),
@@ -170,7 +170,7 @@ impl Writer {
                         let mut notes = notes;
                         withdraw(&mut notes, &refused);
                         let Append { batch, report, key, .. } = *append;
-                        let place = group.frames.push_events(batch);
+                        let (place, partitions) = group.frames.push_events(batch);
                         let noted = key.is_some() || !notes.is_empty();
                         if let Some(key) = key {
                             let at = clock::now();
@@ -183,7 +183,7 @@ impl Writer {
                             group.keys.push(key.key);
                         }
                         group.notes.extend(notes);
-                        group.pending.push(Pending::Append { reply, place, report, noted });
+                        group.pending.push(Pending::Append { reply, place, partitions, report, noted });
                     }
                     Err(Ok(repeated)) => drop(reply.send(Ok(repeated))),
                     Err(Err(error)) => drop(reply.send(Err(Refusal { append: error.is_temporary().then_some(append), error }))),
@@ -282,15 +282,22 @@ impl Writer {
                         self.backlog.appended(group.number, events);
                         frame.into_iter().for_each(|frame| feed.push(frame.number, Arc::new(frame.bytes)));
                     }
+                    (None, _) if landed.failed.is_some() => {}
                     (None, _) => self.tell_shared(),
                 }
                 let noted = landed.noted.as_ref().map_err(|fault| AppendError::Away(fault.to_string())).copied();
-                if noted.is_ok() {
+                let failed = landed.failed.take();
+                if noted.is_ok() && failed.is_none() {
                     self.rejected = rejected;
                 }
+                if let Some((_, fault)) = &failed {
+                    self.told_away(fault);
+                }
+                let failed = failed.map(|(partitions, fault)| (partitions, AppendError::from(fault)));
                 for pending in group.pending {
-                    match &noted {
-                        Err(fault) if pending.is_noted() => pending.fail(fault),
+                    match (&noted, &failed) {
+                        (Err(fault), _) if pending.is_noted() => pending.fail(fault),
+                        (_, Some((partitions, fault))) if pending.is_noted() || pending.is_in(partitions) => pending.fail(fault),
                         _ => pending.succeed(&landed),
                     }
                 }
@@ -437,6 +444,17 @@ impl Pending {
     /// Whether it is not done before what goes with the frames is kept.
     fn is_noted(&self) -> bool {
         matches!(self, Self::Append { noted: true, .. } | Self::Note(_))
+    }
+
+    /// Whether some of it is in one of these partitions.
+    fn is_in(&self, partitions: &[u32]) -> bool {
+        match self {
+            Self::Append { place, partitions: of, .. } => {
+                of.iter().chain([&place.partition]).any(|partition| partitions.contains(partition))
+            }
+            Self::Forget(_, place, _) | Self::Configure(_, place) => partitions.contains(&place.partition),
+            Self::Note(_) => false,
+        }
     }
 
     fn succeed(self, landed: &Landed) {

@@ -4,17 +4,18 @@
 //! assigned ─► taken over: epoch, checkpoint, P ─► read from there ─► feed of its engine
 //! revoked  ─► what was read is judged, written, checkpointed ─► given up          lost ─► dropped: it is another's already
 //! ```
-//! Whatever goes wrong with one ends the membership, and all is taken over anew: nobody knows what of it others have.
+//! One that cannot be taken over is tried again, and holds up no other. Whatever goes wrong with one that is at work ends the membership,
+//! and all is taken over anew: nobody knows what of it others have.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::{base_of, renumber};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use rdkafka::consumer::{CommitMode, Consumer as _};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 use tokio::sync::mpsc;
@@ -29,7 +30,11 @@ use crate::stats::Component;
 
 /// How long others wait for partitions that we finish; then they are theirs all the same, and what we write is refused.
 const DRAIN: Duration = Duration::from_secs(9);
-/// Room, offsets.
+/// Before a partition is tried again that could not be taken over.
+const TAKE_AGAIN: Duration = Duration::from_secs(3);
+/// A partition that judges nothing for so long, though events wait, is taken over anew.
+const STUCK: Duration = Duration::from_secs(60);
+/// Room, offsets, what is to be taken over.
 const TICK: Duration = Duration::from_millis(100);
 /// How long the group may take when we leave it.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -37,6 +42,8 @@ const LEAVE: Duration = Duration::from_secs(2);
 /// A partition that is ours.
 struct Owned {
     stages: Partition,
+    /// How far it was when that was last seen to move.
+    moved: (u64, Instant),
     /// Frames for which there is no room yet; Kafka sends no more meanwhile.
     held: VecDeque<(u64, Arc<Vec<u8>>)>,
     committed: u64,
@@ -46,6 +53,12 @@ struct Member {
     common: Common,
     client: Arc<rdkafka::consumer::StreamConsumer<kafka::Context>>,
     owned: BTreeMap<i32, Owned>,
+    /// What the group has given us and is not taken over, and when that is due.
+    wanted: BTreeMap<i32, Instant>,
+    /// Why not.
+    failing: BTreeMap<i32, String>,
+    /// What Kafka has told that is wrong.
+    trouble: Option<String>,
 }
 
 /// Shares in the work until `stop`.
@@ -60,7 +73,14 @@ pub(super) async fn take_part(
     let (config, topic) = (common.topic.config().clone(), common.topic.name().to_owned());
     let Client { consumer, mut events } =
         Client::subscribe(&config, &topic, &config.processor_group(), "error").map_err(|fault| fault.to_string())?;
-    let mut member = Member { common, client: Arc::clone(&consumer), owned: BTreeMap::new() };
+    let mut member = Member {
+        common,
+        client: Arc::clone(&consumer),
+        owned: BTreeMap::new(),
+        wanted: BTreeMap::new(),
+        failing: BTreeMap::new(),
+        trouble: None,
+    };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stream = consumer.stream();
@@ -74,7 +94,15 @@ pub(super) async fn take_part(
                     break Err(why);
                 }
             }
-            _ = tick.tick() => member.tick(),
+            _ = tick.tick() => {
+                member.tick();
+                if let Some(why) = member.stuck() {
+                    break Err(why);
+                }
+                if let Err(why) = member.take_over().await {
+                    break Err(why);
+                }
+            }
             Some(message) = stream.next() => {
                 if let Err(why) = member.push(message) {
                     break Err(why);
@@ -101,65 +129,130 @@ async fn give_up(owned: BTreeMap<i32, Owned>, are_ours: bool) {
 impl Member {
     async fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Assigned(partitions) => self.take_over(partitions).await.map_err(|fault| format!("{fault:#}"))?,
+            Event::Assigned(partitions) => {
+                self.wanted.extend(partitions.elements().iter().map(|partition| (partition.partition(), Instant::now())));
+                // What cannot be taken over yet is assigned later; the group waits for an answer.
+                if !self.take_over().await? {
+                    self.client.incremental_assign(&TopicPartitionList::new()).map_err(|fault| fault.to_string())?;
+                }
+            }
             Event::Revoked(partitions) => {
                 let are_ours = !self.client.assignment_lost();
                 let of: Vec<i32> = partitions.elements().iter().map(TopicPartitionListElem::partition).collect();
-                let leaving = of.iter().filter_map(|partition| self.owned.remove_entry(partition)).collect();
+                self.wanted.retain(|partition, _| !of.contains(partition));
+                let leaving: BTreeMap<_, _> = of.iter().filter_map(|partition| self.owned.remove_entry(partition)).collect();
+                let assigned = self.list(leaving.keys().copied());
                 give_up(leaving, are_ours).await;
-                self.client.incremental_unassign(&partitions).map_err(|fault| fault.to_string())?;
+                // A pause would outlive the assignment, and should the partition come back nothing of it would be read.
+                self.client.resume(&assigned).map_err(|fault| fault.to_string())?;
+                self.client.incremental_unassign(&assigned).map_err(|fault| fault.to_string())?;
                 self.tell();
             }
-            Event::Ends(ends) => {
+            Event::Ends { ends, is_up } => {
                 for (partition, (next, _)) in ends {
                     if let (Ok(partition), Ok(next)) = (u32::try_from(partition), u64::try_from(next)) {
                         self.common.ends.raise(partition, base_of(partition) + next);
                     }
                 }
+                if is_up {
+                    self.trouble = None;
+                }
+                let why = self.trouble.clone().or_else(|| (!is_up).then(|| "no broker answers".to_owned()));
+                self.common.stats.component("kafka", why.map_or(Component::Ok, Component::Degraded));
             }
-            Event::Hint(why) | Event::CommitFailed(why) => debug!("{why}"),
-            Event::Down => warn!("no broker of Kafka answers"),
+            Event::Hint(why) => self.trouble = Some(why),
+            Event::CommitFailed(why) => debug!("offsets, which tell the lag, were not committed: {why}"),
+            Event::Down => {}
         }
         Ok(())
     }
 
-    /// Takes partitions over, all at a time, and begins to read them.
-    async fn take_over(&mut self, mut partitions: TopicPartitionList) -> anyhow::Result<()> {
-        let of: Vec<u32> = partitions.elements().iter().map(|partition| partition.partition() as u32).collect();
-        let owned = (self.owned.len() + of.len()) as u32;
+    fn list(&self, partitions: impl Iterator<Item = i32>) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(self.common.topic.name(), partition);
+        }
+        list
+    }
+
+    /// Takes over what is due of what the group has given us, all at a time, and begins to read it. What cannot be taken over is tried
+    /// again, and holds up nothing else. Returns whether there is something new to read.
+    async fn take_over(&mut self) -> Result<bool, String> {
+        let now = Instant::now();
+        let of: Vec<i32> = self.wanted.iter().filter(|(_, due)| **due <= now).map(|(partition, _)| *partition).collect();
+        if of.is_empty() {
+            return Ok(false);
+        }
         let taking = of.iter().map(|&partition| {
             let (common, share) = (self.common.clone(), self.share(partition));
             blocking(move || TakenOver::take(&common, share))
         });
+        let mut assigned = TopicPartitionList::new();
         for (&partition, taken) in of.iter().zip(join_all(taking).await) {
-            let taken = taken??;
-            partitions.set_partition_offset(self.common.topic.name(), partition as i32, Offset::Offset(taken.next_offset(partition)))?;
-            let stages = Partition::start(&self.common, self.share(partition), taken, owned)?;
-            let committed = *stages.reached.borrow();
-            self.owned.insert(partition as i32, Owned { stages, held: VecDeque::new(), committed });
+            let begun = taken.and_then(|taken| taken).and_then(|taken| {
+                let from = Offset::Offset(taken.next_offset(partition as u32));
+                let stages = Partition::start(&self.common, self.share(partition), taken)?;
+                assigned.add_partition_offset(self.common.topic.name(), partition, from)?;
+                Ok(stages)
+            });
+            match begun {
+                Ok(stages) => {
+                    self.wanted.remove(&partition);
+                    self.failing.remove(&partition);
+                    let committed = *stages.reached.borrow();
+                    let owned = Owned { stages, held: VecDeque::new(), committed, moved: (committed, now) };
+                    self.owned.insert(partition, owned);
+                }
+                Err(fault) => {
+                    let why = format!("{fault:#}");
+                    if self.failing.insert(partition, why.clone()).is_none_or(|before| before != why) {
+                        warn!(partition, "a partition cannot be taken over, it is tried again, its events wait: {why}");
+                    }
+                    self.wanted.insert(partition, Instant::now() + TAKE_AGAIN);
+                }
+            }
         }
-        self.client.incremental_assign(&partitions)?;
+        if assigned.count() > 0 {
+            self.client.incremental_assign(&assigned).map_err(|fault| fault.to_string())?;
+        }
         self.tell();
-        Ok(())
+        Ok(assigned.count() > 0)
     }
 
-    fn share(&self, partition: u32) -> Share {
-        Share { partition, of: self.common.topic.partitions() }
+    fn share(&self, partition: i32) -> Share {
+        Share { partition: partition as u32, of: self.common.topic.partitions() }
     }
 
+    /// Tells how it stands, and divides the memory anew.
     fn tell(&self) {
-        self.common.stats.set_standing(if self.owned.is_empty() { "standby" } else { "active" });
-        self.common.stats.component("engine", Component::Ok);
+        let stats = &self.common.stats;
+        stats.set_standing(if self.owned.is_empty() { "standby" } else { "active" });
+        stats.component(
+            "engine",
+            match self.failing.iter().find(|(partition, _)| self.wanted.contains_key(partition)) {
+                None => Component::Ok,
+                Some((partition, why)) => {
+                    Component::Degraded(format!("partition {partition} cannot be taken over, its events wait: {why}"))
+                }
+            },
+        );
+        let limit = self.common.config.memory_max_bytes / (self.owned.len() as u64).max(1);
+        self.owned.values().for_each(|owned| owned.stages.memory.set_limit(limit));
     }
 
     fn push(&mut self, message: Result<BorrowedMessage<'_>, KafkaError>) -> Result<(), String> {
         let message = match message {
             Ok(message) => message,
-            Err(fault @ (KafkaError::MessageConsumption(code) | KafkaError::MessageConsumptionFatal(code))) => {
-                // Brokers that come and go are waited for; an offset that is gone is found when the partition is taken over anew.
-                let ends =
-                    matches!(fault, KafkaError::MessageConsumptionFatal(_)) || code == rdkafka::error::RDKafkaErrorCode::AutoOffsetReset;
-                return if ends { Err(fault.to_string()) } else { Ok(()) };
+            Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)) => {
+                return Err("the log has deleted what was to be read next".to_owned());
+            }
+            Err(fault @ KafkaError::MessageConsumptionFatal(_)) => return Err(fault.to_string()),
+            Err(fault @ KafkaError::MessageConsumption(_)) => {
+                // Brokers that come and go are waited for.
+                if self.trouble.replace(fault.to_string()).is_none() {
+                    warn!("Kafka: {fault}");
+                }
+                return Ok(());
             }
             Err(_) => return Ok(()),
         };
@@ -179,6 +272,20 @@ impl Member {
             self.client.pause(&full).map_err(|fault| fault.to_string())?;
         }
         Ok(())
+    }
+
+    /// Why all is to be taken over anew, where a partition has not moved for long although there is more of it.
+    fn stuck(&mut self) -> Option<String> {
+        let now = Instant::now();
+        for (&partition, owned) in &mut self.owned {
+            let reached = *owned.stages.reached.borrow();
+            if reached != owned.moved.0 || self.common.ends.of(partition as u32) <= reached {
+                owned.moved = (reached, now);
+            } else if now - owned.moved.1 >= STUCK {
+                return Some(format!("events of partition {partition} wait, and none was judged for {} s", STUCK.as_secs()));
+            }
+        }
+        None
     }
 
     /// Goes on with what has room again, and tells the group how far everything is.

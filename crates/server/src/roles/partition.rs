@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anomaly_engine::frame::{Position, base_of};
 use anomaly_engine::{DecodeError, Engine};
@@ -41,6 +42,9 @@ use crate::store::Extent;
 use crate::store::ledger::Ledger;
 use crate::store::partition::PartitionJournal;
 use crate::tick;
+
+/// How often it is looked whether a checkpoint has become old.
+const CHECKPOINT_LOOK: Duration = Duration::from_secs(300);
 
 /// What all partitions of a process share.
 #[derive(Clone, Debug)]
@@ -108,10 +112,18 @@ impl TakenOver {
             known - base
         );
         if base + first > engine.applied() {
+            let (from, judged) = (engine.applied() - base, journal.position().frame - base);
+            let unjudged = first.saturating_sub(judged.max(from));
+            common.stats.kafka().lost_by_retention(unjudged);
+            let what = if unjudged > 0 {
+                format!(
+                    "{unjudged} frames of them were not judged, their events are lost: raise its retention.ms, or see why processors were away"
+                )
+            } else {
+                "all of them were judged, but what was learned from them is lost: windows begin anew; raise its retention.ms".to_owned()
+            };
             let lost = format!(
-                "offsets {} to {} of partition {} of {} are gone before they were judged, their events are lost: raise its retention.ms, or see \
-                 why processors were away",
-                engine.applied() - base,
+                "offsets {from} to {} of partition {} of {} are kept no more, and no checkpoint makes up for them; {what}",
                 first - 1,
                 share.partition,
                 topic.name()
@@ -135,6 +147,8 @@ pub(super) struct Partition {
     pub(super) feed: Arc<EngineFeed>,
     /// The last frame whose outputs are in the journal.
     pub(super) reached: watch::Receiver<u64>,
+    /// The account of its state.
+    pub(super) memory: Arc<Memory>,
     log: LogHandle,
     writer: JoinHandle<()>,
     engine: JoinHandle<EngineStage>,
@@ -149,7 +163,7 @@ impl Partition {
     ///
     /// # Errors
     /// The system gives no thread; settings that librdkafka refuses.
-    pub(super) fn start(common: &Common, share: Share, taken: TakenOver, owned: u32) -> anyhow::Result<Self> {
+    pub(super) fn start(common: &Common, share: Share, taken: TakenOver) -> anyhow::Result<Self> {
         let Common { config, place, topic, ends, stats, points, fatal } = common.clone();
         let TakenOver { journal, checkpoint, engine, last } = taken;
         let (fence, epoch, stored) = (journal.fence().clone(), journal.epoch(), journal.position().frame);
@@ -161,7 +175,7 @@ impl Partition {
             engine.applied() - base_of(share.partition),
             last - base_of(share.partition)
         );
-        let memory = Memory::new(config.memory_max_bytes / u64::from(owned.max(1)));
+        let memory = Memory::new(config.memory_max_bytes);
         let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
         // What waits is counted over all partitions, by who asks.
         let backlog = Arc::new(Backlog::new(u64::MAX >> 12, Arc::clone(&stats)));
@@ -211,7 +225,7 @@ impl Partition {
         let parts = Parts::Owner { partition: share.partition, epoch };
         let writer = Writer {
             log: Log::Kafka(Box::new(KafkaLog::new(topic, parts, beside, ends)?)),
-            admission: Admission::shared(config.max_series, memory),
+            admission: Admission::shared(config.max_series, Arc::clone(&memory)),
             feed: None,
             backlog,
             disk,
@@ -223,14 +237,26 @@ impl Partition {
         let writer = writer::start(writer, requests)?;
         let tasks = Tasks(vec![
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
+            tokio::spawn(checkpoint_in_time(handle.clone())),
             tokio::spawn(caught_up(handle, sharing.clone(), log.clone(), config, last, last == base_of(share.partition))),
         ]);
-        Ok(Self { feed, reached: reached_reader, log, writer, engine, committer, checkpoints, sharing: (sharing, sharing_thread), tasks })
+        Ok(Self {
+            feed,
+            reached: reached_reader,
+            memory,
+            log,
+            writer,
+            engine,
+            committer,
+            checkpoints,
+            sharing: (sharing, sharing_thread),
+            tasks,
+        })
     }
 
     /// Ends the stages. What was read is judged and written, and a checkpoint too, where that is still ours to do.
     pub(super) async fn stop(self, is_ours: bool) {
-        let Self { feed, reached: _, log, writer, engine, committer, checkpoints, sharing: (shown, sharing), tasks } = self;
+        let Self { feed, reached: _, memory: _, log, writer, engine, committer, checkpoints, sharing: (shown, sharing), tasks } = self;
         tasks.end().await;
         let finish = move || {
             drop(log);
@@ -247,6 +273,16 @@ impl Partition {
             let _ = sharing.join();
         };
         let _ = tokio::task::spawn_blocking(finish).await;
+    }
+}
+
+/// Kafka deletes by time, however little comes: so a checkpoint is due by time, too.
+async fn checkpoint_in_time(engine: EngineHandle) {
+    loop {
+        tokio::time::sleep(CHECKPOINT_LOOK).await;
+        if engine.ask(|stage| stage.checkpoint.in_time()).await.is_none() {
+            return;
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use super::member::take_part;
 use super::ownership::{Keeper, acquire};
 use super::partition::Common;
 use super::raw_events::RawEvents;
-use super::shared_log::open_topic;
+use super::shared_log::{follow_ends, open_topic};
 use super::tail::{Tail, Watch};
 use super::{Tasks, blocking, connect, place, status};
 use crate::backlog::Backlog;
@@ -113,6 +113,8 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
 /// Shares the partitions of a log on Kafka with others until `stop`; one of them leads.
 async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     let topic = open_topic(&config, &place).await?;
+    let ends = Arc::new(Ends::default());
+    follow_ends(topic.clone(), Arc::downgrade(&ends))?;
     let (points, points_thread) = points::start(&DataDir::memory(), 0);
     let (ended, end) = watch::channel(false);
     let is_ended = |mut end: watch::Receiver<bool>| async move {
@@ -122,7 +124,7 @@ async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl 
         config: Arc::new(config),
         place: place.clone(),
         topic,
-        ends: Arc::new(Ends::default()),
+        ends: Arc::clone(&ends),
         stats: Arc::clone(&stats),
         points: points.clone(),
         fatal: Fatal::new().0,

@@ -206,7 +206,7 @@ impl Mover {
         } else {
             // Where list and log do not change together, it may be appended again.
             let origin = Origin { name: "redis:raw_events".into(), first: Some(number << POSITIONS) };
-            let append = Append { batch: batch.finish(origin), report, atomic: false, key: None };
+            let append = Append { batch: batch.finish(origin).at_lines(), report, atomic: false, key: None };
             match self.runtime.block_on(self.log.append_with(append, moved)).map_err(|refusal| refusal.error) {
                 Ok(Appended::Taken { report, .. } | Appended::Repeated(report)) => {
                     self.stats.accepted(report.accepted);

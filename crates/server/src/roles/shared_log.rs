@@ -90,7 +90,7 @@ pub(super) async fn open_topic(config: &Config, place: &RedisPlace) -> anyhow::R
 }
 
 /// Looks from time to time at what others have appended, for as long as somebody wants to know.
-fn follow_ends(topic: LogTopic, ends: Weak<Ends>) -> anyhow::Result<()> {
+pub(super) fn follow_ends(topic: LogTopic, ends: Weak<Ends>) -> anyhow::Result<()> {
     let consumer: BaseConsumer = topic.connection().create().context("Kafka cannot be read")?;
     std::thread::Builder::new().name("log-ends".into()).spawn(move || {
         loop {

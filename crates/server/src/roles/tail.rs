@@ -20,7 +20,7 @@ use crate::fatal::Fatal;
 use crate::freshness::Freshness;
 use crate::log::admission::Memory;
 use crate::log::handle::LogHints;
-use crate::log::kafka::Ends;
+use crate::log::kafka::{Ends, Waiting};
 use crate::log::stream_reader::{Stride, frame_of};
 use crate::log::writer::REJECTED;
 use crate::points::PointsHandle;
@@ -43,6 +43,8 @@ const SERVER: Duration = Duration::from_millis(500);
 const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// An owner that judges nothing for so long, though events wait, gives the lease back.
 const STUCK: Duration = Duration::from_secs(60);
+/// A partition that waits so long is told: longer than it takes another processor to take it over.
+const IDLE: Duration = Duration::from_secs(30);
 /// A replica that has said nothing for so long is gone.
 const ALIVE_SECONDS: u64 = 15;
 /// Entries that are read at a time.
@@ -121,10 +123,10 @@ pub(super) struct OnKafka {
 impl OnKafka {
     /// About how many events wait: those of frames that nobody has `reached`, as if they were as large as the others were; none only where
     /// there is no such frame.
-    fn waiting(&self, events: u64, reached: impl Iterator<Item = Option<u64>> + Clone) -> u64 {
+    fn waiting(&self, events: u64, reached: impl Iterator<Item = Option<u64>> + Clone) -> Waiting {
         let judged: u64 = (0..).zip(reached.clone()).filter_map(|(partition, reached)| Some(reached? - base_of(partition))).sum();
         let mean = events.checked_div(judged).unwrap_or(1).max(1);
-        self.ends.behind(reached).saturating_mul(mean)
+        self.ends.waiting(reached, mean)
     }
 }
 
@@ -146,6 +148,30 @@ impl Watch {
             kafka: None,
             raw_events: place.target.is_cluster().then(|| place.of(keys::RAW_EVENTS_TAG)),
         }
+    }
+}
+
+/// Since when partitions have not moved, each with how far it was then.
+#[derive(Debug, Default)]
+struct Idle(Vec<(u64, Instant)>);
+
+impl Idle {
+    /// Which partitions nobody has judged for a while although there is more of them, in words.
+    fn look(&mut self, kafka: &OnKafka, reached: impl Iterator<Item = Option<u64>>) -> Option<String> {
+        let now = Instant::now();
+        let mut idle = Vec::new();
+        for (partition, reached) in (0..kafka.partitions).zip(reached) {
+            let (at, reached) = (partition as usize, reached.unwrap_or(base_of(partition)));
+            if self.0.len() <= at {
+                self.0.push((reached, now));
+            }
+            if self.0[at].0 != reached || kafka.ends.of(partition) <= reached {
+                self.0[at] = (reached, now);
+            } else if now - self.0[at].1 >= IDLE {
+                idle.push(partition.to_string());
+            }
+        }
+        (!idle.is_empty()).then(|| idle.join(", "))
     }
 }
 
@@ -222,6 +248,7 @@ impl Drop for Tail {
 }
 
 struct State {
+    idle: Idle,
     raw: Option<Reconnecting>,
     watch: Watch,
     stopping: Arc<AtomicBool>,
@@ -251,6 +278,7 @@ struct State {
 impl State {
     fn new(watch: Watch, stopping: Arc<AtomicBool>) -> Self {
         Self {
+            idle: Idle::default(),
             raw: watch.raw_events.clone().map(Reconnecting::new),
             watch,
             stopping,
@@ -383,14 +411,19 @@ impl State {
             shared.iter().skip(at * shares.len()).take(shares.len()).copied()
         };
         let sum = |name: &str| each(name).flatten().sum::<u64>();
-        let (waiting, events) = match &watch.kafka {
-            None => (of(field::APPENDED).saturating_sub(of(field::JUDGED)), of(field::APPENDED).saturating_sub(sum(field::REDELIVERED))),
+        let (waiting, least, events) = match &watch.kafka {
+            None => {
+                let waiting = of(field::APPENDED).saturating_sub(of(field::JUDGED));
+                (waiting, waiting, of(field::APPENDED).saturating_sub(sum(field::REDELIVERED)))
+            }
             Some(kafka) => {
-                let waiting = kafka.waiting(sum(field::EVENTS), each(field::REACHED));
-                (waiting, sum(field::EVENTS) + waiting)
+                let Waiting { about, least } = kafka.waiting(sum(field::EVENTS), each(field::REACHED));
+                (about, least, sum(field::EVENTS) + about)
             }
         };
-        watch.backlog.set(waiting);
+        // What is refused must not be a guess.
+        watch.backlog.set(least);
+        let idle = watch.kafka.as_ref().map(|kafka| self.idle.look(kafka, each(field::REACHED)));
         if waiting == 0 || of(field::JUDGED) != self.judged {
             self.stuck = None;
         } else {
@@ -405,7 +438,11 @@ impl State {
         watch.stats.share(Totals { events, rejected: rejected.unwrap_or(0), late, duplicates, redelivered });
         watch.stats.set_series(sum(field::N_SERIES));
         watch.memory.share(sum(field::MEMORY), sum(field::MEMORY_LIMIT));
-        let processor = if owned { Component::Ok } else { Component::Degraded("no processor is active: events are kept and wait".into()) };
+        let processor = match idle.flatten() {
+            _ if !owned => Component::Degraded("no processor is active: events are kept and wait".into()),
+            Some(partitions) => Component::Degraded(format!("events of partitions {partitions} wait, and nobody judges them")),
+            None => Component::Ok,
+        };
         watch.stats.component("processor", processor);
         watch.log.note_counts();
         watch.stats.recounted();

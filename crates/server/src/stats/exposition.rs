@@ -80,6 +80,8 @@ impl Stats {
                 let _ = writeln!(out, "anomaly_notifications_total{{channel=\"{channel_name}\",outcome=\"{name}\"}} {n}");
             }
         }
+        let help = "Frames of the log on Kafka that it deleted before they were judged, since start.";
+        one(out, "anomaly_lost_by_retention_total", help, "counter", self.kafka.lost());
         if let Some((messages, dead_letters, lag)) = self.kafka.told() {
             let help = "Messages of Kafka since start that are in the log or dead letters.";
             one(out, "anomaly_kafka_messages_total", help, "counter", messages);

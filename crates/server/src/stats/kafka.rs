@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub struct KafkaCounts {
     messages: AtomicU64,
     dead_letters: AtomicU64,
+    lost_by_retention: AtomicU64,
     /// By partition; `None` until Kafka is read.
     lag: Mutex<Option<BTreeMap<i32, u64>>>,
 }
@@ -22,6 +23,16 @@ impl KafkaCounts {
     /// `n` messages were written to the topic of dead letters.
     pub fn dead_letters(&self, n: u64) {
         self.dead_letters.fetch_add(n, Relaxed);
+    }
+
+    /// `n` frames of the log were deleted before they were judged.
+    pub fn lost_by_retention(&self, n: u64) {
+        self.lost_by_retention.fetch_add(n, Relaxed);
+    }
+
+    /// How many of these.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost_by_retention.load(Relaxed)
     }
 
     /// How many messages each partition of this process has that are not done.

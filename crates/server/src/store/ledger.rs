@@ -65,7 +65,7 @@ impl Ledger {
         match self {
             Self::Embedded(_) => Ok(()),
             Self::Shared(journal) => journal.note(frame, counted),
-            Self::Partition(journal) => journal.note(counted),
+            Self::Partition(journal) => journal.note(frame, counted),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::redis::keys::{self, field};
 use crate::redis::{Fence, Link, Script, owner};
 use crate::share::Share;
 
-/// KEYS: state, owner. ARGV: the field of the epoch, the field of P, a nonce, the time. Answers the epoch and P. The epoch is not below the
+/// KEYS: state, owner. ARGV: the field of the epoch, the field of P, a nonce, the time, the field of what is noted. Answers the epoch, P, and that. The epoch is not below the
 /// time in milliseconds, so that a Redis that was emptied gives none that the log has seen.
 static OWN: Script = Script::new(
     "taking over a partition",
@@ -21,7 +21,7 @@ local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
 local epoch = string.format('%.0f', math.max(last + 1, tonumber(ARGV[4])))
 redis.call('HSET', KEYS[1], ARGV[1], epoch)
 redis.call('SET', KEYS[2], epoch .. ':' .. ARGV[3])
-return {epoch, redis.call('HGET', KEYS[1], ARGV[2])}",
+return {epoch, redis.call('HGET', KEYS[1], ARGV[2]), redis.call('HGET', KEYS[1], ARGV[5])}",
 );
 
 /// The journal, as the owner of a partition has it.
@@ -32,6 +32,8 @@ pub struct PartitionJournal {
     fence: Fence,
     epoch: u64,
     position: Position,
+    /// How far an owner has noted to be: a replay of what is before says nothing new.
+    noted: u64,
 }
 
 impl PartitionJournal {
@@ -44,14 +46,15 @@ impl PartitionJournal {
         let key = keys::owner_of(share.partition);
         let (epochs, committed) = (share.field(field::EPOCH), share.field(field::COMMITTED));
         let now = (clock::now().nanos() / 1_000_000).to_string();
-        let args: [&[u8]; 4] = [epochs.as_bytes(), committed.as_bytes(), nonce.as_bytes(), now.as_bytes()];
-        let (epoch, frame): (u64, Option<u64>) = link.eval_durable(&OWN, &[keys::STATE, &key], &args)?;
+        let reached = share.field(field::REACHED);
+        let args: [&[u8]; 5] = [epochs.as_bytes(), committed.as_bytes(), nonce.as_bytes(), now.as_bytes(), reached.as_bytes()];
+        let (epoch, frame, noted): (u64, Option<u64>, Option<u64>) = link.eval_durable(&OWN, &[keys::STATE, &key], &args)?;
         let token = format!("{epoch}:{nonce}");
         if !owner::take(checkpoints, &keys::checkpoint_owner_of(share.partition), &token)? {
             return Err(StoreError::Deposed);
         }
         let position = Position { frame: frame.unwrap_or(base_of(share.partition)), row: u32::MAX };
-        Ok(Self { link, share, fence: Fence::new(key, token), epoch, position })
+        Ok(Self { link, share, fence: Fence::new(key, token), epoch, position, noted: noted.unwrap_or(0) })
     }
 
     /// P of the partition.
@@ -104,7 +107,11 @@ impl PartitionJournal {
     ///
     /// # Errors
     /// As for a write.
-    pub fn note(&mut self, counted: &[(&str, u64)]) -> Result<(), StoreError> {
+    pub fn note(&mut self, frame: u64, counted: &[(&str, u64)]) -> Result<(), StoreError> {
+        if frame < self.noted {
+            return Ok(());
+        }
+        self.noted = frame;
         let fields: Vec<String> = counted.iter().flat_map(|(name, n)| [self.share.field(name), n.to_string()]).collect();
         let mut args: Vec<&[u8]> = vec![self.fence.token().as_bytes()];
         args.extend(fields.iter().map(String::as_bytes));
