@@ -6,14 +6,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::base_of;
-use anomaly_engine::{CheckpointCursor, Engine};
+use anomaly_engine::{CheckpointCursor, DecodeError, Engine};
+use anyhow::Context as _;
 use tracing::{info, warn};
 
 use crate::checkpoint_files::{CheckpointError, CheckpointWriter};
 use crate::commit::ToCommit;
 use crate::data_dir::DataDir;
 use crate::log::handle::LogHints;
-use crate::redis::chunks::{ChunkWriter, ChunksError, Kind};
+use crate::redis::chunks::{self, ChunkWriter, ChunksError, Kind};
 use crate::redis::{Fence, Link};
 use crate::store::snapshot::Snapshots;
 
@@ -217,6 +218,26 @@ enum WriteError {
     File(#[from] CheckpointError),
     #[error(transparent)]
     Chunks(#[from] ChunksError),
+}
+
+/// The engine of the newest checkpoint on Redis, if there is one.
+///
+/// # Errors
+/// Redis is away, or it cannot be read.
+pub fn newest(link: &mut Link, kind: &Kind, shards: usize) -> anyhow::Result<Option<Engine>> {
+    let Some(manifest) = chunks::newest(link, kind)? else { return Ok(None) };
+    let chunks = chunks::chunks(link, manifest).map(|chunk| chunk.map_err(RestoreError::from));
+    let engine = Engine::restore::<RestoreError>(chunks, shards);
+    Ok(Some(engine.context("the checkpoint cannot be read; a newer version of anomaly may have written it")?))
+}
+
+/// Why a checkpoint cannot be restored.
+#[derive(Debug, thiserror::Error)]
+enum RestoreError {
+    #[error(transparent)]
+    Chunks(#[from] ChunksError),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
 }
 
 impl Files {

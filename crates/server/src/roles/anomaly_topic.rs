@@ -5,8 +5,6 @@
 //! is away. It begins with what is found after it was first set.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,6 +13,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde::Deserialize;
 use tracing::{info, warn};
 
+use super::worker::{Stopping, Worker};
 use crate::config::Config;
 use crate::kafka::{Quiet, connection};
 use crate::redis::keys::{self, field};
@@ -30,13 +29,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 const AGAIN: Duration = Duration::from_secs(2);
 /// Anomalies that are under way at a time.
 const PAGE: usize = 256;
-
-/// The writing thread.
-#[derive(Debug)]
-pub(super) struct AnomalyTopic {
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
 
 struct Writer {
     connection: Reconnecting,
@@ -68,53 +60,32 @@ struct Identity {
     id: String,
 }
 
-impl AnomalyTopic {
-    /// Writes as the owner of the lease, where the topic is set.
-    ///
-    /// # Errors
-    /// The system gives no thread; settings that librdkafka refuses.
-    pub(super) fn start(
-        config: &Config,
-        place: RedisPlace,
-        fence: Fence,
-        store: StoreReader,
-        stats: Arc<Stats>,
-    ) -> anyhow::Result<Option<Self>> {
-        let Some(topic) = config.kafka.anomaly_topic.clone() else { return Ok(None) };
-        let mut settings = connection(&config.kafka);
-        for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "10000"), ("compression.type", "lz4")]
-        {
-            settings.set(key, value);
-        }
-        let producer = settings.create_with_context(Quiet)?;
-        let stopping = Arc::new(AtomicBool::new(false));
-        let runtime = tokio::runtime::Handle::current();
-        let writer = Writer { connection: Reconnecting::new(place), fence, store, producer, topic, runtime, written: None };
-        let stop = Arc::clone(&stopping);
-        let thread = std::thread::Builder::new().name("anomaly-topic".into()).spawn(move || writer.run(&stop, &stats))?;
-        Ok(Some(Self { stopping, thread: Some(thread) }))
+/// Writes as the owner of the lease, where the topic is set.
+///
+/// # Errors
+/// The system gives no thread; settings that librdkafka refuses.
+pub(super) fn start(
+    config: &Config,
+    place: RedisPlace,
+    fence: Fence,
+    store: StoreReader,
+    stats: Arc<Stats>,
+) -> anyhow::Result<Option<Worker>> {
+    let Some(topic) = config.kafka.anomaly_topic.clone() else { return Ok(None) };
+    let mut settings = connection(&config.kafka);
+    for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "10000"), ("compression.type", "lz4")] {
+        settings.set(key, value);
     }
-
-    /// Ends it; the next owner goes on.
-    pub(super) fn stop(mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Where a start fails half-way, nothing of it must go on.
-impl Drop for AnomalyTopic {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
+    let producer = settings.create_with_context(Quiet)?;
+    let runtime = tokio::runtime::Handle::current();
+    let writer = Writer { connection: Reconnecting::new(place), fence, store, producer, topic, runtime, written: None };
+    Ok(Some(Worker::start("anomaly-topic", move |stopping| writer.run(&stopping, &stats))?))
 }
 
 impl Writer {
-    fn run(mut self, stopping: &AtomicBool, stats: &Stats) {
+    fn run(mut self, stopping: &Stopping, stats: &Stats) {
         let mut is_failing = false;
-        while !stopping.load(Ordering::Relaxed) {
+        while !stopping.is_told() {
             match self.step() {
                 Ok(n) => {
                     if std::mem::take(&mut is_failing) {

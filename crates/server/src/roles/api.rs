@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 
 use super::shared_log::SharedLog;
-use super::tail::{Tail, Watch};
+use super::tail::{self, Watch};
+use super::worker::Worker;
 use super::{PAUSE, blocking, connect, place};
 use crate::app::App;
 use crate::backlog::Backlog;
@@ -65,7 +66,7 @@ pub struct Stages {
     writer: JoinHandle<()>,
     committer: JoinHandle<()>,
     points: JoinHandle<()>,
-    tail: Tail,
+    tail: Worker,
 }
 
 impl Running for Stages {
@@ -166,7 +167,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         kafka,
         ..Watch::new(&place, &backlog, memory, &stats, log.hints())
     };
-    let tail = Tail::without_engine(place.clone(), watch, points.clone())?;
+    let tail = tail::without_engine(place.clone(), watch, points.clone())?;
     let engine = EngineHandle::elsewhere(Directory::new(place, partitions), reached_reader, config.engine.clone());
     let desk = Desk::new(commits);
     let config = Arc::new(config);

@@ -2,19 +2,17 @@
 //! short. Who leads holds the lease; which partitions it owns is another matter.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
-use super::anomaly_topic::AnomalyTopic;
+use super::ownership::Owned;
 use super::partition::Common;
-use super::processor::Owned;
-use super::raw_events::RawEvents;
-use super::tail::{OnKafka, Tail, Watch};
-use super::{Tasks, blocking};
+use super::tail::{self, OnKafka, Watch};
+use super::worker::Worker;
+use super::{Tasks, anomaly_topic, blocking, raw_events};
 use crate::backlog::Backlog;
 use crate::commit::{self, Carried, Committer};
 use crate::data_dir::DataDir;
@@ -49,13 +47,13 @@ pub(super) struct Leader {
     /// Locked while the view in it is used.
     _dir: DataDir,
     log: LogHandle,
-    tail: Tail,
+    tail: Worker,
     writer: JoinHandle<()>,
     committer: JoinHandle<()>,
     points: JoinHandle<()>,
-    raw_events: RawEvents,
-    copies: Copies,
-    anomaly_topic: Option<AnomalyTopic>,
+    raw_events: Worker,
+    copies: Worker,
+    anomaly_topic: Option<Worker>,
     tasks: Tasks,
 }
 
@@ -91,8 +89,8 @@ impl Leader {
         let (applied, applied_reader) = watch::channel(journal.applied());
         let (log, requests) = handle::channel();
         let fence = Fence::of_lease(token.clone());
-        let copies = Copies::start(copying, fence.clone(), Snapshots::new(store.clone(), &dir))?;
-        let anomaly_topic = AnomalyTopic::start(&config, place.clone(), fence.clone(), store.clone(), Arc::clone(&stats))?;
+        let copies = copy_in_time(copying, fence.clone(), Snapshots::new(store.clone(), &dir))?;
+        let anomaly_topic = anomaly_topic::start(&config, place.clone(), fence.clone(), store.clone(), Arc::clone(&stats))?;
         let committer = Committer {
             live: Live::new(store.extent()?),
             reached: watch::channel(journal.position().frame).0,
@@ -130,10 +128,10 @@ impl Leader {
             kafka: Some(OnKafka { partitions, ends }),
             ..Watch::new(&place, &backlog, memory, &stats, log.hints())
         };
-        let tail = Tail::without_engine(place.clone(), watch, points.clone())?;
+        let tail = tail::without_engine(place.clone(), watch, points.clone())?;
         stats.component("store", Component::Ok);
         let mut tasks = Tasks(vec![tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days))]);
-        let raw_events = RawEvents::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
+        let raw_events = raw_events::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.0.extend(notify::start(&config, alerts).await?);
         Ok(Self { _dir: dir, log, tail, writer, committer, points: points_thread, raw_events, copies, anomaly_topic, tasks })
@@ -149,9 +147,7 @@ impl Owned for Leader {
         let finish = move || {
             raw_events.stop();
             copies.stop();
-            if let Some(topic) = anomaly_topic {
-                topic.stop();
-            }
+            anomaly_topic.into_iter().for_each(Worker::stop);
             drop(log);
             let _ = writer.join();
             tail.stop();
@@ -162,44 +158,19 @@ impl Owned for Leader {
     }
 }
 
-/// Copies the store to Redis when the journal has become long, on a thread of its own.
-#[derive(Debug)]
-struct Copies {
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Copies {
-    fn start(mut link: Link, fence: Fence, mut snapshots: Snapshots) -> std::io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&stopping);
-        let thread = std::thread::Builder::new().name("copies".into()).spawn(move || {
-            let mut looked = Instant::now();
-            while !stop.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(100));
-                if looked.elapsed() < COPY_PAUSE {
-                    continue;
-                }
-                looked = Instant::now();
-                if let Err(fault) = snapshots.write_if_due(&mut link, &fence, false) {
-                    warn!("the store could not be copied to redis; the journal is kept, and it is tried again: {fault}");
-                }
+/// Copies the store to Redis when the journal has become long.
+fn copy_in_time(mut link: Link, fence: Fence, mut snapshots: Snapshots) -> std::io::Result<Worker> {
+    Worker::start("copies", move |stopping| {
+        let mut looked = Instant::now();
+        while !stopping.is_told() {
+            std::thread::sleep(Duration::from_millis(100));
+            if looked.elapsed() < COPY_PAUSE {
+                continue;
             }
-        })?;
-        Ok(Self { stopping, thread: Some(thread) })
-    }
-
-    fn stop(mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+            looked = Instant::now();
+            if let Err(fault) = snapshots.write_if_due(&mut link, &fence, false) {
+                warn!("the store could not be copied to redis; the journal is kept, and it is tried again: {fault}");
+            }
         }
-    }
-}
-
-/// Where a start fails half-way, nothing of it must go on.
-impl Drop for Copies {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
+    })
 }

@@ -15,9 +15,11 @@ mod ownership;
 mod partition;
 pub mod processor;
 mod raw_events;
+mod scale_out;
 mod shared_log;
 mod status;
 mod tail;
+mod worker;
 
 use std::process::ExitCode;
 use std::sync::Arc;

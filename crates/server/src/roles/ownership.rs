@@ -7,18 +7,112 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::blocking;
 use crate::fatal::Fatal;
+use crate::notify;
 use crate::redis::{Lease, LeaseKeys, Link, RedisPlace, keys, nonce};
 use crate::stats::{Component, Stats};
 
+/// How long a stop may take.
+const DRAIN: Duration = Duration::from_secs(9);
+/// Before the lease is asked for again after something went wrong.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How long a lease lasts without being renewed: a processor that is gone is missed for so long.
 const LEASE: Duration = Duration::from_secs(5);
 /// It is renewed this often, and asked for this often.
 const RENEW: Duration = Duration::from_secs(1);
 const ASK: Duration = Duration::from_millis(500);
 
+/// What runs while the lease is held.
+pub(super) trait Owned {
+    /// What is said when it begins.
+    const ROLE: &'static str;
+
+    /// Ends it. Where it is still ours, what was accepted is finished first.
+    fn stop(self, is_ours: bool) -> impl Future<Output = ()> + Send;
+}
+
+/// Asks for the lease, and runs what `start` gives while it is held, again and again until `stop`; `standing` is told of it.
+///
+/// # Errors
+/// A channel of alerts that cannot be used.
+pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
+    place: &RedisPlace,
+    stats: &Arc<Stats>,
+    stop: impl Future<Output = ()>,
+    standing: impl Fn(bool),
+    start: impl Fn(Link, String, Fatal) -> F,
+) -> anyhow::Result<()> {
+    let stopping = Arc::new(AtomicBool::new(false));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        stats.component("processor", Component::Ok);
+        standing(false);
+        let acquiring = {
+            let (place, stopping, stats) = (place.clone(), Arc::clone(&stopping), Arc::clone(stats));
+            blocking(move || acquire(&place, &stopping, &stats))
+        };
+        let acquired = tokio::select! {
+            acquired = acquiring => acquired?,
+            () = &mut stop => {
+                stopping.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+        };
+        let Some((link, lease)) = acquired else { return Ok(()) };
+        let (fatal, mut failed) = Fatal::new();
+        let began = Instant::now();
+        let keeper = Keeper::start(place.clone(), lease.clone(), fatal.clone())?;
+        let stages = tokio::select! {
+            stages = start(link, lease.token().to_owned(), fatal) => stages,
+            reason = failed.recv() => Err(anyhow::anyhow!(reason.unwrap_or_default())),
+            () = &mut stop => {
+                keeper.release();
+                return Ok(());
+            }
+        };
+        let stages = match stages {
+            Ok(stages) => stages,
+            Err(fault) => {
+                keeper.release();
+                if let Some(fault) = fault.downcast_ref::<notify::StartError>() {
+                    anyhow::bail!("{fault}");
+                }
+                warn!("the work could not be taken up, it is tried again: {fault:#}");
+                stats.component("processor", Component::Recovering(format!("{fault:#}")));
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        standing(true);
+        info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "{}", S::ROLE);
+        let reason = tokio::select! {
+            () = &mut stop => None,
+            reason = failed.recv() => Some(reason.unwrap_or_default()),
+        };
+        standing(false);
+        let Some(reason) = reason else {
+            info!("stopping: finishing what was accepted");
+            end(stages, true).await;
+            keeper.release();
+            return Ok(());
+        };
+        warn!("no longer active: {reason}");
+        // First: another may begin at once, and whatever we still write is refused.
+        keeper.release();
+        end(stages, false).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn end(stages: impl Owned, are_ours: bool) {
+    if tokio::time::timeout(DRAIN, stages.stop(are_ours)).await.is_err() {
+        warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
+    }
+}
+
 /// Asks for the lease until it is given; `None` where the process is to stop.
-pub(super) fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(Link, Lease)> {
+fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(Link, Lease)> {
     let (keys, nonce) = (LeaseKeys::under(keys::PREFIX), nonce());
     let mut link: Option<Link> = None;
     let (mut told_away, mut told_standing_by) = (false, false);
@@ -62,13 +156,13 @@ pub(super) fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) 
 }
 
 /// Renews the lease, on a connection of its own.
-pub(super) struct Keeper {
+struct Keeper {
     stopping: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Keeper {
-    pub(super) fn start(place: RedisPlace, lease: Lease, fatal: Fatal) -> anyhow::Result<Self> {
+    fn start(place: RedisPlace, lease: Lease, fatal: Fatal) -> anyhow::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         let stop = Arc::clone(&stopping);
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
@@ -95,7 +189,7 @@ impl Keeper {
     }
 
     /// Gives the lease back, so that another need not wait until it has run out.
-    pub(super) fn release(self) {
+    fn release(self) {
         self.stopping.store(true, Ordering::Relaxed);
         let _ = self.thread.join();
     }

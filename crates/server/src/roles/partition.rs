@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use anomaly_engine::Engine;
 use anomaly_engine::frame::{Position, base_of};
-use anomaly_engine::{DecodeError, Engine};
-use anyhow::Context as _;
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info};
@@ -31,7 +30,7 @@ use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::log::{FrameReader, Log};
 use crate::points::PointsHandle;
-use crate::redis::chunks::{self, ChunksError, Kind};
+use crate::redis::chunks::Kind;
 use crate::redis::{Link, RedisPlace, keys, nonce};
 use crate::room::DiskWatch;
 use crate::run;
@@ -68,15 +67,6 @@ pub(super) struct TakenOver {
     last: u64,
 }
 
-/// Why a checkpoint cannot be restored.
-#[derive(Debug, thiserror::Error)]
-enum RecoveryError {
-    #[error(transparent)]
-    Chunks(#[from] ChunksError),
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-}
-
 impl TakenOver {
     /// Takes a partition over: from its checkpoint, and P.
     ///
@@ -86,16 +76,12 @@ impl TakenOver {
         let Common { config, place, topic, .. } = common;
         let mut checkpoint = place.of(keys::partition_tag(share.partition)).connect()?;
         let journal = PartitionJournal::take_over(place.connect()?, &mut checkpoint, share, &nonce())?;
-        let mut engine = match chunks::newest(&mut checkpoint, &Kind::CheckpointOf(share.partition))? {
+        let mut engine = match checkpoint::newest(&mut checkpoint, &Kind::CheckpointOf(share.partition), config.shards)? {
+            Some(engine) => engine,
             None => {
                 let mut engine = Engine::new(config.engine.clone(), config.shards);
                 engine.skip(base_of(share.partition));
                 engine
-            }
-            Some(manifest) => {
-                let chunks = chunks::chunks(&mut checkpoint, manifest).map(|chunk| chunk.map_err(RecoveryError::from));
-                Engine::restore::<RecoveryError>(chunks, config.shards)
-                    .context("the checkpoint cannot be read; a newer version of anomaly may have written it")?
             }
         };
         engine.keep_points(true);

@@ -9,25 +9,18 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use anomaly_engine::Engine;
 use anomaly_engine::frame::Position;
-use anomaly_engine::{DecodeError, Engine};
-use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
-use tracing::{info, warn};
+use tracing::info;
 
-use super::anomaly_topic::AnomalyTopic;
-use super::leader::Leader;
-use super::member::take_part;
-use super::ownership::{Keeper, acquire};
-use super::partition::Common;
-use super::raw_events::RawEvents;
-use super::shared_log::{follow_ends, open_topic};
-use super::tail::{Tail, Watch};
-use super::{Tasks, blocking, connect, place, status};
+use super::ownership::{Owned, own};
+use super::tail::{self, Watch};
+use super::worker::Worker;
+use super::{Tasks, anomaly_topic, blocking, connect, place, raw_events, scale_out, status};
 use crate::backlog::Backlog;
 use crate::checkpoint::{self, Checkpoints};
 use crate::commit::{self, Carried, Committer};
@@ -41,7 +34,6 @@ use crate::fatal::Fatal;
 use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::handle::{self, LogHandle};
-use crate::log::kafka::Ends;
 use crate::log::stream::RedisLog;
 use crate::log::stream_reader::RedisReader;
 use crate::log::writer::{self, Housekeeping, Writer};
@@ -49,7 +41,7 @@ use crate::log::{FrameReader, Log};
 use crate::notify::channel::PubSub;
 use crate::notify::{self, Alerts};
 use crate::points;
-use crate::redis::chunks::{self, ChunksError, Kind};
+use crate::redis::chunks::Kind;
 use crate::redis::{Fence, Link, RedisPlace};
 use crate::room::DiskWatch;
 use crate::run;
@@ -60,11 +52,6 @@ use crate::store::journal::{Journal, Owner, Progress, Publisher};
 use crate::store::ledger::Ledger;
 use crate::store::snapshot::{Snapshots, open_view};
 use crate::tick;
-
-/// How long a stop may take.
-const DRAIN: Duration = Duration::from_secs(9);
-/// Before the lease is asked for again after something went wrong.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Works or stands by until Ctrl-C or SIGTERM.
 ///
@@ -77,15 +64,6 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     work(config, place, stats, run::until_signal()).await?;
     info!("stopped");
     Ok(ExitCode::SUCCESS)
-}
-
-/// What runs while the lease is held.
-pub(super) trait Owned {
-    /// What is said when it begins.
-    const ROLE: &'static str;
-
-    /// Ends it. Where it is still ours, what was accepted is finished first.
-    fn stop(self, is_ours: bool) -> impl Future<Output = ()> + Send;
 }
 
 /// Works or stands by until `stop`.
@@ -103,150 +81,11 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
         tokio::select! { checked = checked => checked??, () = &mut stop => return Ok(()) }
     }
     if config.backend == Backend::Kafka {
-        return share(config, place, stats, stop).await;
+        return scale_out::share(config, place, stats, stop).await;
     }
     let standing = |active| stats.set_standing(if active { "active" } else { "standby" });
     let start = |link, token, fatal| Stages::start(config.clone(), place.clone(), Arc::clone(&stats), link, token, fatal);
     own(&place, &stats, stop, standing, start).await
-}
-
-/// Shares the partitions of a log on Kafka with others until `stop`; one of them leads.
-async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let topic = open_topic(&config, &place).await?;
-    let ends = Arc::new(Ends::default());
-    follow_ends(topic.clone(), Arc::downgrade(&ends))?;
-    let (points, points_thread) = points::start(&DataDir::memory(), 0);
-    let (ended, end) = watch::channel(false);
-    let is_ended = |mut end: watch::Receiver<bool>| async move {
-        let _ = end.wait_for(|ended| *ended).await;
-    };
-    let common = Common {
-        config: Arc::new(config),
-        place: place.clone(),
-        topic,
-        ends: Arc::clone(&ends),
-        stats: Arc::clone(&stats),
-        points: points.clone(),
-        fatal: Fatal::new().0,
-    };
-    stats.set_standing("standby");
-    let members = async {
-        let mut told = String::new();
-        loop {
-            let (fatal, mut failed) = Fatal::new();
-            let common = Common { fatal, ..common.clone() };
-            let mut stop = std::pin::pin!(is_ended(end.clone()));
-            let Err(why) = take_part(common, &mut failed, &mut stop).await else { return };
-            stats.set_standing("standby");
-            // The same is tried again and again while a server is away.
-            if why != told {
-                warn!("no partition is worked on here for now, all are taken over anew: {why}");
-                told.clone_from(&why);
-            }
-            stats.component("engine", Component::Recovering(why));
-            if tokio::time::timeout(PAUSE, is_ended(end.clone())).await.is_ok() {
-                return;
-            }
-        }
-    };
-    let lead = |link, token, fatal| Leader::start(common.clone(), link, token, fatal);
-    let leading = own(&place, &stats, is_ended(end.clone()), |_| {}, lead);
-    let leading = async {
-        let led = leading.await;
-        ended.send_replace(true);
-        led
-    };
-    let stopping = async {
-        stop.await;
-        ended.send_replace(true);
-        std::future::pending::<()>().await;
-    };
-    let led = tokio::select! {
-        (led, ()) = async { tokio::join!(leading, members) } => led,
-        () = stopping => Ok(()),
-    };
-    points.close();
-    let _ = tokio::task::spawn_blocking(move || points_thread.join()).await;
-    led
-}
-
-/// Asks for the lease, and runs what `start` gives while it is held, again and again until `stop`; `standing` is told of it.
-///
-/// # Errors
-/// A channel of alerts that cannot be used.
-async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
-    place: &RedisPlace,
-    stats: &Arc<Stats>,
-    stop: impl Future<Output = ()>,
-    standing: impl Fn(bool),
-    start: impl Fn(Link, String, Fatal) -> F,
-) -> anyhow::Result<()> {
-    let stopping = Arc::new(AtomicBool::new(false));
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        stats.component("processor", Component::Ok);
-        standing(false);
-        let acquiring = {
-            let (place, stopping, stats) = (place.clone(), Arc::clone(&stopping), Arc::clone(stats));
-            blocking(move || acquire(&place, &stopping, &stats))
-        };
-        let acquired = tokio::select! {
-            acquired = acquiring => acquired?,
-            () = &mut stop => {
-                stopping.store(true, Ordering::Relaxed);
-                return Ok(());
-            }
-        };
-        let Some((link, lease)) = acquired else { return Ok(()) };
-        let (fatal, mut failed) = Fatal::new();
-        let began = Instant::now();
-        let keeper = Keeper::start(place.clone(), lease.clone(), fatal.clone())?;
-        let stages = tokio::select! {
-            stages = start(link, lease.token().to_owned(), fatal) => stages,
-            reason = failed.recv() => Err(anyhow::anyhow!(reason.unwrap_or_default())),
-            () = &mut stop => {
-                keeper.release();
-                return Ok(());
-            }
-        };
-        let stages = match stages {
-            Ok(stages) => stages,
-            Err(fault) => {
-                keeper.release();
-                if let Some(fault) = fault.downcast_ref::<notify::StartError>() {
-                    anyhow::bail!("{fault}");
-                }
-                warn!("the work could not be taken up, it is tried again: {fault:#}");
-                stats.component("processor", Component::Recovering(format!("{fault:#}")));
-                tokio::time::sleep(PAUSE).await;
-                continue;
-            }
-        };
-        standing(true);
-        info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "{}", S::ROLE);
-        let reason = tokio::select! {
-            () = &mut stop => None,
-            reason = failed.recv() => Some(reason.unwrap_or_default()),
-        };
-        standing(false);
-        let Some(reason) = reason else {
-            info!("stopping: finishing what was accepted");
-            end(stages, true).await;
-            keeper.release();
-            return Ok(());
-        };
-        warn!("no longer active: {reason}");
-        // First: another may begin at once, and whatever we still write is refused.
-        keeper.release();
-        end(stages, false).await;
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn end(stages: impl Owned, are_ours: bool) {
-    if tokio::time::timeout(DRAIN, stages.stop(are_ours)).await.is_err() {
-        warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
-    }
 }
 
 /// The stages of the active processor.
@@ -255,25 +94,16 @@ struct Stages {
     /// Locked while the view in it is used.
     _dir: DataDir,
     log: LogHandle,
-    tail: Tail,
+    tail: Worker,
     writer: JoinHandle<()>,
     engine: JoinHandle<EngineStage>,
     committer: JoinHandle<()>,
     checkpoints: JoinHandle<()>,
     sharing: (Sharing, JoinHandle<()>),
     points: JoinHandle<()>,
-    raw_events: RawEvents,
-    anomaly_topic: Option<AnomalyTopic>,
+    raw_events: Worker,
+    anomaly_topic: Option<Worker>,
     tasks: Tasks,
-}
-
-/// Why a checkpoint cannot be restored.
-#[derive(Debug, thiserror::Error)]
-enum RecoveryError {
-    #[error(transparent)]
-    Chunks(#[from] ChunksError),
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
 }
 
 /// What was taken over.
@@ -307,14 +137,8 @@ fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -
     journal.publish_the_rest()?;
     let stored = journal.position().frame;
     progress.appended(stored, reader.appended_upto(stored)?);
-    let engine = match chunks::newest(&mut checkpoint, &Kind::Checkpoint)? {
-        None => Engine::new(config.engine.clone(), config.shards),
-        Some(manifest) => {
-            let chunks = chunks::chunks(&mut checkpoint, manifest).map(|chunk| chunk.map_err(RecoveryError::from));
-            Engine::restore::<RecoveryError>(chunks, config.shards)
-                .context("the checkpoint cannot be read; a newer version of anomaly may have written it")?
-        }
-    };
+    let engine = checkpoint::newest(&mut checkpoint, &Kind::Checkpoint, config.shards)?;
+    let engine = engine.unwrap_or_else(|| Engine::new(config.engine.clone(), config.shards));
     let last = reader.last()?;
     Ok(TakenOver { dir, journal, engine, reader, progress, checkpoint, tail, last })
 }
@@ -415,7 +239,7 @@ impl Stages {
             hurry: Some(engine_thread::hurry(&feed)),
             ..Watch::new(&place, &backlog, memory, &stats, log.hints())
         };
-        let tail = Tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
+        let tail = tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
         handle.reached(Position { frame: last, row: u32::MAX }).await;
         // The owner before may have judged what it told nobody of.
         let known = handle.ask(|stage| run::known_series(&stage.engine)).await.unwrap_or_default();
@@ -430,8 +254,9 @@ impl Stages {
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
         ]);
         let config = Arc::new(config);
-        let anomaly_topic = AnomalyTopic::start(&config, place.clone(), Fence::of_lease(token.clone()), store.clone(), Arc::clone(&stats))?;
-        let raw_events = RawEvents::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
+        let anomaly_topic =
+            anomaly_topic::start(&config, place.clone(), Fence::of_lease(token.clone()), store.clone(), Arc::clone(&stats))?;
+        let raw_events = raw_events::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
         tasks.0.extend(notify::start(&config, alerts).await?);
         Ok(Self {
@@ -473,9 +298,7 @@ impl Owned for Stages {
         tasks.end().await;
         let finish = move || {
             raw_events.stop();
-            if let Some(topic) = anomaly_topic {
-                topic.stop();
-            }
+            anomaly_topic.into_iter().for_each(Worker::stop);
             drop(log);
             let _ = writer.join();
             tail.stop();

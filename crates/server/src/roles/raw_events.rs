@@ -8,8 +8,6 @@
 //! users know it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anomaly_engine::frame::{BatchBuilder, Origin};
@@ -17,6 +15,7 @@ use anomaly_engine::parse::{Context, parse_event};
 use anomaly_engine::{Rejected, Report};
 use tracing::warn;
 
+use super::worker::{Stopping, Worker};
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::config::Config;
@@ -61,13 +60,6 @@ end
 return {tonumber(n), redis.call('LRANGE', taken, 0, -1)}",
 );
 
-/// Moves the list into the log, on a thread of its own.
-#[derive(Debug)]
-pub(super) struct RawEvents {
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
 struct Mover {
     connection: Reconnecting,
     /// Nobody else moves from here on.
@@ -77,7 +69,6 @@ struct Mover {
     log: LogHandle,
     backlog: Arc<Backlog>,
     stats: Arc<Stats>,
-    stopping: Arc<AtomicBool>,
     runtime: tokio::runtime::Handle,
     /// The number of what was taken and looked through for what is no event.
     buried: u64,
@@ -94,58 +85,30 @@ enum Fault {
     Deposed,
 }
 
-impl RawEvents {
-    /// Moves as the owner of the lease with this token.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(super) fn start(
-        place: &RedisPlace,
-        token: String,
-        config: Arc<Config>,
-        log: LogHandle,
-        backlog: Arc<Backlog>,
-        stats: Arc<Stats>,
-        fatal: Fatal,
-    ) -> std::io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let mover = Mover {
-            connection: Reconnecting::new(place.of(keys::RAW_EVENTS_TAG)),
-            is_ours: false,
-            token,
-            config,
-            log,
-            backlog,
-            stats,
-            stopping: Arc::clone(&stopping),
-            runtime: tokio::runtime::Handle::current(),
-            buried: 0,
-        };
-        let thread = std::thread::Builder::new().name("raw-events".into()).spawn(move || mover.run(&fatal))?;
-        Ok(Self { stopping, thread: Some(thread) })
-    }
-
-    /// Ends it; what was taken and not appended is the next one's.
-    pub(super) fn stop(mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Where a start fails half-way, nothing of it must go on.
-impl Drop for RawEvents {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
+/// Moves the list into the log, as the owner of the lease with this token. What was taken and not appended at the end is the next one's.
+///
+/// # Errors
+/// The system gives no thread.
+pub(super) fn start(
+    place: &RedisPlace,
+    token: String,
+    config: Arc<Config>,
+    log: LogHandle,
+    backlog: Arc<Backlog>,
+    stats: Arc<Stats>,
+    fatal: Fatal,
+) -> std::io::Result<Worker> {
+    let connection = Reconnecting::new(place.of(keys::RAW_EVENTS_TAG));
+    let runtime = tokio::runtime::Handle::current();
+    let mover = Mover { connection, is_ours: false, token, config, log, backlog, stats, runtime, buried: 0 };
+    Worker::start("raw-events", move |stopping| mover.run(&fatal, &stopping))
 }
 
 impl Mover {
-    fn run(mut self, fatal: &Fatal) {
+    fn run(mut self, fatal: &Fatal, stopping: &Stopping) {
         let _guard = fatal.guard("raw-events");
         let mut told = false;
-        while !self.stopping.load(Ordering::Relaxed) {
+        while !stopping.is_told() {
             match self.step() {
                 Ok(0) => std::thread::sleep(self.config.redis.sleep_on_empty),
                 Ok(_) => told = false,

@@ -1,9 +1,7 @@
 //! Follows what other processes write to Redis: frames for the engine, entries of the journal for the store, points, counters.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::base_of;
@@ -12,6 +10,7 @@ use redis::streams::StreamReadReply;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::worker::Worker;
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::commit::ToCommit;
@@ -175,83 +174,59 @@ impl Idle {
     }
 }
 
-/// A thread that follows, and how it is stopped.
-#[derive(Debug)]
-pub(super) struct Tail {
-    stopping: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Tail {
-    /// Follows for a process without an engine: entries that are safe, points, counters. Redis may go away and come back.
-    pub(super) fn without_engine(place: RedisPlace, watch: Watch, points: PointsHandle) -> std::io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let mut state = State::new(watch, Arc::clone(&stopping));
-        let mut connection = Reconnecting::new(place);
-        let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
-            let mut seen = "$".to_owned();
-            while !state.stopped() {
-                let step = connection.link().and_then(|link| state.follow(link, &mut seen, &points));
-                state.reached(step.as_ref().err());
-                if step.is_err() {
-                    std::thread::sleep(BLOCK);
-                }
+/// Follows for a process without an engine: entries that are safe, points, counters. Redis may go away and come back.
+///
+/// # Errors
+/// The system gives no thread.
+pub(super) fn without_engine(place: RedisPlace, watch: Watch, points: PointsHandle) -> std::io::Result<Worker> {
+    let (mut state, mut connection) = (State::new(watch), Reconnecting::new(place));
+    Worker::start("tail", move |stopping| {
+        let mut seen = "$".to_owned();
+        while !stopping.is_told() {
+            let step = connection.link().and_then(|link| state.follow(link, &mut seen, &points));
+            state.reached(step.as_ref().err());
+            if step.is_err() {
+                std::thread::sleep(BLOCK);
             }
-        })?;
-        Ok(Self { stopping, thread: Some(thread) })
-    }
-
-    /// Follows for the owner of the lease, with its link: frames behind `last`, counters. When Redis goes away, the ownership ends.
-    pub(super) fn of_processor(
-        mut link: Link,
-        watch: Watch,
-        feed: Arc<EngineFeed>,
-        progress: Arc<Progress>,
-        mut last: u64,
-        fatal: Fatal,
-    ) -> std::io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
-        let mut state = State::new(watch, Arc::clone(&stopping));
-        let thread = std::thread::Builder::new().name("tail".into()).spawn(move || {
-            let _guard = fatal.guard("tail");
-            while !state.stopped() {
-                let step = state.take(&mut link, &feed, &progress, &mut last);
-                state.reached(step.as_ref().err());
-                if let Err(fault) = step {
-                    fatal.call(fault.to_string());
-                    break;
-                }
-                if state.is_stuck() {
-                    fatal.call(format!("events wait, and none was judged for {} s", STUCK.as_secs()));
-                    break;
-                }
-            }
-            feed.close();
-        })?;
-        Ok(Self { stopping, thread: Some(thread) })
-    }
-
-    /// Ends it.
-    pub(super) fn stop(mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
-    }
+    })
 }
 
-/// Where a start fails half-way, nothing of it must go on.
-impl Drop for Tail {
-    fn drop(&mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-    }
+/// Follows for the owner of the lease, with its link: frames behind `last`, counters. When Redis goes away, the ownership ends.
+///
+/// # Errors
+/// The system gives no thread.
+pub(super) fn of_processor(
+    mut link: Link,
+    watch: Watch,
+    feed: Arc<EngineFeed>,
+    progress: Arc<Progress>,
+    mut last: u64,
+    fatal: Fatal,
+) -> std::io::Result<Worker> {
+    let mut state = State::new(watch);
+    Worker::start("tail", move |stopping| {
+        let _guard = fatal.guard("tail");
+        while !stopping.is_told() {
+            let step = state.take(&mut link, &feed, &progress, &mut last);
+            state.reached(step.as_ref().err());
+            if let Err(fault) = step {
+                fatal.call(fault.to_string());
+                break;
+            }
+            if state.is_stuck() {
+                fatal.call(format!("events wait, and none was judged for {} s", STUCK.as_secs()));
+                break;
+            }
+        }
+        feed.close();
+    })
 }
 
 struct State {
     idle: Idle,
     raw: Option<Reconnecting>,
     watch: Watch,
-    stopping: Arc<AtomicBool>,
     counted: Option<Instant>,
     looked: Option<Instant>,
     /// Whether Redis was there when it was asked last.
@@ -276,12 +251,11 @@ struct State {
 }
 
 impl State {
-    fn new(watch: Watch, stopping: Arc<AtomicBool>) -> Self {
+    fn new(watch: Watch) -> Self {
         Self {
             idle: Idle::default(),
             raw: watch.raw_events.clone().map(Reconnecting::new),
             watch,
-            stopping,
             counted: None,
             looked: None,
             there: true,
@@ -297,10 +271,6 @@ impl State {
             judged: 0,
             stuck: None,
         }
-    }
-
-    fn stopped(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
     }
 
     /// One step of an API's tail.

@@ -1,0 +1,86 @@
+//! `anomaly processor` where the log is on Kafka: it takes part in the work on partitions, and leads when it has the lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::warn;
+
+use super::leader::Leader;
+use super::member::take_part;
+use super::ownership::own;
+use super::partition::Common;
+use super::shared_log::{follow_ends, open_topic};
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::fatal::Fatal;
+use crate::log::kafka::Ends;
+use crate::points;
+use crate::redis::RedisPlace;
+use crate::stats::{Component, Stats};
+
+/// Before partitions are taken over anew after something went wrong.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Shares the partitions of a log on Kafka with others until `stop`; one of them leads.
+///
+/// # Errors
+/// What keeps it from starting, or from leading.
+pub(super) async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let topic = open_topic(&config, &place).await?;
+    let ends = Arc::new(Ends::default());
+    follow_ends(topic.clone(), Arc::downgrade(&ends))?;
+    let (points, points_thread) = points::start(&DataDir::memory(), 0);
+    let (ended, end) = watch::channel(false);
+    let is_ended = |mut end: watch::Receiver<bool>| async move {
+        let _ = end.wait_for(|ended| *ended).await;
+    };
+    let common = Common {
+        config: Arc::new(config),
+        place: place.clone(),
+        topic,
+        ends: Arc::clone(&ends),
+        stats: Arc::clone(&stats),
+        points: points.clone(),
+        fatal: Fatal::new().0,
+    };
+    stats.set_standing("standby");
+    let members = async {
+        let mut told = String::new();
+        loop {
+            let (fatal, mut failed) = Fatal::new();
+            let common = Common { fatal, ..common.clone() };
+            let mut stop = std::pin::pin!(is_ended(end.clone()));
+            let Err(why) = take_part(common, &mut failed, &mut stop).await else { return };
+            stats.set_standing("standby");
+            // The same is tried again and again while a server is away.
+            if why != told {
+                warn!("no partition is worked on here for now, all are taken over anew: {why}");
+                told.clone_from(&why);
+            }
+            stats.component("engine", Component::Recovering(why));
+            if tokio::time::timeout(PAUSE, is_ended(end.clone())).await.is_ok() {
+                return;
+            }
+        }
+    };
+    let lead = |link, token, fatal| Leader::start(common.clone(), link, token, fatal);
+    let leading = own(&place, &stats, is_ended(end.clone()), |_| {}, lead);
+    let leading = async {
+        let led = leading.await;
+        ended.send_replace(true);
+        led
+    };
+    let stopping = async {
+        stop.await;
+        ended.send_replace(true);
+        std::future::pending::<()>().await;
+    };
+    let led = tokio::select! {
+        (led, ()) = async { tokio::join!(leading, members) } => led,
+        () = stopping => Ok(()),
+    };
+    points.close();
+    let _ = tokio::task::spawn_blocking(move || points_thread.join()).await;
+    led
+}
