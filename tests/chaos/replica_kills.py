@@ -52,10 +52,10 @@ def anomalies_differ_in(a, b, writers) -> str:
     return anomalies_differ(Only(a), writers) or anomalies_differ(Only(b), writers)
 
 
-def rolling(folder: Path, rounds: int = 5, say=print) -> list[Result]:
+def rolling(folder: Path, rounds: int = 5, say=print, on=on_redis, processors: int = 2) -> list[Result]:
     """Each role is ended by SIGTERM and started again, an API replica when haproxy sends it nothing more."""
     longest = 0.0
-    with on_redis(folder) as rig, Balancer(rig.stack.apis) as balancer, Follower(balancer.url) as follower, Load([balancer.url], n=4) as load:
+    with on(folder, processors=processors) as rig, Balancer(rig.stack.apis) as balancer, Follower(balancer.url) as follower, Load([balancer.url], n=4) as load:
         for i in range(rounds):
             for role in (*rig.stack.processors, *rig.stack.apis):
                 load.wait_acked(500)
@@ -75,7 +75,7 @@ def rolling(folder: Path, rounds: int = 5, say=print) -> list[Result]:
         while len(set(follower.ids)) < len(outcome.verdict.ids) and time.monotonic() < deadline:
             time.sleep(0.1)
         seen = len(follower.ids), len(set(follower.ids)), len(outcome.verdict.ids)
-    return [row(f"{rounds} rolling restarts of 2 processors and 2 API replicas behind haproxy, under load", outcome,
+    return [row(f"{rounds} rolling restarts of {processors} processors and 2 API replicas behind haproxy, under load{', with the log on Kafka' if on is not on_redis else ''}", outcome,
                 f"failed requests {len(load.refusals)}, slowest {max(c.slowest for c in load.clients):.2f} s, slowest end {longest:.1f} s; a WebSocket client got {seen[0]:,} of {seen[2]:,}, {seen[0] - seen[1]} twice, over {follower.connections} connections",
                 "failed requests 0; each role ends within 10 s; a WebSocket client that resumes by its cursor gets each anomaly once",
                 not load.refusals and longest <= 10 and seen[0] == seen[1] == seen[2] and not follower.gaps)]

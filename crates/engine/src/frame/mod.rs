@@ -287,7 +287,11 @@ mod tests {
         let mut batch = BatchBuilder::new();
         [2, 3, 7].map(|line| batch.push(&event("a", &[], line, 1.0), line as u64));
         let batch = batch.finish(Origin { name: "key:k".into(), first: Some(0) }).at_lines();
-        assert_eq!((batch.origin.first, &batch.builder.gaps[..]), (Some(1), &[0, 0, 3][..]));
+        let mut frame = FrameBuilder::new(Timestamp::default());
+        frame.push(&Record::Events(batch));
+        let bytes = frame.seal(1);
+        let Some(Ok((0, RecordRef::Events(batch)))) = Frame::open(1, &bytes).unwrap().records().next() else { panic!("no events") };
+        assert_eq!((batch.first, [0, 1, 5, 6].map(|taken| batch.positions(Some(taken)))), (Some(1), [0, 1, 2, 3].map(|n| Some((6, n)))));
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub struct Owner {
     pub progress: Arc<Progress>,
     /// Where anomalies are published.
     pub publisher: Publisher,
+    /// The number of the last anomaly that was published.
+    pub published: u64,
     /// Where their results are written, if not beside all else.
     pub results: Option<Anywhere>,
 }
@@ -299,7 +301,10 @@ impl Journal {
     /// # Errors
     /// As for a write.
     pub fn publish(&mut self, stored: &[Stored]) -> Result<(), StoreError> {
-        stored.chunks(PUBLISHED_AT_ONCE).try_for_each(|some| self.publish_some(some))
+        let Connection::Owner(owner) = &self.link else { return Ok(()) };
+        // What was done at the take-over is published already, and told again with the next.
+        let new = &stored[stored.partition_point(|anomaly| anomaly.seq <= owner.published)..];
+        new.chunks(PUBLISHED_AT_ONCE).try_for_each(|some| self.publish_some(some))
     }
 
     fn publish_some(&mut self, stored: &[Stored]) -> Result<(), StoreError> {
@@ -329,7 +334,11 @@ impl Journal {
         let mut args: Vec<&[u8]> = vec![owner.token.as_bytes(), last.as_bytes(), channel.as_bytes(), ttl.as_bytes()];
         args.extend(words.iter().map(Vec::as_slice));
         let ours: u8 = owner.link.eval(&PUBLISH, &[keys::STATE, keys::LEASE], &args)?;
-        if ours == 1 { Ok(()) } else { Err(StoreError::Deposed) }
+        if ours == 0 {
+            return Err(StoreError::Deposed);
+        }
+        owner.published = stored.last().map_or(owner.published, |last| last.seq);
+        Ok(())
     }
 
     /// What an owner before has written and not published.
@@ -338,6 +347,9 @@ impl Journal {
     /// Redis is away, or the store.
     pub fn publish_the_rest(&mut self) -> Result<(), StoreError> {
         let mut published = self.number(field::PUBLISHED)?;
+        if let Connection::Owner(owner) = &mut self.link {
+            owner.published = published;
+        }
         loop {
             let page = self.view.reader().after(Some(published), PUBLISHED_AT_ONCE)?;
             let Some(last) = page.last() else { return Ok(()) };
