@@ -17,7 +17,7 @@ from stack import Stack
 from watchers import Subscriber
 
 SECRET = "correct-horse-battery"
-OURS = re.compile(r"\{anomaly\}:|\{notify\}:|raw_events$|\{raw_events\}:taken:|event:")
+OURS = re.compile(r"\{anomaly\}:|\{notify\}:|raw_events$|\{raw_events\}:|event:")
 
 
 def refused(role: str, timeout: float = 20, **env) -> str:
@@ -182,7 +182,7 @@ def test_raw_events_grows_while_no_processor_runs_and_drains(stack, redis_server
     assert len(running.api.anomalies(metric="queued*")) == 100
     stats = running.api.get("/stats")
     assert (stats["events_total"], stats["rejected_total"]) == (2121, 2)
-    assert not [key for key in redis.scan_iter("{raw_events}*")], "nothing is left aside"
+    assert not [key for key in redis.scan_iter("{raw_events}:taken:*")], "nothing is left aside"
 
 
 def test_raw_events_are_counted_once_however_often_the_processor_dies(stack, redis_server):

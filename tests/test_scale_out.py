@@ -171,12 +171,12 @@ def test_on_a_redis_cluster_nothing_is_lost_when_a_primary_dies(kafka, topic, tm
             assert not running.panics()
 
 
-@pytest.mark.parametrize("other", ["KAFKA_LOG_TOPIC", "cleanup.policy"])
+@pytest.mark.parametrize("other", ["KAFKA_LOG_TOPIC", "cleanup.policy", "max.message.bytes"])
 def test_a_topic_that_cannot_be_the_log_is_refused(redis_server, kafka, topic, other):
     settings = {"REDIS_URL": redis_server.url, "BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": topic}
-    if other == "cleanup.policy":
-        kafka.create_topic(f"{topic}.log", 2, cleanup_policy="compact")
-        assert "cleanup.policy=compact" in refused("processor", **settings)
+    if "." in other:
+        kafka.create_topic(f"{topic}.log", 2, **{"max_message_bytes": 100_000_000, "cleanup_policy": "compact"} if other == "cleanup.policy" else {})
+        assert f"has {other}=" in refused("processor", **settings)
         return
     redis_server.client.hset("{anomaly}:state", "log_topic", "before.log/16")
     said = refused("api", **settings)
