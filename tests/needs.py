@@ -21,13 +21,13 @@ USED_BY = {
     "strace": "fsync errors and exact crash points: test_durability.py, make chaos",
     "ptrace": "kills at every system call on the way of an alert: test_alert_kills.py, make chaos",
     "browser": "the dashboard and plots in a browser: tests/browser, test_plot.py",
-    "compose": "test_packaging.py, test_compose.py: whether docker-compose takes both files",
+    "compose": "test_packaging.py, test_compose.py: whether docker-compose takes the files",
     "alertmanager": "test_channels.py: whether the real Alertmanager takes what it is sent",
     "kafka": "test_kafka.py (events from Apache Kafka itself)",
     "readme": "the commands that README.md shows",
     "redis": "roles that meet on Redis: test_roles.py, test_roles_nab.py, test_conformance.py, make chaos",
-    "haproxy": "rolling restarts: test_rolling_restart.py, make chaos",
-    "netns": "test_compose.py: the services of docker-compose.yml as processes, each with a network of its own",
+    "haproxy": "rolling restarts, the production file: test_rolling_restart.py, test_compose.py, make chaos",
+    "netns": "test_compose.py: the services of the compose files as processes, each with a network of its own",
 }
 
 

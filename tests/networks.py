@@ -22,11 +22,13 @@ def _run(*command) -> None:
 
 
 class Network(ExitStack):
-    """A bridge, and on it a network for each of `names`, at PREFIX.2, PREFIX.3 and so on. The bridge itself is PREFIX.1."""
+    """A bridge, and on it a network for each of `names`, at PREFIX.2, PREFIX.3 and so on, or where `fixed` says. The bridge itself is PREFIX.1."""
 
-    def __init__(self, prefix: str, names: list[str]):
+    def __init__(self, prefix: str, names: list[str], fixed: dict[str, str] | None = None):
         super().__init__()
-        self.address = {name: f"{prefix}.{i}" for i, name in enumerate(names, start=2)}
+        fixed = fixed or {}
+        free = (address for i in range(2, 255) if (address := f"{prefix}.{i}") not in fixed.values())
+        self.address = {name: fixed.get(name) or next(free) for name in names}
         self.prefix, self.holders = prefix, {}
 
     def __enter__(self) -> "Network":
