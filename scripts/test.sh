@@ -14,4 +14,18 @@ if [ ! -e .venv/requirements.txt ]; then
   exit
 fi
 export ANOMALY_BIN=${ANOMALY_BIN:-${CARGO_TARGET_DIR:-$PWD/target}/release/anomaly}
-exec .venv/bin/python -B -m pytest tests "$@"
+pytest() { .venv/bin/python -B -m pytest "$@"; }
+[ $# -eq 0 ] || { pytest tests "$@"; exit; }
+
+# Those that start many servers mostly wait for them: beside the others, so that both cores have something to do.
+stacks=(tests/test_{compose,kafka,redis_failures,roles,roles_nab,roles_redis,scale_out}.py)
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+pytest "${stacks[@]}" > "$said" 2>&1 &
+stacks_run=$!
+failed=0
+pytest tests "${stacks[@]/#/--ignore=}" || failed=1
+wait $stacks_run || failed=1
+echo "beside them, the tests that start stacks of servers:"
+cat "$said"
+exit $failed
