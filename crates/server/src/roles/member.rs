@@ -57,7 +57,9 @@ struct Member {
     wanted: BTreeMap<i32, Instant>,
     /// Why not.
     failing: BTreeMap<i32, String>,
-    /// What Kafka has told that is wrong.
+    /// Why a broker could not be reached, until one is.
+    hint: Option<String>,
+    /// Why nothing could be read, until something is.
     trouble: Option<String>,
 }
 
@@ -79,6 +81,7 @@ pub(super) async fn take_part(
         owned: BTreeMap::new(),
         wanted: BTreeMap::new(),
         failing: BTreeMap::new(),
+        hint: None,
         trouble: None,
     };
     let mut tick = tokio::time::interval(TICK);
@@ -155,12 +158,13 @@ impl Member {
                     }
                 }
                 if is_up {
-                    self.trouble = None;
+                    self.hint = None;
                 }
-                let why = self.trouble.clone().or_else(|| (!is_up).then(|| "no broker answers".to_owned()));
+                let down = (!is_up).then(|| self.hint.clone().unwrap_or_else(|| "no broker answers".to_owned()));
+                let why = self.trouble.clone().or(down);
                 self.common.stats.component("kafka", why.map_or(Component::Ok, Component::Degraded));
             }
-            Event::Hint(why) => self.trouble = Some(why),
+            Event::Hint(why) => self.hint = Some(why),
             Event::CommitFailed(why) => debug!("offsets, which tell the lag, were not committed: {why}"),
             Event::Down => {}
         }
@@ -256,6 +260,7 @@ impl Member {
             }
             Err(_) => return Ok(()),
         };
+        self.trouble = None;
         let (partition, offset) = (message.partition(), message.offset() as u64);
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
         let number = base_of(partition as u32) + offset + 1;
