@@ -185,6 +185,14 @@ def test_raw_events_grows_while_no_processor_runs_and_drains(stack, redis_server
     assert not [key for key in redis.scan_iter("{raw_events}:taken:*")], "nothing is left aside"
 
 
+def test_what_raw_events_brings_and_cannot_be_taken_is_kept_with_the_reason(stack, redis_server):
+    running = stack(apis=1, processors=1, MAX_SERIES=1)
+    redis_server.client.rpush("raw_events", *(json.dumps(event(name, time.time(), 1.0)) for name in ("taken", "second", "third")))
+    dead = running.wait(lambda: len(found := redis_server.client.lrange("{raw_events}:dead", 0, -1)) == 2 and found, "two are refused")
+    assert [(json.loads(d)["code"], json.loads(json.loads(d)["event"])["metric"]) for d in dead] == [("series_limit", "second"), ("series_limit", "third")]
+    running.wait(lambda: running.api.series_counts() == {"taken": 1}, "one is taken")
+
+
 def test_raw_events_are_counted_once_however_often_the_processor_dies(stack, redis_server):
     running, redis = stack(apis=1, processors=1), redis_server.client
     processor, sent = running.processors[0], 0

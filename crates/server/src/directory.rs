@@ -16,6 +16,8 @@ const STEP: usize = 1000;
 /// How long a position is waited for: an owner that dies meanwhile is missed for about so long.
 const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long it may take until a series is taken from the lists.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Looks series up. Cheap to clone; each question waits for the one before.
 #[derive(Clone, Debug)]
@@ -48,6 +50,18 @@ impl Directory {
             if !matches!(reached, Ok(reached) if reached.unwrap_or(0) < position.frame) {
                 return;
             }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Waits until a series is neither let in nor listed; a second at most.
+    pub fn wait_until_gone(&self, series: SeriesHash) {
+        let (began, hash) = (Instant::now(), series.to_be_bytes());
+        let known = |link: &mut Link| -> Result<bool, RedisError> {
+            Ok(link.query::<bool>(redis::cmd("SISMEMBER").arg(keys::KNOWN).arg(&hash[..]))?
+                || link.query::<bool>(redis::cmd("HEXISTS").arg(keys::SERIES).arg(&hash[..]))?)
+        };
+        while began.elapsed() < GONE_WITHIN && self.look(known).unwrap_or(false) {
             std::thread::sleep(PAUSE);
         }
     }

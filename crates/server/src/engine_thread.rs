@@ -135,6 +135,15 @@ impl EngineHandle {
         let _ = reached.wait_for(|frame| *frame >= position.frame).await;
     }
 
+    /// Returns when others know as well that a series is no more, so that its place is free, and who asks again is told that there is
+    /// none. Not for ever: it may come again.
+    pub async fn gone(&self, series: SeriesHash) {
+        if let Source::Shown(directory) = &self.source {
+            let directory = directory.clone();
+            blocking(move || directory.wait_until_gone(series)).await;
+        }
+    }
+
     /// The configuration in force.
     pub fn config(&self) -> Arc<EngineConfig> {
         Arc::clone(&self.config.lock().unwrap_or_else(PoisonError::into_inner))

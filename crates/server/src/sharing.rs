@@ -304,10 +304,10 @@ impl Shower {
             self.points.clear();
             self.n_points = 0;
         }
+        // Both are kept until Redis takes them.
+        let _ = self.forget_gone();
         if all || self.changed.len() <= FEW_SERIES || self.told.elapsed() >= SERIES_PAUSE {
             self.told = Instant::now();
-            // Kept until Redis takes it.
-            let _ = self.forget_gone();
             let _ = self.show_series();
         }
         if upto > self.shown && self.changed.is_empty() && self.gone.is_empty() {

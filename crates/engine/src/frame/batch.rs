@@ -247,6 +247,9 @@ impl Batch {
     /// The position of each row is that of its line, from the batch's first on, which is that of line 1: also where lines between them are
     /// no events, which may depend on when they are read.
     pub fn at_lines(mut self) -> Self {
+        if self.origin.first.is_none() {
+            return self;
+        }
         let lines: Vec<u64> = self.builder.lines().collect();
         let before = lines.first().map_or(0, |line| line.saturating_sub(1));
         self.origin.first = self.origin.first.map(|first| first.saturating_add(before));

@@ -285,7 +285,9 @@ mod tests {
     #[test]
     fn rows_stand_where_their_lines_do() {
         let mut batch = BatchBuilder::new();
-        [2, 3, 7].map(|line| batch.push(&event("a", &[], line, 1.0), line as u64));
+        for line in [2, 3, 7] {
+            batch.push(&event("a", &[], line, 1.0), line as u64);
+        }
         let batch = batch.finish(Origin { name: "key:k".into(), first: Some(0) }).at_lines();
         let mut frame = FrameBuilder::new(Timestamp::default());
         frame.push(&Record::Events(batch));

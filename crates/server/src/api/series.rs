@@ -41,10 +41,11 @@ pub(super) async fn list(State(api): State<Arc<Api>>, params: Params) -> Result<
     params(("series" = String, Query, description = "The series' name", example = "cpu_usage{dc=\"eu\"}")),
     responses((status = 204, description = "It is forgotten")))]
 pub(super) async fn forget(State(api): State<Arc<Api>>, params: Params) -> Result<StatusCode, Problem> {
-    let position = api.app.log.forget(params.series()?).await?;
+    let key = params.series()?;
+    let series = key.hash();
+    let position = api.app.log.forget(key).await?;
     api.app.engine.reached(position).await;
-    // Who asks again is to be told that there is none.
-    api.fresh_series().await;
+    api.app.engine.gone(series).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -29,6 +29,9 @@ pub fn run(role: Role, flags: Vec<Flag>, config_file: Option<&Path>) -> anyhow::
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    if role == Role::All && loaded.config.backend == Backend::Embedded && loaded.config.kafka.anomaly_topic.is_some() {
+        tracing::warn!("KAFKA_ANOMALY_TOPIC is set, but nothing is written to it: it needs BACKEND=redis or kafka");
+    }
     let runtime = super::runtime()?;
     let config = loaded.config;
     let code = runtime.block_on(async {

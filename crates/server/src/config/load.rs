@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::dotenv::Dotenv;
 use super::file::File;
 use super::settings::{Group, SETTINGS, Setting};
-use super::{Config, dotenv, file};
+use super::{Backend, Config, dotenv, file};
 
 /// The file that is read where `--config` names none.
 const DEFAULT_FILE: &str = "anomaly.toml";
@@ -196,6 +196,9 @@ impl Sources {
             faults.extend(config.serving_faults().into_iter().map(|(name, message)| Fault::new(path(name), message)));
             warnings.extend(config.notify.warnings());
             warnings.extend(config.kafka.warnings());
+            if config.kafka.log_topic.is_some() && config.backend != Backend::Kafka {
+                warnings.push("KAFKA_LOG_TOPIC is set, but BACKEND is not kafka: it is not used".to_owned());
+            }
         }
         if faults.is_empty() { Ok(Loaded { config, set, warnings }) } else { Err(Faults(faults)) }
     }

@@ -135,10 +135,7 @@ impl RedisTarget {
         };
         Err(RedisError::NotPrimary { at: address.to_string(), reason })
     }
-}
 
-/// The first question on a connection: unless it is answered, there is none.
-impl RedisTarget {
     /// The nodes of a cluster that are named, as the library takes them.
     pub(super) fn nodes(&self) -> RedisResult<Vec<ConnectionInfo>> {
         let Place::Cluster(nodes) = &self.place else { return Ok(Vec::new()) };
@@ -146,6 +143,7 @@ impl RedisTarget {
     }
 }
 
+/// The first question on a connection: unless it is answered, there is none.
 fn first<T: FromRedisValue>(wire: &mut Wire, what: &str, question: &Cmd) -> Result<T, RedisError> {
     match wire.ask(question, Duration::ZERO) {
         Ok(Value::ServerError(error)) => Err(wire.refused(what, &error)),

@@ -73,7 +73,7 @@ pub(super) fn start(
 ) -> anyhow::Result<Option<Worker>> {
     let Some(topic) = config.kafka.anomaly_topic.clone() else { return Ok(None) };
     let mut settings = connection(&config.kafka);
-    for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "10000"), ("compression.type", "lz4")] {
+    for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "5000"), ("compression.type", "lz4")] {
         settings.set(key, value);
     }
     let producer = settings.create_with_context(Quiet)?;
@@ -85,6 +85,7 @@ pub(super) fn start(
 impl Writer {
     fn run(mut self, stopping: &Stopping, stats: &Stats) {
         let mut is_failing = false;
+        stats.component("anomaly_topic", Component::Ok);
         while !stopping.is_told() {
             match self.step() {
                 Ok(n) => {
@@ -96,7 +97,7 @@ impl Writer {
                         std::thread::sleep(PAUSE);
                     }
                 }
-                Err(Fault::Deposed) => return,
+                Err(Fault::Deposed) => break,
                 Err(fault) => {
                     if !std::mem::replace(&mut is_failing, true) {
                         warn!("anomalies wait to be written to the topic {}: {fault}", self.topic);
@@ -109,6 +110,8 @@ impl Writer {
                 }
             }
         }
+        // It is another's now.
+        stats.component("anomaly_topic", Component::Ok);
     }
 
     /// Writes some; returns how many.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anomaly_engine::frame::{BatchBuilder, Origin};
-use anomaly_engine::parse::{Context, parse_event};
+use anomaly_engine::parse::{Context, parse_event_at};
 use anomaly_engine::{Rejected, Report};
 use tracing::warn;
 
@@ -62,7 +62,8 @@ return {tonumber(n), redis.call('LRANGE', taken, 0, -1)}",
 
 struct Mover {
     connection: Reconnecting,
-    /// Nobody else moves from here on.
+    /// What proves that we may: the lease, or what stands for it where that lies elsewhere and is taken first.
+    owner: &'static [u8],
     is_ours: bool,
     token: String,
     config: Arc<Config>,
@@ -100,7 +101,8 @@ pub(super) fn start(
 ) -> std::io::Result<Worker> {
     let connection = Reconnecting::new(place.of(keys::RAW_EVENTS_TAG));
     let runtime = tokio::runtime::Handle::current();
-    let mover = Mover { connection, is_ours: false, token, config, log, backlog, stats, runtime, buried: 0 };
+    let owner = if place.target.is_cluster() { keys::RAW_OWNER } else { keys::LEASE };
+    let mover = Mover { connection, owner, is_ours: owner == keys::LEASE, token, config, log, backlog, stats, runtime, buried: 0 };
     Worker::start("raw-events", move |stopping| mover.run(&fatal, &stopping))
 }
 
@@ -112,7 +114,7 @@ impl Mover {
             match self.step() {
                 Ok(0) => std::thread::sleep(self.config.redis.sleep_on_empty),
                 Ok(_) => told = false,
-                Err(Fault::Deposed) => return,
+                Err(fault @ Fault::Deposed) => return fatal.call(fault.to_string()),
                 Err(fault) => {
                     if !std::mem::replace(&mut told, true) {
                         warn!("raw_events waits: {fault}");
@@ -130,12 +132,12 @@ impl Mover {
         }
         let (many, now) = (MOVED.to_string(), (clock::now().nanos() / 1_000_000).to_string());
         if !self.is_ours {
-            self.is_ours = owner::take(self.connection.link()?, keys::RAW_OWNER, &self.token)?;
+            self.is_ours = owner::take(self.connection.link()?, self.owner, &self.token)?;
             if !self.is_ours {
                 return Err(Fault::Deposed);
             }
         }
-        let keys = [keys::RAW_EVENTS, keys::RAW_STATE, keys::RAW_OWNER];
+        let keys = [keys::RAW_EVENTS, keys::RAW_STATE, self.owner];
         let (number, taken): (i64, Vec<Vec<u8>>) =
             self.connection.link()?.eval_durable(&TAKE, &keys, &[self.token.as_bytes(), many.as_bytes(), now.as_bytes()])?;
         match number {
@@ -152,7 +154,7 @@ impl Mover {
         let mut batch = BatchBuilder::with_made_ids();
         let mut dead = Vec::new();
         for (line, text) in (1..).zip(taken) {
-            if let Err(rejected) = parse_event(text, &context, &mut batch) {
+            if let Err(rejected) = parse_event_at(text, line, &context, &mut batch) {
                 dead.push(Rejected { line, ..rejected });
             }
         }
