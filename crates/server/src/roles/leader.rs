@@ -74,8 +74,10 @@ impl Leader {
                 let publisher =
                     Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
                 let results = place.target.is_cluster().then(|| Anywhere::new(place.clone()));
-                let mut journal =
-                    Journal::owner(view, Owner { link, token, progress: Arc::new(Progress::default()), publisher, published: 0, results });
+                let mut journal = Journal::owner(
+                    view,
+                    Owner { link, token, progress: Arc::new(Progress::default()), publisher, published: 0, noted: 0, results },
+                );
                 journal.take_over()?;
                 journal.publish_the_rest()?;
                 Ok((dir, journal, at))

@@ -131,7 +131,7 @@ fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -
     let dir = DataDir::open_first(&config.data_dir, "processor")?;
     let view = open_view(&dir, &mut link)?;
     let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
-    let owner = Owner { link, token: token.to_owned(), progress: Arc::clone(&progress), publisher, published: 0, results: None };
+    let owner = Owner { link, token: token.to_owned(), progress: Arc::clone(&progress), publisher, published: 0, noted: 0, results: None };
     let mut journal = Journal::owner(view, owner);
     journal.take_over()?;
     journal.publish_the_rest()?;

@@ -133,6 +133,8 @@ pub struct Owner {
     pub publisher: Publisher,
     /// The number of the last anomaly that was published.
     pub published: u64,
+    /// How far an owner has noted to be: a replay of what is before counts nothing anew, and must not count back.
+    pub noted: u64,
     /// Where their results are written, if not beside all else.
     pub results: Option<Anywhere>,
 }
@@ -285,7 +287,9 @@ impl Journal {
     /// As for a write.
     pub fn note(&mut self, frame: u64, counted: &[(&str, u64)]) -> Result<(), StoreError> {
         let Connection::Owner(owner) = &mut self.link else { return Ok(()) };
-        let mut fields: Vec<(&str, String)> = counted.iter().map(|(name, n)| (*name, n.to_string())).collect();
+        let is_new = frame >= owner.noted;
+        owner.noted = owner.noted.max(frame);
+        let mut fields: Vec<(&str, String)> = counted.iter().filter(|_| is_new).map(|(name, n)| (*name, n.to_string())).collect();
         fields.extend(owner.progress.upto(frame).map(|events| (field::JUDGED, events.to_string())));
         if fields.is_empty() {
             return Ok(());
@@ -365,6 +369,10 @@ impl Journal {
     /// As for a write.
     pub fn take_over(&mut self) -> Result<(), StoreError> {
         let (written, ..) = self.ends()?;
+        let noted = self.number(field::REACHED)?;
+        if let Connection::Owner(owner) = &mut self.link {
+            owner.noted = noted;
+        }
         let proven = self.prove(written)?;
         self.follow_to(proven)
     }
