@@ -213,7 +213,7 @@ def test_a_second_process_is_told_who_holds_the_data(server):
     assert server.get("/health")["status"] == "ok"
 
 
-def test_a_name_that_this_version_cannot_honour_is_told(tmp_path):
+def test_a_name_that_changes_nothing_here_is_told(tmp_path):
     with Server(tmp_path / "data", KAFKA_LOG_TOPIC="log", KAFKA_ANOMALY_TOPIC="found") as server:
         assert all(name in server.log() for name in ("KAFKA_LOG_TOPIC", "KAFKA_ANOMALY_TOPIC")), server.log()
 

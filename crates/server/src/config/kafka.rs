@@ -73,9 +73,6 @@ impl KafkaConfig {
     pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         if self.broker.is_none() {
-            if self.anomaly_topic.is_some() {
-                faults.push(("KAFKA_ANOMALY_TOPIC", "needs KAFKA_BROKER, and that is not set".into()));
-            }
             return faults;
         }
         if self.dead_letter_topic() == self.topic {

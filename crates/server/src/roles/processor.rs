@@ -71,6 +71,10 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// As [`run`].
 pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        config.kafka.anomaly_topic.is_none() || config.kafka.broker.is_some(),
+        "KAFKA_ANOMALY_TOPIC is set: set KAFKA_BROKER as well, such as localhost:9092"
+    );
     let channel = format!("{}:incidents", config.redis.alerts_channel);
     config.notify.pubsub = Some(PubSub { place: place.clone(), channel });
     let mut stop = std::pin::pin!(stop);
