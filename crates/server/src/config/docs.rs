@@ -4,7 +4,8 @@
 use std::fmt::Write as _;
 
 use super::file::{ROUTE_KEYS, RULE_KEYS};
-use super::settings::{Group, SETTINGS, Setting, Unset};
+use super::setting::{Group, Setting, Unset};
+use super::settings::SETTINGS;
 
 /// Width of comments.
 const WIDTH: usize = 110;

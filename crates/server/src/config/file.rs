@@ -6,7 +6,8 @@ use toml::{Table, Value};
 
 use super::load::Fault;
 use super::notify::Route;
-use super::settings::{SETTINGS, Setting};
+use super::setting::Setting;
+use super::settings::SETTINGS;
 use super::value;
 use crate::notify::channel::Channel;
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::dotenv::Dotenv;
 use super::file::File;
-use super::settings::{Group, SETTINGS, Setting};
+use super::setting::{Group, Setting};
+use super::settings::SETTINGS;
 use super::{Backend, Config, dotenv, file};
 
 /// The file that is read where `--config` names none.

@@ -11,6 +11,7 @@ mod load;
 mod machine;
 pub mod notify;
 pub mod redis;
+pub mod setting;
 pub mod settings;
 #[cfg(test)]
 mod tests;
