@@ -7,7 +7,7 @@ use super::notify::{self, SmtpTls};
 use super::redis::{self, Results};
 use super::setting::{Group, Setting, Unset};
 use super::value::{self, show_bytes};
-use super::{Backend, Config, Durability, LogFormat};
+use super::{Backend, Durability, LogFormat};
 use crate::logging;
 use crate::notify::guard::HttpUrl;
 
