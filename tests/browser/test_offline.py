@@ -23,6 +23,7 @@ def test_a_killed_server_is_missed_and_caught_up_with(server, dashboard):
         send(server, [*calm(f"m{n}"), spike(f"m{n}")])
     shown = dashboard(server).open()
     expect(shown.page.locator("#rows .row")).to_have_count(4)
+    expect(shown.page.locator("#chart-now")).to_contain_text("500")  # else it is killed before the chart has its points
     server.kill()
     shown.connection("offline")
     banner = shown.page.locator("#banner span")
