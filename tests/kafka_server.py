@@ -85,6 +85,13 @@ class Clients:
         reader.close()
         return ends
 
+    def delete_records(self, topic: str, partitions: int) -> None:
+        """Deletes all there is, as retention does."""
+        from confluent_kafka import TopicPartition
+        done = self.admin.delete_records([TopicPartition(topic, p, -1) for p in range(partitions)])
+        for partition in done.values():
+            partition.result(20)
+
     def members(self, group: str) -> Counter:
         """How many partitions each member of the group has."""
         described = self.admin.describe_consumer_groups([group])[group].result(20)

@@ -10,11 +10,12 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from server import REPO, SHARED
+from server import REPO, SHARED, next_binary
 
 # name -> the tests that it skips
 USED_BY = {
     "conformance": "test_conformance.py (the contract's own suite)",
+    "next": "test_upgrade.py (a build as if of the next version)",
     "nab": "test_nab.py (real series, live = offline = recovered), test_nab_alerting.py (their incidents and messages)",
     "root": "power cuts, full disks: test_durability.py, make chaos",
     "loop": "power cuts, full disks: test_durability.py, make chaos",
@@ -34,7 +35,7 @@ USED_BY = {
 @cache
 def missing(name: str) -> str | None:
     """Why `name` cannot be had here; None when it can."""
-    return {"conformance": _conformance, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "ptrace": _ptrace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "kafka": _kafka, "readme": _readme, "redis": _redis, "haproxy": _haproxy, "netns": _netns}[name]()
+    return {"conformance": _conformance, "next": _next, "nab": _nab, "root": _root, "loop": _loop, "strace": _strace, "ptrace": _ptrace, "browser": _browser, "compose": _compose, "alertmanager": _alertmanager, "kafka": _kafka, "readme": _readme, "redis": _redis, "haproxy": _haproxy, "netns": _netns}[name]()
 
 
 def need(*names: str) -> None:
@@ -51,6 +52,10 @@ def need(*names: str) -> None:
 def _conformance() -> str | None:
     suite = SHARED / "conformance" / "suite.py"
     return None if suite.exists() else "no conformance/suite.py in the shared folder (ANOMALY_SHARED)"
+
+
+def _next() -> str | None:
+    return None if next_binary() else "no build of the next version: cargo build --features next-checkpoint-format, copied to target/anomaly-next (or ANOMALY_NEXT_BIN)"
 
 
 def _nab() -> str | None:

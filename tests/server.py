@@ -26,6 +26,12 @@ def binary() -> str:
     return str(path.resolve())
 
 
+def next_binary() -> str | None:
+    """The same program as a build of the next version, whose checkpoints this one does not read (ANOMALY_NEXT_BIN); None without one."""
+    path = Path(os.environ.get("ANOMALY_NEXT_BIN", REPO / "target" / "anomaly-next"))
+    return str(path.resolve()) if path.exists() else None
+
+
 def environment(**more) -> dict[str, str]:
     """What a child sees: nothing of the caller's configuration leaks into a test."""
     kept = {k: os.environ[k] for k in ("PATH", "HOME", "LANG", "TMPDIR") if k in os.environ}
@@ -49,6 +55,7 @@ class Server(Process):
         super().__init__(Path(self.cwd) / "server.log")
         self.data_dir, self.wrap, self.args, self.env, self.port = Path(data_dir), list(wrap), list(args), env, free_port()
         self._http = threading.local()
+        self.program = binary()
         self.before_close = []  # calls: clients that would complain of a server that is gone
 
     # --- the process -------------------------------------------------------------------------------------------
@@ -59,7 +66,7 @@ class Server(Process):
 
     def spawn(self) -> "Server":
         """Starts the process without waiting for it to serve."""
-        self.launch([*self.wrap, binary(), *self.args], self.cwd, environment(**self.given()))
+        self.launch([*self.wrap, self.program, *self.args], self.cwd, environment(**self.given()))
         return self
 
     def start(self, timeout: float = START_SECONDS) -> "Server":

@@ -2,11 +2,12 @@
 import json
 import re
 import time
+from collections import Counter
 
 import pytest
 
 import nab
-from alerting import burst, calm, feed
+from alerting import burst, calm, feed, incidents
 from nab import WINDOW, rows
 from needs import need
 from stack import Stack, says_active
@@ -143,6 +144,23 @@ def test_a_partition_that_cannot_be_taken_over_holds_up_no_other(scaled, redis_s
     redis_server.client.delete("{p3}:checkpoint")
     running.wait(lambda: running.api.series_counts("some") == names, f"{missing} are judged too")
     running.wait(lambda: running.processors[0].get("/health")["status"] == "ok", "all is well")
+
+
+def test_what_the_log_has_lost_leaves_no_incident_open(scaled, kafka, topic, redis_server):
+    """Whoever takes over knows of no incident that began in what is gone: nobody else would ever resolve it."""
+    running = scaled(apis=1, processors=1)
+    feed(running.api, [row for i in range(40) for row in burst(f"lost{i}", time.time())])
+    running.settle()
+    assert [i["state"] for i in incidents(running.api)] == ["open"] * 40
+    running.processors[0].kill()
+    redis_server.client.delete(*(f"{{p{i}}}:checkpoint" for i in range(16)))
+    kafka.delete_records(f"{topic}.log", 16)
+    running.processors[0].start()
+    running.wait(lambda: {i["state"] for i in incidents(running.api)} == {"resolved"}, "they are resolved")
+    assert "windows begin anew" in running.processors[0].get("/health")["components"]["log"]["reason"]
+    feed(running.api, burst("lost0", time.time()))
+    running.settle()
+    assert Counter(i["state"] for i in incidents(running.api)) == {"resolved": 40, "open": 1}
 
 
 def test_on_a_redis_cluster_nothing_is_lost_when_a_primary_dies(kafka, topic, tmp_path):

@@ -1,7 +1,7 @@
 //! State at a position, in chunks: written while frames go on, restored before the rest of the log is replayed.
 //!
 //! ```text
-//! chunk = 1 · version · frame · epoch · clock · configuration · sources     the head, first
+//! chunk = 1 · format · frame · epoch · clock · configuration · sources      the head, first
 //!       | 2 · frame · (series)*                                             series as they stand after `frame`
 //!       | 3 · frame · totals                                                the tail, last
 //! ```
@@ -12,7 +12,7 @@
 //! in part, it may have an incident that never was, and is not idle while that is open. So where such a series had an
 //! arrival since the head, which takes a checkpoint that lasts longer than `SERIES_IDLE_SECONDS`, the checkpoint begins anew.
 //!
-//! Versions that are read too: 2 has no epoch, 1 does not tell resolved incidents from open ones, and each is open.
+//! Formats that are read too: 2 has no epoch, 1 does not tell resolved incidents from open ones, and each is open.
 
 use crate::config::EngineConfig;
 use crate::engine::{Engine, shard_of, source_bytes};
@@ -25,12 +25,40 @@ use crate::varint::{DecodeError, put_bytes, put_varint, take_array, take_str, ta
 const HEAD: u8 = 1;
 const SERIES: u8 = 2;
 const TAIL: u8 = 3;
-const VERSION: u8 = 3;
-const VERSIONS_READ: std::ops::RangeInclusive<u8> = 1..=VERSION;
+
+/// The format of a checkpoint. Where builds of several versions take over from each other, all write the newest that all read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CheckpointFormat(u8);
+
+impl CheckpointFormat {
+    /// The newest that this build reads and writes. One with the feature `next-checkpoint-format` is as if of the next version, for
+    /// tests: its head has one number more.
+    pub const NEWEST: Self = Self(if cfg!(feature = "next-checkpoint-format") { 4 } else { 3 });
+    /// The oldest that is written still, so that a build that knows none newer may take over.
+    pub const OLDEST_WRITTEN: Self = Self(3);
+    const OLDEST_READ: Self = Self(1);
+    const WITH_EPOCH: Self = Self(3);
+    const NEXT: Self = Self(4);
+
+    /// The one to write where others read up to `newest`.
+    pub fn agreed(newest: u8) -> Self {
+        Self(newest).clamp(Self::OLDEST_WRITTEN, Self::NEWEST)
+    }
+
+    /// Its number.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    fn is_read(self) -> bool {
+        (Self::OLDEST_READ..=Self::NEWEST).contains(&self)
+    }
+}
 
 /// How far the writing of a checkpoint has come.
 #[derive(Clone, Debug)]
 pub struct CheckpointCursor {
+    format: CheckpointFormat,
     stage: Stage,
     config: EngineConfig,
     /// The engine's time of arrival at the head.
@@ -51,12 +79,17 @@ impl CheckpointCursor {
     pub fn lowest(&self) -> u64 {
         self.lowest
     }
+
+    /// What it is written in.
+    pub fn format(&self) -> CheckpointFormat {
+        self.format
+    }
 }
 
 impl Engine {
     /// Begins a checkpoint at the frame applied last.
-    pub fn begin_checkpoint(&self) -> CheckpointCursor {
-        CheckpointCursor { stage: Stage::Head, config: self.config.clone(), clock: self.clock, lowest: self.applied }
+    pub fn begin_checkpoint(&self, format: CheckpointFormat) -> CheckpointCursor {
+        CheckpointCursor { format, stage: Stage::Head, config: self.config.clone(), clock: self.clock, lowest: self.applied }
     }
 
     /// Writes the next chunk, of about `max_bytes` and at least one series, into `out`; frames may be applied between one and the next. `None`
@@ -74,7 +107,7 @@ impl Engine {
         out.clear();
         cursor.stage = match cursor.stage {
             Stage::Head => {
-                self.write_head(out);
+                self.write_head(cursor.format, out);
                 (cursor.lowest, cursor.clock) = (self.applied, self.clock);
                 Stage::Series { shard: 0, place: 0 }
             }
@@ -90,10 +123,13 @@ impl Engine {
         Ok(Some(()))
     }
 
-    fn write_head(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[HEAD, VERSION]);
+    fn write_head(&self, format: CheckpointFormat, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[HEAD, format.0]);
         put_varint(out, self.applied);
         put_varint(out, self.epoch);
+        if format >= CheckpointFormat::NEXT {
+            put_varint(out, self.series_len() as u64);
+        }
         out.extend_from_slice(&self.clock.nanos().to_le_bytes());
         put_bytes(out, self.config.to_text().as_bytes());
         put_varint(out, self.sources.len() as u64);
@@ -162,12 +198,16 @@ impl Engine {
     }
 
     fn from_head(mut head: &[u8], n_shards: usize) -> Result<Self, DecodeError> {
-        let [kind, version] = take_array(&mut head)?;
-        if kind != HEAD || !VERSIONS_READ.contains(&version) {
+        let [kind, format] = take_array(&mut head)?;
+        let format = CheckpointFormat(format);
+        if kind != HEAD || !format.is_read() {
             return Err(undecodable("a checkpoint of another version"));
         }
         let applied = take_varint(&mut head)?;
-        let epoch = if version < 3 { 0 } else { take_varint(&mut head)? };
+        let epoch = if format < CheckpointFormat::WITH_EPOCH { 0 } else { take_varint(&mut head)? };
+        if format >= CheckpointFormat::NEXT {
+            take_varint(&mut head)?;
+        }
         let clock = Timestamp::from_nanos(i64::from_le_bytes(take_array(&mut head)?));
         let config = EngineConfig::from_text(take_str(&mut head)?).map_err(|_| undecodable("the configuration of a checkpoint"))?;
         let mut engine = Self::new(config, n_shards);

@@ -263,6 +263,11 @@ impl Engine {
         self.shards.iter().map(Shard::open_incidents).sum()
     }
 
+    /// Which those are.
+    pub fn open_incident_ids(&self) -> Vec<u128> {
+        self.shards.iter().flat_map(Shard::open_incident_ids).collect()
+    }
+
     /// Bytes that all state takes.
     pub fn state_bytes(&self) -> usize {
         self.shards.iter().map(Shard::bytes).sum::<usize>() + self.source_bytes

@@ -30,7 +30,7 @@ mod window;
 
 pub use anomaly::{Anomaly, Point, Verdict, anomaly_id, hash_text, late_explanation, push_labels, write_explained};
 pub use anomaly_detect::{DetectorKind, Judgement, Severity};
-pub use checkpoint::{CheckpointCursor, Stale};
+pub use checkpoint::{CheckpointCursor, CheckpointFormat, Stale};
 pub use config::{ConfigFault, EngineConfig, Rule, Settings};
 pub use engine::{Engine, ScanCursor, SeriesInfo};
 pub use event::{Event, MAX_NAME_BYTES, is_metric};

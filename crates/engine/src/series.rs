@@ -106,7 +106,12 @@ impl Series {
 
     /// Whether it has an incident that is not resolved.
     pub(crate) fn has_open_incident(&self) -> bool {
-        self.rare.as_ref().and_then(|rare| rare.incident).is_some_and(|incident| !incident.resolved)
+        self.open_incident().is_some()
+    }
+
+    /// The id of that incident.
+    pub(crate) fn open_incident(&self) -> Option<u128> {
+        self.rare.as_ref()?.incident.filter(|incident| !incident.resolved).map(|incident| incident.id)
     }
 
     /// Has fetched what [`Series::push`] will read; see [`Window::prefetch`].

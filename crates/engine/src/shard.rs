@@ -288,6 +288,11 @@ impl Shard {
         self.open.len()
     }
 
+    /// Their ids.
+    pub(crate) fn open_incident_ids(&self) -> impl Iterator<Item = u128> {
+        self.open.iter().filter_map(|&place| self.at(place)?.0.open_incident())
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         // Nodes of a tree are two thirds full.
         self.series_bytes + self.slab.bytes() + self.open.len() * size_of::<u32>() * 3 / 2

@@ -2,7 +2,7 @@
 
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef};
 use anomaly_engine::parse::{Arrival, Context, FileOptions, FileReader, More, parse_batch, parse_event, series_name, unpack};
-use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, NANOS, Outputs, SeriesKey, Timestamp};
+use anomaly_engine::{CheckpointFormat, DecodeError, Engine, EngineConfig, Event, NANOS, Outputs, SeriesKey, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::RngSeed;
@@ -34,7 +34,7 @@ fn frame(number: u64) -> Vec<u8> {
 fn chunks() -> Vec<Vec<u8>> {
     let mut engine = Engine::new(EngineConfig::default(), 1);
     engine.apply(&Frame::open(1, &frame(1)).expect("it was sealed"), &mut Outputs::default()).expect("it was built");
-    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new(), Vec::new());
     while engine.next_chunk(&mut cursor, 100, &mut chunk).expect("no configuration in between").is_some() {
         chunks.push(chunk.clone());
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record, RecordRef, base_of, partition_of_frame};
-use anomaly_engine::{DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
+use anomaly_engine::{CheckpointFormat, DecodeError, Engine, EngineConfig, Event, Outputs, Rule, SeriesKey, Timestamp};
 
 /// What happened, before it was cut into frames.
 enum Happening {
@@ -266,7 +266,7 @@ fn live(disk: &mut Disk, frames: &[Vec<u8>], shards: usize, rng: &mut Lcg, mut l
             disk.position = disk.position.max(applied);
         }
         if rng.below(4) == 0 {
-            let (cursor, chunks) = writing.get_or_insert_with(|| (engine.begin_checkpoint(), Vec::new()));
+            let (cursor, chunks) = writing.get_or_insert_with(|| (engine.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new()));
             let mut chunk = Vec::new();
             match engine.next_chunk(cursor, 6000, &mut chunk) {
                 Err(_) => writing = None,
@@ -319,7 +319,7 @@ fn a_checkpoint_that_is_damaged_or_cut_is_refused() {
     let mut engine = Engine::new(config(3.0), 2);
     let mut out = Outputs::default();
     apply(&mut engine, 1, &frames[0], &mut out);
-    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new(), Vec::new());
     while engine.next_chunk(&mut cursor, 2000, &mut chunk).unwrap().is_some() {
         chunks.push(chunk.clone());
     }
@@ -340,7 +340,7 @@ fn chunks_of_any_size_come_to_an_end() {
     let mut engine = Engine::new(config(3.0), 2);
     apply(&mut engine, 1, &frames[0], &mut Outputs::default());
     for max_bytes in [0, 1, 300] {
-        let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+        let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new(), Vec::new());
         while engine.next_chunk(&mut cursor, max_bytes, &mut chunk).unwrap().is_some() {
             chunks.push(Ok::<_, DecodeError>(chunk.clone()));
             assert!(chunks.len() < 100, "chunks of {max_bytes} bytes do not end");
@@ -401,7 +401,7 @@ fn more_patience_brings_back_no_series_that_was_idle_before() {
     for (i, bytes) in frames.iter().enumerate() {
         apply(&mut engine, i + 1, bytes, &mut out);
         if i == 1 {
-            let mut cursor = engine.begin_checkpoint();
+            let mut cursor = engine.begin_checkpoint(CheckpointFormat::NEWEST);
             while engine.next_chunk(&mut cursor, 1 << 20, &mut chunk).unwrap().is_some() {
                 chunks.push(Ok::<_, DecodeError>(chunk.clone()));
             }
@@ -481,7 +481,7 @@ fn what_a_former_owner_says_is_not_heard_also_after_a_checkpoint() {
         [(1, 4.0), (1, 5.0), (3, 6.0), (2, 7.0)].map(|(epoch, threshold)| push(&mut engine, epoch, threshold)),
         [4.0, 5.0, 6.0, 6.0]
     );
-    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+    let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new(), Vec::new());
     while engine.next_chunk(&mut cursor, 2000, &mut chunk).unwrap().is_some() {
         chunks.push(chunk.clone());
     }

@@ -6,15 +6,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::base_of;
-use anomaly_engine::{CheckpointCursor, DecodeError, Engine};
+use anomaly_engine::{CheckpointCursor, CheckpointFormat, DecodeError, Engine};
 use anyhow::Context as _;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::checkpoint_files::{CheckpointError, CheckpointWriter};
 use crate::commit::ToCommit;
 use crate::data_dir::DataDir;
 use crate::log::handle::LogHints;
-use crate::redis::chunks::{self, ChunkWriter, ChunksError, Kind};
+use crate::redis::chunks::{self, ChunkWriter, ChunksError, Kind, Manifest};
 use crate::redis::{Fence, Link};
 use crate::store::snapshot::Snapshots;
 
@@ -37,6 +38,10 @@ const OLD: Duration = Duration::from_secs(3600);
 pub struct Checkpoints {
     /// `None` where nothing is kept on disk.
     files: Option<SyncSender<ToFile>>,
+    /// What is to be written: whoever may take over reads it.
+    format: watch::Receiver<CheckpointFormat>,
+    /// What the last one was written in; before there is one, what it may have been.
+    written: CheckpointFormat,
     logged: usize,
     cursor: Option<CheckpointCursor>,
     /// A chunk for which the writing thread had no room yet.
@@ -49,7 +54,7 @@ pub struct Checkpoints {
 /// What the writing thread is sent.
 #[derive(Debug)]
 enum ToFile {
-    Begin,
+    Begin(CheckpointFormat),
     Chunk(Vec<u8>),
     /// All chunks are there: no recovery from it needs the log up to frame `lowest`.
     Finish {
@@ -64,18 +69,26 @@ enum ToFile {
 impl Checkpoints {
     /// No checkpoints: `DURABILITY=memory`.
     pub fn none() -> Self {
-        Self { files: None, logged: 0, cursor: None, held: None, begun: None, hurried: false }
+        Self::to(None, newest_format())
+    }
+
+    fn to(files: Option<SyncSender<ToFile>>, format: watch::Receiver<CheckpointFormat>) -> Self {
+        Self { files, format, written: CheckpointFormat::NEWEST, logged: 0, cursor: None, held: None, begun: None, hurried: false }
     }
 
     /// Checkpoints at a place. Returns the writing thread too, which ends when this is dropped.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(place: Place, commits: SyncSender<ToCommit>) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(
+        place: Place,
+        format: watch::Receiver<CheckpointFormat>,
+        commits: SyncSender<ToCommit>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(2);
         let files = Files { place, commits, writer: None };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
-        Ok((Self { files: Some(sender), logged: 0, cursor: None, held: None, begun: None, hurried: false }, thread))
+        Ok((Self::to(Some(sender), format), thread))
     }
 
     /// The log has grown.
@@ -97,6 +110,11 @@ impl Checkpoints {
         self.hurried |= self.logged > 0 && since.elapsed() >= OLD;
     }
 
+    /// Whether there may be one that somebody who may take over does not read; the next is due at once, then.
+    fn is_too_new(&self) -> bool {
+        self.written > *self.format.borrow()
+    }
+
     /// Whether a checkpoint is being written, so that the engine's thread must not sleep.
     pub fn is_writing(&self) -> bool {
         self.cursor.is_some() || self.held.is_some()
@@ -115,7 +133,7 @@ impl Checkpoints {
             return;
         }
         if self.cursor.is_none() {
-            let is_due = self.hurried || self.logged >= MIN_LOG_BYTES.max(LOG_TO_STATE * engine.state_bytes());
+            let is_due = self.hurried || self.is_too_new() || self.logged >= MIN_LOG_BYTES.max(LOG_TO_STATE * engine.state_bytes());
             if engine.recovering() > 0 || !is_due {
                 return;
             }
@@ -125,10 +143,10 @@ impl Checkpoints {
         self.held = self.cut(engine, None);
     }
 
-    /// Writes a whole checkpoint now, where the log has grown since the last: at the end, when no frame will come.
+    /// Writes a whole checkpoint now, where the log has grown since the last, or that is too new: at the end, when no frame will come.
     pub fn write_now(&mut self, engine: &Engine) {
         let Some(files) = self.files.clone() else { return };
-        if self.logged == 0 || engine.recovering() > 0 {
+        if self.logged == 0 && !self.is_too_new() || engine.recovering() > 0 {
             return;
         }
         self.cursor = None;
@@ -151,8 +169,9 @@ impl Checkpoints {
     }
 
     fn begin(&mut self, engine: &Engine) {
-        self.cursor = Some(engine.begin_checkpoint());
-        self.held = Some(ToFile::Begin);
+        let format = *self.format.borrow();
+        self.cursor = Some(engine.begin_checkpoint(format));
+        self.held = Some(ToFile::Begin(format));
         self.logged = 0;
         self.begun = Some(Instant::now());
     }
@@ -164,6 +183,7 @@ impl Checkpoints {
             Ok(Some(())) => Some(ToFile::Chunk(chunk)),
             Ok(None) => {
                 let lowest = cursor.lowest();
+                self.written = cursor.format();
                 self.cursor = None;
                 let hurried = std::mem::take(&mut self.hurried);
                 Some(ToFile::Finish { lowest, hurried, done })
@@ -220,15 +240,42 @@ enum WriteError {
     Chunks(#[from] ChunksError),
 }
 
+/// Where nobody else takes over, the newest format is written.
+pub fn newest_format() -> watch::Receiver<CheckpointFormat> {
+    watch::channel(CheckpointFormat::NEWEST).1
+}
+
 /// The engine of the newest checkpoint on Redis, if there is one.
 ///
 /// # Errors
-/// Redis is away, or it cannot be read.
+/// Redis is away, or it cannot be read, [`NewerFormat`] among other reasons.
 pub fn newest(link: &mut Link, kind: &Kind, shards: usize) -> anyhow::Result<Option<Engine>> {
-    let Some(manifest) = chunks::newest(link, kind)? else { return Ok(None) };
+    let Some(manifest) = readable(link, kind)? else { return Ok(None) };
     let chunks = chunks::chunks(link, manifest).map(|chunk| chunk.map_err(RestoreError::from));
     let engine = Engine::restore::<RestoreError>(chunks, shards);
-    Ok(Some(engine.context("the checkpoint cannot be read; a newer version of anomaly may have written it")?))
+    Ok(Some(engine.context("the checkpoint cannot be read")?))
+}
+
+/// The manifest of the newest checkpoint on Redis, where there is one, and this build reads its format.
+///
+/// # Errors
+/// Redis is away, or it cannot be read, [`NewerFormat`] among other reasons.
+pub fn readable(link: &mut Link, kind: &Kind) -> anyhow::Result<Option<Manifest>> {
+    let manifest = chunks::newest(link, kind)?;
+    let found = manifest.as_ref().map_or(0, |manifest| manifest.format);
+    anyhow::ensure!(found <= CheckpointFormat::NEWEST.number(), NewerFormat { found });
+    Ok(manifest)
+}
+
+/// A checkpoint that a newer version has written when nobody said that they do not read it.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the checkpoint there is has format {found}, and this version reads up to {}: a newer processor that is at work writes one that both \
+     read within seconds; if none is, start one again, or run only newer ones",
+    CheckpointFormat::NEWEST.number()
+)]
+pub struct NewerFormat {
+    found: u8,
 }
 
 /// Why a checkpoint cannot be restored.
@@ -252,10 +299,13 @@ impl Files {
 
     fn take(&mut self, message: ToFile) -> Result<(), WriteError> {
         match message {
-            ToFile::Begin => {
+            ToFile::Begin(format) => {
                 self.writer = Some(match &mut self.place {
                     Place::Dir(dir, _) => Writer::File(CheckpointWriter::begin(dir)?),
-                    Place::Redis(redis) => Writer::Chunks(ChunkWriter::begin(&mut redis.link, redis.kind.clone(), &redis.fence)?),
+                    Place::Redis(redis) => {
+                        let writer = ChunkWriter::begin(&mut redis.link, redis.kind.clone(), &redis.fence)?;
+                        Writer::Chunks(writer.in_format(format.number()))
+                    }
                 });
             }
             ToFile::Chunk(chunk) => match (&mut self.writer, &mut self.place) {

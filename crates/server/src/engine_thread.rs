@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anomaly_engine::frame::{Frame, Position};
-use anomaly_engine::{DecodeError, Engine, EngineConfig, Outputs, ScanCursor, SeriesHash, SeriesInfo, SeriesKey, write_explained};
+use anomaly_engine::{DecodeError, Engine, EngineConfig, Outputs, ScanCursor, SeriesHash, SeriesInfo, SeriesKey, hash_text, write_explained};
 use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint::Checkpoints;
+use crate::clock;
 use crate::commit::{Judged, ToCommit};
 use crate::directory::Directory;
 use crate::fatal::Fatal;
@@ -19,7 +20,9 @@ use crate::log::admission::Memory;
 use crate::points::Point;
 use crate::redis::RedisError;
 use crate::results::results_of;
+use crate::share::Share;
 use crate::stats::{Component, Stats};
+use crate::store::Write;
 
 /// How many bytes of the log are read at once while catching up.
 const READ_BYTES: usize = 4 << 20;
@@ -276,6 +279,15 @@ impl EngineStage {
             }
             self.checkpoint.step(&self.engine, idle);
         }
+    }
+
+    /// Says which incidents are open of a share, so that those are resolved that the store has besides; once, when all is replayed that
+    /// was there. What is judged next is committed behind it.
+    pub fn tell_open(&self, share: Share) {
+        let incidents = self.engine.open_incident_ids().into_iter().map(hash_text).collect();
+        let write = Write::OnlyOpen { share, incidents, at: clock::now() };
+        // What comes of it concerns nobody here, and without a committer there is none.
+        drop(self.commits.send(ToCommit::Write(Box::new(write), oneshot::channel().0)));
     }
 
     fn read_log(&mut self) -> Result<(), String> {

@@ -36,6 +36,7 @@ use crate::log::writer::{self, Housekeeping, REJECTED, Writer};
 use crate::log::{FrameReader, Log};
 use crate::notify::{self, Alerts};
 use crate::room::DiskWatch;
+use crate::share::Share;
 use crate::sharing::Sharing;
 use crate::stats::{self, Component, Stats};
 use crate::store::ledger::Ledger;
@@ -250,7 +251,8 @@ impl Stages {
         let (checkpoint, checkpoints) = if in_memory {
             (Checkpoints::none(), None)
         } else {
-            let (checkpoint, thread) = Checkpoints::start(checkpoint::Place::Dir(Arc::clone(&dir), log_handle.hints()), commits.clone())?;
+            let place = checkpoint::Place::Dir(Arc::clone(&dir), log_handle.hints());
+            let (checkpoint, thread) = Checkpoints::start(place, checkpoint::newest_format(), commits.clone())?;
             (checkpoint, Some(thread))
         };
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
@@ -413,7 +415,11 @@ fn lost_outputs(engine: &Engine, stored: u64) -> Option<String> {
 
 /// The hashes of all series, and what was counted, as the recovery left them.
 async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
-    engine.ask(|stage| (known_series(&stage.engine), stage.engine.totals())).await
+    let asked = engine.ask(|stage| {
+        stage.tell_open(Share::WHOLE);
+        (known_series(&stage.engine), stage.engine.totals())
+    });
+    asked.await
 }
 
 /// All series that the engine holds.

@@ -2,9 +2,10 @@
 
 use anomaly_engine::SeriesHash;
 use anomaly_engine::frame::partition_of;
+use serde::{Deserialize, Serialize};
 
 /// One partition of so many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
     pub partition: u32,
     pub of: u32,

@@ -44,8 +44,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The log, as one role appends to it.
 pub struct KafkaLog {
-    topic: LogTopic,
-    producer: FutureProducer<Quiet>,
+    sender: Sender,
     runtime: tokio::runtime::Handle,
     parts: Parts,
     /// Where what goes with frames is kept, and which series may enter.
@@ -127,10 +126,45 @@ impl Ends {
     }
 }
 
+/// Sends to the topic; all logs of a process share one. Cheap to clone.
+#[derive(Clone)]
+pub struct Sender {
+    topic: LogTopic,
+    producer: Arc<Mutex<FutureProducer<Quiet>>>,
+}
+
+impl std::fmt::Debug for Sender {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sender").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+impl Sender {
+    /// Connects when there is something to send.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses.
+    pub fn new(topic: LogTopic) -> Result<Self, KafkaError> {
+        let producer = Arc::new(Mutex::new(producer(&topic)?));
+        Ok(Self { topic, producer })
+    }
+
+    fn producer(&self) -> MutexGuard<'_, FutureProducer<Quiet>> {
+        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idempotent producer that has lost count takes nothing more: another begins to count anew.
+    fn mend(&self) {
+        let mut current = self.producer();
+        if current.client().fatal_error().is_some()
+            && let Ok(new) = producer(&self.topic)
+        {
+            *current = new;
+        }
+    }
+}
+
 /// A producer for the log: what is acknowledged is on all replicas that are in step, once and in order.
-///
-/// # Errors
-/// Settings that librdkafka refuses.
 fn producer(topic: &LogTopic) -> Result<FutureProducer<Quiet>, KafkaError> {
     let mut settings = topic.connection();
     for (key, value) in [
@@ -151,15 +185,11 @@ fn producer(topic: &LogTopic) -> Result<FutureProducer<Quiet>, KafkaError> {
 impl KafkaLog {
     /// The log, as `parts` divides it.
     ///
-    /// # Errors
-    /// Settings that librdkafka refuses.
-    ///
     /// # Panics
     /// Outside a runtime.
-    pub fn new(topic: LogTopic, parts: Parts, beside: RedisLog, ends: Arc<Ends>) -> Result<Self, KafkaError> {
-        let producer = producer(&topic)?;
+    pub fn new(sender: Sender, parts: Parts, beside: RedisLog, ends: Arc<Ends>) -> Self {
         let raw_events = Reconnecting::new(beside.place().of(keys::RAW_EVENTS_TAG));
-        Ok(Self { topic, producer, runtime: tokio::runtime::Handle::current(), parts, beside, raw_events, ends, is_doubtful: false })
+        Self { sender, runtime: tokio::runtime::Handle::current(), parts, beside, raw_events, ends, is_doubtful: false }
     }
 
     pub(super) fn parts(&self) -> Parts {
@@ -172,16 +202,17 @@ impl KafkaLog {
     /// [`LogError::Away`]: nothing was sent.
     pub(super) fn append(&mut self, frames: Frames) -> Result<Delivered, LogError> {
         let away = |fault: &KafkaError| LogError::Away(format!("Kafka has not confirmed it: {fault}"));
+        let (topic, producer) = (self.sender.topic.name(), self.sender.producer().clone());
         if self.is_doubtful {
-            let answered = self.producer.client().fetch_metadata(Some(self.topic.name()), ANSWERED_WITHIN);
+            let answered = producer.client().fetch_metadata(Some(topic), ANSWERED_WITHIN);
             answered.map_err(|fault| away(&fault))?;
             self.is_doubtful = false;
         }
         let (mut sent, mut delivered) = (Vec::new(), Delivered::default());
         for Part { partition, frame, events } in frames.into_parts() {
             let bytes = frame.seal(UNNUMBERED);
-            let record = FutureRecord::<(), [u8]>::to(self.topic.name()).partition(partition as i32).payload(&bytes);
-            match self.producer.send_result(record) {
+            let record = FutureRecord::<(), [u8]>::to(topic).partition(partition as i32).payload(&bytes);
+            match producer.send_result(record) {
                 Ok(delivery) => sent.push(async move { (partition, events, delivery.await) }),
                 Err((fault, _)) => delivered.fail(partition, away(&fault)),
             }
@@ -199,12 +230,7 @@ impl KafkaLog {
         }
         if delivered.failed.is_some() {
             self.is_doubtful = true;
-            // An idempotent producer that has lost count takes nothing more: another begins to count anew.
-            if self.producer.client().fatal_error().is_some()
-                && let Ok(producer) = producer(&self.topic)
-            {
-                self.producer = producer;
-            }
+            self.sender.mend();
         }
         Ok(delivered)
     }

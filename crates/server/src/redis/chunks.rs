@@ -78,6 +78,9 @@ pub struct Manifest {
     pub number: u64,
     /// The first entry of the stream that is still needed.
     pub lowest: u64,
+    /// What the chunks are written in, where there is more than one format.
+    #[serde(default)]
+    pub format: u8,
     /// The chunks, in order.
     pub chunks: Vec<Chunk>,
 }
@@ -121,6 +124,12 @@ impl ChunkWriter {
     pub fn begin(link: &mut Link, kind: Kind, fence: &Fence) -> Result<Self, ChunksError> {
         let number = newest(link, &kind)?.map_or(1, |manifest| manifest.number + 1);
         Ok(Self { kind, fence: fence.clone(), manifest: Manifest { number, ..Manifest::default() }, bytes: 0 })
+    }
+
+    /// Names the format of its chunks.
+    pub fn in_format(mut self, format: u8) -> Self {
+        self.manifest.format = format;
+        self
     }
 
     /// Writes a chunk.

@@ -26,6 +26,8 @@ pub const CHECKPOINT: &[u8] = b"{anomaly}:checkpoint";
 pub const SNAPSHOT: &[u8] = b"{anomaly}:snapshot";
 /// Which lease allows to write what only the owner may.
 pub const LEASE: &[u8] = b"{anomaly}:lease";
+/// The formats of checkpoints that the processors read, and when each said so last; a hash.
+pub const FORMATS: &[u8] = b"{anomaly}:formats";
 /// The prefix of both keys of the lease.
 pub const PREFIX: &str = "{anomaly}:";
 /// The familiar list that producers push JSON to.

@@ -63,7 +63,7 @@ impl Leader {
     /// # Errors
     /// Redis is away or was replaced; a channel of alerts that cannot be used.
     pub(super) async fn start(common: Common, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
-        let Common { config, place, topic, ends, stats, .. } = common;
+        let Common { config, place, topic, sender, ends, stats, .. } = common;
         let (dir, journal, copying) = {
             let (config, place, token) = (Arc::clone(&config), place.clone(), token.clone());
             blocking(move || -> anyhow::Result<_> {
@@ -114,7 +114,7 @@ impl Leader {
         let partitions = topic.partitions();
         let beside = RedisLog::of_owner(place.clone(), fence);
         let writer = Writer {
-            log: Log::Kafka(Box::new(KafkaLog::new(topic, Parts::Partitions(partitions), beside, Arc::clone(&ends))?)),
+            log: Log::Kafka(Box::new(KafkaLog::new(sender, Parts::Partitions(partitions), beside, Arc::clone(&ends)))),
             admission: Admission::shared(config.max_series, Arc::clone(&memory)),
             feed: None,
             backlog: Arc::clone(&backlog),

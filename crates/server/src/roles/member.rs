@@ -4,7 +4,7 @@
 //! assigned ─► taken over: epoch, checkpoint, P ─► read from there ─► feed of its engine
 //! revoked  ─► what was read is judged, written, checkpointed ─► given up          lost ─► dropped: it is another's already
 //! ```
-//! One that cannot be taken over is tried again, and holds up no other. Whatever goes wrong with one that is at work ends the membership,
+//! One that cannot be taken over is tried again, and holds up no other; where this version is too old for it, we leave. Whatever goes wrong with one that is at work ends the membership,
 //! and all is taken over anew: nobody knows what of it others have.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use super::blocking;
 use super::partition::{Common, Partition, TakenOver};
+use crate::checkpoint::NewerFormat;
 use crate::kafka::{self, Client, Event};
 use crate::log::stream::UNNUMBERED;
 use crate::share::Share;
@@ -115,14 +116,18 @@ pub(super) async fn take_part(
     };
     drop(stream);
     drop(consumer);
-    let Member { client, owned, .. } = member;
-    give_up(owned, ended.is_ok()).await;
+    let Member { client, owned, common, .. } = member;
+    give_up(&common, owned, ended.is_ok()).await;
     kafka::close(client, LEAVE).await;
     ended
 }
 
 /// Ends the stages of partitions.
-async fn give_up(owned: BTreeMap<i32, Owned>, are_ours: bool) {
+async fn give_up(common: &Common, owned: BTreeMap<i32, Owned>, are_ours: bool) {
+    if are_ours && !owned.is_empty() {
+        // Whoever gets them may have come just now, and may not read what is newest.
+        common.formats.tell().await;
+    }
     let stopping = join_all(owned.into_values().map(|owned| owned.stages.stop(are_ours)));
     if tokio::time::timeout(DRAIN, stopping).await.is_err() {
         warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
@@ -145,7 +150,7 @@ impl Member {
                 self.wanted.retain(|partition, _| !of.contains(partition));
                 let leaving: BTreeMap<_, _> = of.iter().filter_map(|partition| self.owned.remove_entry(partition)).collect();
                 let assigned = self.list(leaving.keys().copied());
-                give_up(leaving, are_ours).await;
+                give_up(&self.common, leaving, are_ours).await;
                 // A pause would outlive the assignment, and should the partition come back nothing of it would be read.
                 self.client.resume(&assigned).map_err(|fault| fault.to_string())?;
                 self.client.incremental_unassign(&assigned).map_err(|fault| fault.to_string())?;
@@ -207,6 +212,8 @@ impl Member {
                     let owned = Owned { stages, held: VecDeque::new(), committed, moved: (committed, now) };
                     self.owned.insert(partition, owned);
                 }
+                // It is another's, who reads it, as soon as we leave; and ours again once it is written anew.
+                Err(fault) if fault.is::<NewerFormat>() => return Err(format!("partition {partition}: {fault}")),
                 Err(fault) => {
                     let why = format!("{fault:#}");
                     if self.failing.insert(partition, why.clone()).is_none_or(|before| before != why) {

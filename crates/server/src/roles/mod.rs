@@ -8,6 +8,7 @@
 
 mod anomaly_topic;
 pub mod api;
+mod formats;
 pub mod ingest;
 mod leader;
 mod member;

@@ -11,8 +11,9 @@ use tokio::sync::{Notify, watch};
 use tracing::{error, info};
 
 use super::Tasks;
+use super::formats::Formats;
 use crate::backlog::Backlog;
-use crate::checkpoint::{self, Checkpoints};
+use crate::checkpoint::{self, Checkpoints, NewerFormat};
 use crate::commit::{self, Carried, Committer};
 use crate::config::Config;
 use crate::config::redis::Results;
@@ -25,7 +26,7 @@ use crate::live::Live;
 use crate::log::admission::{Admission, Memory};
 use crate::log::frames::Parts;
 use crate::log::handle::{self, LogHandle};
-use crate::log::kafka::{Ends, KafkaLog};
+use crate::log::kafka::{Ends, KafkaLog, Sender};
 use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::log::{FrameReader, Log};
@@ -51,10 +52,12 @@ pub(super) struct Common {
     pub(super) config: Arc<Config>,
     pub(super) place: RedisPlace,
     pub(super) topic: LogTopic,
+    pub(super) sender: Sender,
     pub(super) ends: Arc<Ends>,
     pub(super) stats: Arc<Stats>,
     /// Takes points that nobody here draws.
     pub(super) points: PointsHandle,
+    pub(super) formats: Formats,
     pub(super) fatal: Fatal,
 }
 
@@ -65,6 +68,22 @@ pub(super) struct TakenOver {
     engine: Engine,
     /// The last frame of the log.
     last: u64,
+}
+
+/// Why a partition of the log cannot be taken over by this version.
+///
+/// # Errors
+/// Redis is away.
+pub(super) fn newer_format(place: &RedisPlace, partitions: u32) -> anyhow::Result<Option<String>> {
+    for partition in 0..partitions {
+        let mut link = place.of(keys::partition_tag(partition)).connect()?;
+        match checkpoint::readable(&mut link, &Kind::CheckpointOf(partition)) {
+            Err(fault) if fault.is::<NewerFormat>() => return Ok(Some(format!("partition {partition}: {fault}"))),
+            // What else is wrong with one of them holds up no other.
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 impl TakenOver {
@@ -98,7 +117,7 @@ impl TakenOver {
             known - base
         );
         if base + first > engine.applied() {
-            let (from, judged) = (engine.applied() - base, journal.position().frame - base);
+            let (from, judged) = (engine.applied() - base, journal.reached() - base);
             let unjudged = first.saturating_sub(judged.max(from));
             common.stats.kafka().lost_by_retention(unjudged);
             let what = if unjudged > 0 {
@@ -150,7 +169,7 @@ impl Partition {
     /// # Errors
     /// The system gives no thread; settings that librdkafka refuses.
     pub(super) fn start(common: &Common, share: Share, taken: TakenOver) -> anyhow::Result<Self> {
-        let Common { config, place, topic, ends, stats, points, fatal } = common.clone();
+        let Common { config, place, sender, ends, stats, points, formats, fatal, .. } = common.clone();
         let TakenOver { journal, checkpoint, engine, last } = taken;
         let (fence, epoch, stored) = (journal.fence().clone(), journal.epoch(), journal.position().frame);
         info!(
@@ -191,7 +210,7 @@ impl Partition {
         let (commits, committer) = commit::start(committer)?;
         let kind = Kind::CheckpointOf(share.partition);
         let on_redis = checkpoint::OnRedis { link: checkpoint, fence: of_checkpoints, kind, snapshots: None };
-        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
+        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), formats.agreed(), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
@@ -210,7 +229,7 @@ impl Partition {
         let beside = RedisLog::of_owner(place, fence);
         let parts = Parts::Owner { partition: share.partition, epoch };
         let writer = Writer {
-            log: Log::Kafka(Box::new(KafkaLog::new(topic, parts, beside, ends)?)),
+            log: Log::Kafka(Box::new(KafkaLog::new(sender, parts, beside, ends))),
             admission: Admission::shared(config.max_series, Arc::clone(&memory)),
             feed: None,
             backlog,
@@ -224,7 +243,8 @@ impl Partition {
         let tasks = Tasks(vec![
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
             tokio::spawn(checkpoint_in_time(handle.clone())),
-            tokio::spawn(caught_up(handle, sharing.clone(), log.clone(), config, last, last == base_of(share.partition))),
+            tokio::spawn(formats.wake(handle.clone())),
+            tokio::spawn(caught_up(handle, share, sharing.clone(), log.clone(), config, last)),
         ]);
         Ok(Self {
             feed,
@@ -272,12 +292,16 @@ async fn checkpoint_in_time(engine: EngineHandle) {
     }
 }
 
-/// Once all is judged that was there: says which configuration is in force, and shows all series, since the owner before may have judged
-/// what it told nobody of.
-async fn caught_up(engine: EngineHandle, sharing: Sharing, log: LogHandle, config: Arc<Config>, last: u64, is_new: bool) {
+/// Once all is judged that was there: says which incidents are open and which configuration is in force, and shows all series, since the
+/// owner before may have judged what it told nobody of.
+async fn caught_up(engine: EngineHandle, share: Share, sharing: Sharing, log: LogHandle, config: Arc<Config>, last: u64) {
     engine.reached(Position { frame: last, row: u32::MAX }).await;
-    let asked = engine.ask(|stage| (stage.engine.config().clone(), run::known_series(&stage.engine))).await;
-    let Some((recorded, known)) = asked else { return };
+    let asked = engine.ask(move |stage| {
+        stage.tell_open(share);
+        (stage.engine.config().clone(), run::known_series(&stage.engine))
+    });
+    let Some((recorded, known)) = asked.await else { return };
+    let is_new = last == base_of(share.partition);
     sharing.changed(known.into_iter());
     if (recorded != config.engine || is_new)
         && let Err(fault) = log.configure(config.engine.to_text()).await

@@ -17,6 +17,7 @@ use anomaly_engine::frame::Position;
 use tokio::sync::{Notify, watch};
 use tracing::info;
 
+use super::formats::Formats;
 use super::ownership::{Owned, own};
 use super::tail::{self, Watch};
 use super::worker::Worker;
@@ -84,11 +85,12 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
         let checked = blocking(move || connect(&place, &stopping).map(drop));
         tokio::select! { checked = checked => checked??, () = &mut stop => return Ok(()) }
     }
+    let formats = Formats::start(place.clone()).await?;
     if config.backend == Backend::Kafka {
-        return scale_out::share(config, place, stats, stop).await;
+        return scale_out::share(config, place, formats, stats, stop).await;
     }
     let standing = |active| stats.set_standing(if active { "active" } else { "standby" });
-    let start = |link, token, fatal| Stages::start(config.clone(), place.clone(), Arc::clone(&stats), link, token, fatal);
+    let start = |link, token, fatal| Stages::start(config.clone(), place.clone(), formats.clone(), Arc::clone(&stats), link, token, fatal);
     own(&place, &stats, stop, standing, start).await
 }
 
@@ -148,7 +150,15 @@ fn take_over(config: &Config, place: &RedisPlace, mut link: Link, token: &str) -
 }
 
 impl Stages {
-    async fn start(config: Config, place: RedisPlace, stats: Arc<Stats>, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
+    async fn start(
+        config: Config,
+        place: RedisPlace,
+        formats: Formats,
+        stats: Arc<Stats>,
+        link: Link,
+        token: String,
+        fatal: Fatal,
+    ) -> anyhow::Result<Self> {
         let taken = {
             let (config, place, token) = (config.clone(), place.clone(), token.clone());
             blocking(move || take_over(&config, &place, link, &token))
@@ -210,7 +220,7 @@ impl Stages {
             kind: Kind::Checkpoint,
             snapshots: Some(Snapshots::new(store.clone(), &dir)),
         };
-        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), commits.clone())?;
+        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), formats.agreed(), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
@@ -246,8 +256,11 @@ impl Stages {
         let tail = tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
         handle.reached(Position { frame: last, row: u32::MAX }).await;
         // The owner before may have judged what it told nobody of.
-        let known = handle.ask(|stage| run::known_series(&stage.engine)).await.unwrap_or_default();
-        shown.changed(known.into_iter());
+        let asked = handle.ask(|stage| {
+            stage.tell_open(Share::WHOLE);
+            run::known_series(&stage.engine)
+        });
+        shown.changed(asked.await.unwrap_or_default().into_iter());
         if recovered_config != config.engine || last == 0 {
             let at = log.configure(config.engine.to_text()).await?;
             handle.reached(at).await;
@@ -256,6 +269,7 @@ impl Stages {
         let mut tasks = Tasks(vec![
             tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days)),
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
+            tokio::spawn(formats.wake(handle)),
         ]);
         let config = Arc::new(config);
         let anomaly_topic =

@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::blocking;
+use super::formats::Formats;
 use super::leader::Leader;
 use super::member::take_part;
 use super::ownership::own;
-use super::partition::Common;
+use super::partition::{Common, newer_format};
 use super::shared_log::{follow_ends, open_topic};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::fatal::Fatal;
-use crate::log::kafka::Ends;
+use crate::log::kafka::{Ends, Sender};
 use crate::points;
 use crate::redis::RedisPlace;
 use crate::stats::{Component, Stats};
@@ -26,7 +29,13 @@ const PAUSE: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// What keeps it from starting, or from leading.
-pub(super) async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub(super) async fn share(
+    config: Config,
+    place: RedisPlace,
+    formats: Formats,
+    stats: Arc<Stats>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let topic = open_topic(&config, &place).await?;
     let ends = Arc::new(Ends::default());
     follow_ends(topic.clone(), Arc::downgrade(&ends))?;
@@ -38,10 +47,12 @@ pub(super) async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, 
     let common = Common {
         config: Arc::new(config),
         place: place.clone(),
+        sender: Sender::new(topic.clone()).context("Kafka cannot be written to")?,
         topic,
         ends: Arc::clone(&ends),
         stats: Arc::clone(&stats),
         points: points.clone(),
+        formats,
         fatal: Fatal::new().0,
     };
     stats.set_standing("standby");
@@ -51,7 +62,12 @@ pub(super) async fn share(config: Config, place: RedisPlace, stats: Arc<Stats>, 
             let (fatal, mut failed) = Fatal::new();
             let common = Common { fatal, ..common.clone() };
             let mut stop = std::pin::pin!(is_ended(end.clone()));
-            let Err(why) = take_part(common, &mut failed, &mut stop).await else { return };
+            let (place, partitions) = (common.place.clone(), common.topic.partitions());
+            let taken_part = match blocking(move || newer_format(&place, partitions)).await {
+                Ok(Ok(Some(why))) => Err(why),
+                _ => take_part(common, &mut failed, &mut stop).await,
+            };
+            let Err(why) = taken_part else { return };
             stats.set_standing("standby");
             // The same is tried again and again while a server is away.
             if why != told {

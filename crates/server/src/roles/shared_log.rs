@@ -14,7 +14,7 @@ use crate::config::{Backend, Config};
 use crate::kafka::LogTopic;
 use crate::log::Log;
 use crate::log::frames::Parts;
-use crate::log::kafka::{Ends, KafkaLog};
+use crate::log::kafka::{Ends, KafkaLog, Sender};
 use crate::log::stream::RedisLog;
 use crate::redis::keys::{self, field};
 use crate::redis::{RedisPlace, Script};
@@ -52,7 +52,8 @@ impl SharedLog {
         let ends = Arc::new(Ends::default());
         let partitions = topic.partitions();
         follow_ends(topic.clone(), Arc::downgrade(&ends))?;
-        let log = KafkaLog::new(topic, Parts::Partitions(partitions), beside, Arc::clone(&ends)).context("Kafka cannot be written to")?;
+        let sender = Sender::new(topic).context("Kafka cannot be written to")?;
+        let log = KafkaLog::new(sender, Parts::Partitions(partitions), beside, Arc::clone(&ends));
         Ok(Self { log: Log::Kafka(Box::new(log)), kafka: Some(OnKafka { partitions, ends }) })
     }
 }

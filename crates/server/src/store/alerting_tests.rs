@@ -11,6 +11,7 @@ use crate::config::notify::Routing;
 use crate::ids::new_id;
 use crate::notify::channel::Channel;
 use crate::notify::message::Kind;
+use crate::share::Share;
 use crate::silence::{MatcherSpec, Op, Silence, compile};
 use crate::store::sqlite::{Store, StoreReader};
 
@@ -44,6 +45,28 @@ fn in_states(reader: &StoreReader, states: &[State], now: i64) -> (Vec<String>, 
     let filter = Filter { states: states.to_vec(), ..Filter::default() };
     let page = reader.incidents(&filter, None, 100, at(now)).unwrap();
     (page.page.items.into_iter().map(|incident| incident.id).collect(), page.totals)
+}
+
+#[test]
+fn what_no_engine_has_open_of_a_share_is_over() {
+    let (mut store, reader) = memory();
+    let rows: Vec<_> = (0..40).map(|i| row(&format!("a{i}"), &format!("m{i}"), 10, 1.0, &format!("i{i}"))).collect();
+    commit(&mut store, 1, 10, &rows);
+    resolve(&mut store, 2, 11, "i1");
+    let share = Share { partition: 1, of: 3 };
+    let ours: Vec<_> = rows.iter().filter(|row| share.holds(row.series)).map(|row| row.incident.clone()).collect();
+    let (kept, dropped) = ours.split_at(ours.len() / 2);
+    // One that the store does not know is none of its business.
+    let incidents = kept.iter().cloned().chain(["unknown".to_owned()]).collect();
+    let before = reader.after(None, 100).unwrap();
+    store.apply(&Write::OnlyOpen { share, incidents, at: at(20) }).unwrap();
+    assert!(kept.len() > 3 && dropped.len() > 3 && ours.len() < 30);
+    for row in &rows {
+        let one = reader.incident(&row.incident, 1, at(21)).unwrap().unwrap().incident;
+        let over = if row.incident == "i1" { Some(at(11)) } else { dropped.contains(&row.incident).then(|| at(20)) };
+        assert_eq!(one.resolved, over, "{}", row.incident);
+    }
+    assert_eq!(reader.after(None, 100).unwrap(), before);
 }
 
 #[test]

@@ -9,6 +9,7 @@ pub mod incidents;
 pub mod journal;
 pub mod ledger;
 pub mod notices;
+mod only_open;
 mod overview;
 pub mod partition;
 mod reader;

@@ -62,6 +62,11 @@ impl PartitionJournal {
         self.position
     }
 
+    /// How far an owner has judged: at P, or further, where it found nothing.
+    pub fn reached(&self) -> u64 {
+        self.position.frame.max(self.noted)
+    }
+
     /// What proves that it is ours.
     pub fn fence(&self) -> &Fence {
         &self.fence

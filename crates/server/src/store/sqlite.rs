@@ -316,7 +316,7 @@ fn insert(transaction: &Transaction<'_>, row: &AnomalyRow, at: Timestamp) -> rus
 }
 
 /// The engine found an incident quiet for a window.
-fn resolve(transaction: &Transaction<'_>, incident: &str, at: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn resolve(transaction: &Transaction<'_>, incident: &str, at: Timestamp) -> rusqlite::Result<()> {
     let sql = "UPDATE incidents SET resolved = ?2 WHERE id = ?1 AND resolved IS NULL RETURNING num";
     let num: Option<i64> = transaction.prepare_cached(sql)?.query_row(params![incident, at.nanos()], |row| row.get(0)).optional()?;
     let Some(num) = num else { return Ok(()) };
