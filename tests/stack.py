@@ -4,6 +4,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import redis
 
 from server import Server
@@ -24,6 +25,13 @@ class Role(Server):
     def given(self) -> dict:
         own = {"DATA_DIR": self.data_dir, "PORT": self.port} if self.role == "api" else {"STATUS_PORT": self.port}
         return own | self.env
+
+    def reason(self, component: str) -> str:
+        """Why a component is not well; empty where it is, or nobody answers."""
+        try:
+            return self.get("/health")["components"].get(component, {}).get("reason", "")
+        except httpx.TransportError:
+            return ""
 
     def close(self) -> None:
         log = self.log()

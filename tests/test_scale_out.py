@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 import nab
-from alerting import burst, calm, feed, incidents
+from alerting import burst, calm, feed, history, incidents
 from nab import WINDOW, rows
 from needs import need
 from stack import Stack, says_active
@@ -144,6 +144,27 @@ def test_a_partition_that_cannot_be_taken_over_holds_up_no_other(scaled, redis_s
     redis_server.client.delete("{p3}:checkpoint")
     running.wait(lambda: running.api.series_counts("some") == names, f"{missing} are judged too")
     running.wait(lambda: running.processors[0].get("/health")["status"] == "ok", "all is well")
+
+
+def test_a_take_over_under_load_resolves_nothing_that_is_open(scaled):
+    """The owner dies right behind what it has found, with much to be replayed; what opens while another replays stays open too."""
+    running = scaled(apis=1, processors=1)
+    now = time.time()
+    for part in range(10):
+        rows = [row for i in range(500) for row in calm(f"many{i}", now - 10 * (9 - part), n=40)]
+        assert running.api.post_batch(rows).json()["accepted"] == len(rows)
+    feed(running.api, [row for i in range(100) for row in burst(f"before{i}", time.time())])
+    running.processors[0].kill()
+    running.processors[0].spawn()
+    sent, deadline = 0, time.monotonic() + 25
+    while time.monotonic() < deadline and (sent < 100 or not says_active(running.processors[0])):
+        assert running.api.post_batch([row for i in range(20) for row in burst(f"meanwhile{sent + i}", time.time())]).status_code == 202
+        sent += 20
+        time.sleep(0.02)
+    running.settle()
+    found = [i for i in incidents(running.api) if not i["series"].startswith("many")]
+    assert len(found) == 100 + sent and {i["state"] for i in found} == {"open"}
+    assert {tuple(history(running.api, i["id"])) for i in found[:: len(found) // 50]} == {("opened",)}
 
 
 def test_what_the_log_has_lost_leaves_no_incident_open(scaled, kafka, topic, redis_server):

@@ -4,13 +4,16 @@ import time
 
 import pytest
 
-from alerting import burst, calm, feed, incidents
+from alerting import burst, calm, feed, history, incidents
 from nab import WINDOW, rows
 from needs import need
 from server import binary, next_binary
 from stack import says_active
 from test_roles_nab import files, offline, same  # noqa: F401 (fixtures)
 from test_scale_out import kafka, owners, scaled, topic  # noqa: F401 (fixtures)
+
+
+FORMATS = "{anomaly}:formats"
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +24,13 @@ def next_build():
 def formats(stack) -> set[int]:
     """Which formats the checkpoints of partitions have."""
     return {json.loads(text)["format"] for i in range(16) if (text := stack.redis.get(f"{{p{i}}}:checkpoint"))}
+
+
+def alone(stack, n: int) -> None:
+    """Waits until nobody counts any more but the `n` processors there are, all of the next version, and they write as that does."""
+    stack.wait(lambda: stack.redis.hlen(FORMATS) == n, "those that were killed are forgotten", 40)
+    for processor in stack.processors:
+        stack.wait(lambda: processor.log().rstrip().count("format=4") > processor.log().count("format=3"), f"{processor} knows")
 
 
 def roll(stack, i: int, program: str, kill: bool = False) -> None:
@@ -41,18 +51,20 @@ def test_up_and_down_again_finds_what_detect_finds(scaled, files, offline):
         answer = running.apis[n % 2].upload(file.name, file.read_bytes())
         assert answer.status_code == 200 and answer.json()["files"][0]["accepted"] == rows(file), f"{file.name}: {answer.text[:500]}"
         if n % 8 == 7 and steps:
+            if len(steps) == 3:
+                alone(running, 3)
             roll(running, *steps.pop(0))
             seen.append(formats(running))
     assert not steps
     running.settle(180)
     same(running, offline, files)
-    # While both are there what both read is written.
-    assert seen[0] <= {3} and seen[1] <= {3} and seen[4] == seen[5] == {3}, seen
+    # While both are there what both read is written; what is newer is there only when all are.
+    assert seen[0] <= {3} and seen[1] <= {3} and seen[3] == seen[4] == seen[5] == {3}, seen
     assert not running.panics()
 
 
 def test_incidents_of_before_resolve_behind_an_upgrade_and_back(scaled):
-    running = scaled(apis=1, processors=2, WINDOW_SECONDS=20)
+    running, window = scaled(apis=1, processors=2, WINDOW_SECONDS=40), 40
     feed(running.api, [row for i in range(20) for row in burst(f"before{i}", time.time())])
     running.settle()
     for i in (0, 1):
@@ -61,9 +73,11 @@ def test_incidents_of_before_resolve_behind_an_upgrade_and_back(scaled):
     running.settle()
     for i in (0, 1):
         roll(running, i, binary())
-    assert len(incidents(running.api)) == 40
-    running.wait(lambda: {incident["state"] for incident in incidents(running.api)} == {"resolved"}, "all are resolved", 60)
-    assert {incident["count"] for incident in incidents(running.api)} == {1}
+    found = incidents(running.api)
+    assert len(found) == 40 and {incident["state"] for incident in found} == {"open"}
+    running.wait(lambda: {incident["state"] for incident in incidents(running.api)} == {"resolved"}, "all are resolved", 120)
+    for incident in incidents(running.api):
+        assert incident["count"] == 1 and incident["resolved_at"] - incident["end"] > window and history(running.api, incident["id"]) == ["opened", "resolved"]
 
 
 def test_an_older_version_waits_until_it_can_read_what_there_is(scaled):
@@ -75,13 +89,14 @@ def test_an_older_version_waits_until_it_can_read_what_there_is(scaled):
     running.api.post_batch([row for name in names for row in calm(name, time.time(), n=5)])
     running.settle()
     a, b = running.processors
-    running.wait(lambda: not running.redis.hlen("{anomaly}:formats") > 2, "nobody older is there any more", 30)
+    alone(running, 2)
     b.terminate()
     a.terminate()
     assert 4 in formats(running)
     a.program = binary()
-    a.start()
-    told = running.wait(lambda: a.get("/health")["components"].get("engine", {}).get("reason"), "it says why it does nothing")
+    a.spawn()
+    told = running.wait(lambda: a.reason("engine"), "it says why it does nothing")
+    running.wait(lambda: "cannot be taken over" in a.reason("engine"), "nobody newer is there any more")
     assert "format 4" in told and "reads up to 3" in told and "start one again" in told
     more = {f"more{i}": 5 for i in range(60)}
     running.api.post_batch([row for name in more for row in calm(name, time.time(), n=5)])
@@ -91,6 +106,11 @@ def test_an_older_version_waits_until_it_can_read_what_there_is(scaled):
     running.wait(lambda: says_active(a) and says_active(b), "both have partitions", 60)
     assert formats(running) == {3} and len(owners(running)) == 16
     running.wait(lambda: running.api.series_counts() == names | more, "all is judged", 60)
+
+
+def written(stack) -> int:
+    """Which format the checkpoint on Redis has."""
+    return json.loads(stack.redis.get("{anomaly}:checkpoint") or '{"format": 0}')["format"]
 
 
 def test_on_redis_a_standby_of_an_older_version_takes_over(stack):
@@ -103,13 +123,17 @@ def test_on_redis_a_standby_of_an_older_version_takes_over(stack):
         processor.start()
     feed(running.api, burst("cpu", time.time()))
     running.settle()
-    written = lambda: json.loads(running.redis.get("{anomaly}:checkpoint") or '{"format": 0}')["format"]
-    active = running.active()
-    standby = running.standby()
+    alone(running, 2)
+    running.active().terminate()
+    for processor in (a, b):
+        if not processor.alive:
+            processor.start()
+    running.wait(lambda: written(running) == 4, "what is newest is written")
+    active, standby = running.active(), running.standby()
     standby.terminate()
     standby.program = older
     standby.start()
-    running.wait(lambda: written() == 3, "what both read is written")
+    running.wait(lambda: written(running) == 3, "what both read is written")
     active.kill()
     assert running.active() is standby
     feed(running.api, calm("cpu", time.time() + 1, n=5))

@@ -79,11 +79,6 @@ impl CheckpointCursor {
     pub fn lowest(&self) -> u64 {
         self.lowest
     }
-
-    /// What it is written in.
-    pub fn format(&self) -> CheckpointFormat {
-        self.format
-    }
 }
 
 impl Engine {

@@ -1,6 +1,7 @@
 //! The engine: frames in, outputs out.
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use anomaly_detect::DetectorKind;
 
@@ -155,21 +156,21 @@ impl Engine {
         let redelivered = self.redelivered(batch);
         let of_a_file = batch.origin.starts_with("upload:") || batch.origin.starts_with("file:");
         let delivery = Delivery { batch, first, arrival: self.clock, redelivered, mine: None, keep_points: self.keep_points, of_a_file };
-        let mut parts = self.deliver(&delivery);
-        let merged = parts.len() > 1;
         let mut outcome =
             BatchOutcome { first, rows: batch.n_rows, origin: batch.origin.to_owned(), redelivered, ..BatchOutcome::default() };
         let (anomalies, points, resolved) = (out.anomalies.len(), out.points.len(), out.resolved.len());
-        for part in &mut parts {
+        let parts = self.deliver(&delivery, out);
+        let merged = parts.len() > 1;
+        for part in parts {
             outcome.duplicates += part.duplicates;
             outcome.late += part.late;
-            outcome.anomalies += part.anomalies.len() as u32;
             outcome.evicted_ids += part.evicted_ids;
-            outcome.series.append(&mut part.series);
-            out.anomalies.append(&mut part.anomalies);
-            out.points.append(&mut part.points);
-            out.resolved.append(&mut part.resolved);
+            append(&mut outcome.series, part.series);
+            append(&mut out.anomalies, part.anomalies);
+            append(&mut out.points, part.points);
+            append(&mut out.resolved, part.resolved);
         }
+        outcome.anomalies = (out.anomalies.len() - anomalies) as u32;
         if merged {
             out.anomalies[anomalies..].sort_unstable_by_key(|anomaly| anomaly.position);
             out.points[points..].sort_unstable_by_key(|point| point.position);
@@ -182,17 +183,21 @@ impl Engine {
         out.batches.push(outcome);
     }
 
-    /// Hands a batch to the shards that own its series: at once where there is one, or few rows; else each on a thread.
-    fn deliver(&mut self, delivery: &Delivery<'_>) -> Vec<ShardOutputs> {
+    /// Hands a batch to the shards that own its series: at once where there is one, or few rows; else each on a thread. One shard goes on
+    /// where `out` ends, whose lists it gives back longer.
+    fn deliver(&mut self, delivery: &Delivery<'_>, out: &mut Outputs) -> Vec<ShardOutputs> {
         let (config, n) = (&self.config, self.shards.len());
+        if let [shard] = &mut self.shards[..] {
+            let (anomalies, points, resolved) = (mem::take(&mut out.anomalies), mem::take(&mut out.points), mem::take(&mut out.resolved));
+            let mut all = ShardOutputs { anomalies, points, resolved, ..ShardOutputs::default() };
+            shard.apply(delivery, config, &mut all);
+            return vec![all];
+        }
         let run = |shard: &mut Shard, mine: Option<&[bool]>| {
             let mut part = ShardOutputs::default();
             shard.apply(&Delivery { mine, ..*delivery }, config, &mut part);
             part
         };
-        if n == 1 {
-            return vec![run(&mut self.shards[0], None)];
-        }
         let owners: Vec<Vec<bool>> =
             (0..n).map(|i| delivery.batch.series.iter().map(|series| shard_of(series.hash, n) == i).collect()).collect();
         let owned = self.shards.iter_mut().zip(&owners);
@@ -326,6 +331,15 @@ fn info(series: &crate::series::Series, settings: &Settings) -> SeriesInfo {
         detector: settings.params.kind(),
         sparse: series.sparse(settings).is_some(),
         truncated: series.is_truncated(settings),
+    }
+}
+
+/// Appends a list, whose room is taken over where there is nothing yet.
+fn append<T>(all: &mut Vec<T>, mut part: Vec<T>) {
+    if all.is_empty() {
+        *all = part;
+    } else {
+        all.append(&mut part);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checkpoints beside the work: the engine's thread cuts chunks between frames, a thread of its own writes them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::commit::ToCommit;
 use crate::data_dir::DataDir;
 use crate::log::handle::LogHints;
 use crate::redis::chunks::{self, ChunkWriter, ChunksError, Kind, Manifest};
-use crate::redis::{Fence, Link};
+use crate::redis::{Fence, Link, RedisPlace};
 use crate::store::snapshot::Snapshots;
 
 /// Size of a chunk: what the engine's thread serialises between two batches of frames.
@@ -30,6 +31,8 @@ const HURRY_LOG_BYTES: usize = 1 << 20;
 const HURRY_PAUSE: Duration = Duration::from_secs(10);
 /// and at least this often.
 const HURRY_LONGEST: Duration = Duration::from_secs(300);
+/// Before one is tried again that must be readable for others.
+const OLDER_PAUSE: Duration = Duration::from_secs(2);
 /// Where the log is deleted by time.
 const OLD: Duration = Duration::from_secs(3600);
 
@@ -40,8 +43,8 @@ pub struct Checkpoints {
     files: Option<SyncSender<ToFile>>,
     /// What is to be written: whoever may take over reads it.
     format: watch::Receiver<CheckpointFormat>,
-    /// What the last one was written in; before there is one, what it may have been.
-    written: CheckpointFormat,
+    /// The number of the format that the last one was written in; before there is one, of what it may have been.
+    written: Arc<AtomicU8>,
     logged: usize,
     cursor: Option<CheckpointCursor>,
     /// A chunk for which the writing thread had no room yet.
@@ -73,7 +76,8 @@ impl Checkpoints {
     }
 
     fn to(files: Option<SyncSender<ToFile>>, format: watch::Receiver<CheckpointFormat>) -> Self {
-        Self { files, format, written: CheckpointFormat::NEWEST, logged: 0, cursor: None, held: None, begun: None, hurried: false }
+        let written = Arc::new(AtomicU8::new(CheckpointFormat::NEWEST.number()));
+        Self { files, format, written, logged: 0, cursor: None, held: None, begun: None, hurried: false }
     }
 
     /// Checkpoints at a place. Returns the writing thread too, which ends when this is dropped.
@@ -86,9 +90,10 @@ impl Checkpoints {
         commits: SyncSender<ToCommit>,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(2);
-        let files = Files { place, commits, writer: None };
+        let checkpoints = Self::to(Some(sender), format);
+        let files = Files { place, commits, writer: None, written: Arc::clone(&checkpoints.written) };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
-        Ok((Self::to(Some(sender), format), thread))
+        Ok((checkpoints, thread))
     }
 
     /// The log has grown.
@@ -110,9 +115,14 @@ impl Checkpoints {
         self.hurried |= self.logged > 0 && since.elapsed() >= OLD;
     }
 
-    /// Whether there may be one that somebody who may take over does not read; the next is due at once, then.
+    /// Whether there may be one that somebody who may take over does not read.
     fn is_too_new(&self) -> bool {
-        self.written > *self.format.borrow()
+        self.written.load(Ordering::Relaxed) > self.format.borrow().number()
+    }
+
+    /// Whether the next is due at once, since the last is too new; or again, since it failed.
+    fn is_to_be_older(&self) -> bool {
+        self.is_too_new() && self.begun.is_none_or(|at| at.elapsed() >= OLDER_PAUSE)
     }
 
     /// Whether a checkpoint is being written, so that the engine's thread must not sleep.
@@ -133,7 +143,7 @@ impl Checkpoints {
             return;
         }
         if self.cursor.is_none() {
-            let is_due = self.hurried || self.is_too_new() || self.logged >= MIN_LOG_BYTES.max(LOG_TO_STATE * engine.state_bytes());
+            let is_due = self.hurried || self.is_to_be_older() || self.logged >= MIN_LOG_BYTES.max(LOG_TO_STATE * engine.state_bytes());
             if engine.recovering() > 0 || !is_due {
                 return;
             }
@@ -183,7 +193,6 @@ impl Checkpoints {
             Ok(Some(())) => Some(ToFile::Chunk(chunk)),
             Ok(None) => {
                 let lowest = cursor.lowest();
-                self.written = cursor.format();
                 self.cursor = None;
                 let hurried = std::mem::take(&mut self.hurried);
                 Some(ToFile::Finish { lowest, hurried, done })
@@ -209,6 +218,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct OnRedis {
     pub link: Link,
+    /// Where another is made when that one is lost: what is written is fenced.
+    pub place: RedisPlace,
     pub fence: Fence,
     /// What is written.
     pub kind: Kind,
@@ -222,6 +233,7 @@ struct Files {
     place: Place,
     commits: SyncSender<ToCommit>,
     writer: Option<Writer>,
+    written: Arc<AtomicU8>,
 }
 
 /// A checkpoint that is being written.
@@ -270,8 +282,8 @@ pub fn readable(link: &mut Link, kind: &Kind) -> anyhow::Result<Option<Manifest>
 /// A checkpoint that a newer version has written when nobody said that they do not read it.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "the checkpoint there is has format {found}, and this version reads up to {}: a newer processor that is at work writes one that both \
-     read within seconds; if none is, start one again, or run only newer ones",
+    "its checkpoint has format {found}, and this version reads up to {}: a newer processor that is at work writes one that both read within \
+     seconds; if none is, start one again, or run only newer ones",
     CheckpointFormat::NEWEST.number()
 )]
 pub struct NewerFormat {
@@ -303,6 +315,9 @@ impl Files {
                 self.writer = Some(match &mut self.place {
                     Place::Dir(dir, _) => Writer::File(CheckpointWriter::begin(dir)?),
                     Place::Redis(redis) => {
+                        if redis.link.is_dead() {
+                            redis.link = redis.place.connect().map_err(ChunksError::from)?;
+                        }
                         let writer = ChunkWriter::begin(&mut redis.link, redis.kind.clone(), &redis.fence)?;
                         Writer::Chunks(writer.in_format(format.number()))
                     }
@@ -330,7 +345,9 @@ impl Files {
                         }
                     }
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
+                        let format = writer.format();
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
+                        self.written.store(format, Ordering::Relaxed);
                         match redis.kind {
                             Kind::CheckpointOf(partition) => {
                                 info!(partition, offset = lowest - base_of(partition), bytes, "checkpoint of a partition written to redis");

@@ -21,6 +21,7 @@ use crate::points::{Point, PointsHandle};
 use crate::redis::keys::field;
 use crate::results::EventResult;
 use crate::room::DiskWatch;
+use crate::share::Share;
 use crate::sharing::Sharing;
 use crate::stats::{Component, Stats};
 use crate::store::journal::Followed;
@@ -62,6 +63,8 @@ pub struct Judged {
     pub arrivals: Vec<(u64, Timestamp)>,
     /// What they brought forth.
     pub outputs: Outputs,
+    /// Which incidents are open behind them, of what the engine is for; told once it has taken over.
+    pub open: Option<(Share, Vec<u128>)>,
     /// The results of events that did not fire, where they are wanted.
     pub results: Vec<EventResult>,
     /// Series known now.
@@ -90,6 +93,8 @@ pub struct Committer {
     pub stats: Arc<Stats>,
     /// How far commits have come.
     pub reached: watch::Sender<u64>,
+    /// Whether that is how far others are, whose commits are followed here: nobody judges here.
+    pub follows: bool,
     /// The reserve for a full disk.
     pub disk: Arc<DiskWatch>,
     /// Told of idle series.
@@ -210,7 +215,7 @@ impl Committer {
             }
             ToCommit::Write(write, reply) => return batch.writes.push((write, reply)),
         };
-        let Judged { frame, arrivals, mut outputs, results, n_series, totals, state_bytes, memory_limit } = judged;
+        let Judged { frame, arrivals, mut outputs, open, results, n_series, totals, state_bytes, memory_limit } = judged;
         batch.upto = frame;
         batch.results.extend(results);
         batch.counted = Some(Counted { n_series, totals, state_bytes, memory_limit });
@@ -250,6 +255,10 @@ impl Committer {
             }
         }
         drop((forgotten, resolved, anomalies));
+        batch.changes.extend(open.map(|(share, incidents)| {
+            let incidents = incidents.into_iter().map(hash_text).collect();
+            Change::OnlyOpen { share, incidents }
+        }));
         for outcome in &outputs.batches {
             // What a recovery replays was counted before, and comes back as totals.
             if frame > self.counted {
@@ -314,7 +323,7 @@ impl Committer {
         if batch.follows && !self.follow() {
             return false;
         }
-        let frame = frame.max(self.store.position().frame);
+        let frame = if self.follows { frame.max(self.store.position().frame) } else { frame };
         batch.criticals.into_iter().for_each(|critical| self.stats.anomaly(critical));
         let now = clock::now();
         batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));

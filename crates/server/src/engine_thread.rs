@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anomaly_engine::frame::{Frame, Position};
-use anomaly_engine::{DecodeError, Engine, EngineConfig, Outputs, ScanCursor, SeriesHash, SeriesInfo, SeriesKey, hash_text, write_explained};
+use anomaly_engine::{
+    DecodeError, Engine, EngineConfig, Outputs, ScanCursor, SeriesHash, SeriesInfo, SeriesKey, Timestamp, write_explained,
+};
 use tokio::sync::{oneshot, watch};
 
 use crate::checkpoint::Checkpoints;
-use crate::clock;
 use crate::commit::{Judged, ToCommit};
 use crate::directory::Directory;
 use crate::fatal::Fatal;
@@ -19,13 +20,14 @@ use crate::log::FrameReader;
 use crate::log::admission::Memory;
 use crate::points::Point;
 use crate::redis::RedisError;
-use crate::results::results_of;
+use crate::results::{EventResult, results_of};
 use crate::share::Share;
 use crate::stats::{Component, Stats};
-use crate::store::Write;
 
 /// How many bytes of the log are read at once while catching up.
 const READ_BYTES: usize = 4 << 20;
+/// Rows from which outputs are handed on: more at a time takes memory that is cold, and fills what waits for the committer.
+const JUDGED_ROWS: usize = 2048;
 /// How many series one question looks at before frames go on.
 const SCAN_PLACES: u32 = 20_000;
 
@@ -224,6 +226,9 @@ pub struct EngineStage {
     pub open_incidents: watch::Sender<usize>,
     /// The checkpoint that is being written.
     pub checkpoint: Checkpoints,
+    /// The last frame that was there when it began, and what the engine is for: when that is replayed it is told, once, which incidents
+    /// are open.
+    pub tell_open: Option<(u64, Share)>,
     /// Whether the results of all events that have an id are wanted.
     pub wants_results: bool,
     /// Where the end of the process is called for.
@@ -253,10 +258,25 @@ impl Drop for Ended {
     }
 }
 
+/// What the frames since the last time brought forth.
+#[derive(Debug, Default)]
+struct Found {
+    outputs: Outputs,
+    arrivals: Vec<(u64, Timestamp)>,
+    results: Vec<EventResult>,
+    rows: usize,
+}
+
 impl EngineStage {
     fn run(mut self) -> Self {
         let _guard = self.fatal.guard("engine");
         let _ended = Ended(Arc::clone(&self.feed));
+        if self.is_to_tell()
+            && let Err(fault) = self.hand_on(Found::default())
+        {
+            self.fatal.call(fault);
+            return self;
+        }
         loop {
             let busy = self.checkpoint.is_writing();
             let mut idle = false;
@@ -281,15 +301,6 @@ impl EngineStage {
         }
     }
 
-    /// Says which incidents are open of a share, so that those are resolved that the store has besides; once, when all is replayed that
-    /// was there. What is judged next is committed behind it.
-    pub fn tell_open(&self, share: Share) {
-        let incidents = self.engine.open_incident_ids().into_iter().map(hash_text).collect();
-        let write = Write::OnlyOpen { share, incidents, at: clock::now() };
-        // What comes of it concerns nobody here, and without a committer there is none.
-        drop(self.commits.send(ToCommit::Write(Box::new(write), oneshot::channel().0)));
-    }
-
     fn read_log(&mut self) -> Result<(), String> {
         let from = self.engine.applied() + 1;
         let frames = self.reader.read(from, READ_BYTES).map_err(|fault| format!("the log cannot be read: {fault}"))?;
@@ -306,8 +317,7 @@ impl EngineStage {
     }
 
     fn apply(&mut self, frames: &[SealedBytes]) -> Result<(), String> {
-        let mut outputs = Outputs::default();
-        let (mut arrivals, mut results) = (Vec::new(), Vec::new());
+        let mut found = Found::default();
         for (number, bytes) in frames {
             let frame = match Frame::open(*number, bytes) {
                 Ok(frame) => frame,
@@ -318,25 +328,45 @@ impl EngineStage {
                 // Whole, but of a newer version: going on would give up what is not lost.
                 Err(fault) => return Err(format!("frame {number} of the log: {fault}")),
             };
+            let Found { outputs, arrivals, results, rows } = &mut found;
             let (batches, points) = (outputs.batches.len(), outputs.points.len());
-            self.engine.apply(&frame, &mut outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
+            self.engine.apply(&frame, outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
             if outputs.batches.len() > batches {
                 arrivals.push((*number, frame.arrival));
             }
+            *rows += outputs.batches[batches..].iter().map(|batch| batch.rows as usize).sum::<usize>();
             if *number <= self.stored {
                 outputs.clear();
             } else if self.wants_results {
                 results.extend(results_of(&frame, &outputs.points[points..]));
             }
             self.checkpoint.logged(bytes.len());
+            if *rows >= JUDGED_ROWS || self.is_to_tell() {
+                self.hand_on(std::mem::take(&mut found))?;
+                found.outputs.points.reserve(JUDGED_ROWS + JUDGED_ROWS / 4);
+            }
         }
+        self.hand_on(found)
+    }
+
+    /// Whether it is time to tell which incidents are open.
+    fn is_to_tell(&self) -> bool {
+        self.tell_open.is_some_and(|(last, _)| self.engine.applied() >= last)
+    }
+
+    /// Hands on what frames brought forth, and tells how the engine stands behind them.
+    fn hand_on(&mut self, found: Found) -> Result<(), String> {
+        let Found { outputs, arrivals, results, rows: _ } = found;
         self.memory.set_used(self.engine.state_bytes() as u64);
         let open = self.engine.open_incidents();
         self.open_incidents.send_if_modified(|told| std::mem::replace(told, open) != open);
+        let open = if self.is_to_tell() { self.tell_open.take() } else { None };
+        let open = open.map(|(_, share)| (share, self.engine.open_incident_ids()));
         let judged = Judged {
             frame: self.engine.applied(),
             arrivals,
             outputs,
+            open,
             results,
             n_series: self.engine.series_len(),
             totals: self.engine.totals(),

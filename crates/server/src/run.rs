@@ -239,6 +239,7 @@ impl Stages {
             backlog: Arc::clone(&backlog),
             stats: Arc::clone(&stats),
             reached,
+            follows: false,
             disk: Arc::clone(&disk),
             log: log_handle.hints(),
             counted: end,
@@ -266,6 +267,7 @@ impl Stages {
             stats: Arc::clone(&stats),
             open_incidents,
             checkpoint,
+            tell_open: Some((last, Share::WHOLE)),
             wants_results: false,
             fatal: fatal.clone(),
         };
@@ -415,11 +417,7 @@ fn lost_outputs(engine: &Engine, stored: u64) -> Option<String> {
 
 /// The hashes of all series, and what was counted, as the recovery left them.
 async fn recovered(engine: &EngineHandle) -> Option<(Vec<SeriesHash>, Totals)> {
-    let asked = engine.ask(|stage| {
-        stage.tell_open(Share::WHOLE);
-        (known_series(&stage.engine), stage.engine.totals())
-    });
-    asked.await
+    engine.ask(|stage| (known_series(&stage.engine), stage.engine.totals())).await
 }
 
 /// All series that the engine holds.

@@ -132,6 +132,11 @@ impl ChunkWriter {
         self
     }
 
+    /// That format.
+    pub fn format(&self) -> u8 {
+        self.manifest.format
+    }
+
     /// Writes a chunk.
     ///
     /// # Errors

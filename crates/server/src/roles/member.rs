@@ -4,7 +4,8 @@
 //! assigned ─► taken over: epoch, checkpoint, P ─► read from there ─► feed of its engine
 //! revoked  ─► what was read is judged, written, checkpointed ─► given up          lost ─► dropped: it is another's already
 //! ```
-//! One that cannot be taken over is tried again, and holds up no other; where this version is too old for it, we leave. Whatever goes wrong with one that is at work ends the membership,
+//! One that cannot be taken over is tried again, and holds up no other; where this version is too old for it,
+//! and somebody comes who is not, we leave. Whatever goes wrong with one that is at work ends the membership,
 //! and all is taken over anew: nobody knows what of it others have.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -58,6 +59,8 @@ struct Member {
     wanted: BTreeMap<i32, Instant>,
     /// Why not.
     failing: BTreeMap<i32, String>,
+    /// Whether somebody was there already who reads more than we, when we joined.
+    had_newer: bool,
     /// Why a broker could not be reached, until one is.
     hint: Option<String>,
     /// Why nothing could be read, until something is.
@@ -77,6 +80,7 @@ pub(super) async fn take_part(
     let Client { consumer, mut events } =
         Client::subscribe(&config, &topic, &config.processor_group(), "error").map_err(|fault| fault.to_string())?;
     let mut member = Member {
+        had_newer: common.formats.newer_is_there(),
         common,
         client: Arc::clone(&consumer),
         owned: BTreeMap::new(),
@@ -85,6 +89,7 @@ pub(super) async fn take_part(
         hint: None,
         trouble: None,
     };
+    member.tell();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut stream = consumer.stream();
@@ -212,8 +217,10 @@ impl Member {
                     let owned = Owned { stages, held: VecDeque::new(), committed, moved: (committed, now) };
                     self.owned.insert(partition, owned);
                 }
-                // It is another's, who reads it, as soon as we leave; and ours again once it is written anew.
-                Err(fault) if fault.is::<NewerFormat>() => return Err(format!("partition {partition}: {fault}")),
+                // Somebody has come who reads it, and has it as soon as we leave; it is ours again once it is written anew.
+                Err(fault) if fault.is::<NewerFormat>() && !self.had_newer && self.common.formats.newer_is_there() => {
+                    return Err(format!("partition {partition}: {fault}"));
+                }
                 Err(fault) => {
                     let why = format!("{fault:#}");
                     if self.failing.insert(partition, why.clone()).is_none_or(|before| before != why) {

@@ -45,8 +45,9 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
 ) -> anyhow::Result<()> {
     let stopping = Arc::new(AtomicBool::new(false));
     let mut stop = std::pin::pin!(stop);
+    stats.component("processor", Component::Ok);
+    let mut told = String::new();
     loop {
-        stats.component("processor", Component::Ok);
         standing(false);
         let acquiring = {
             let (place, stopping, stats) = (place.clone(), Arc::clone(&stopping), Arc::clone(stats));
@@ -78,13 +79,19 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
                 if let Some(fault) = fault.downcast_ref::<notify::StartError>() {
                     anyhow::bail!("{fault}");
                 }
-                warn!("the work could not be taken up, it is tried again: {fault:#}");
-                stats.component("processor", Component::Recovering(format!("{fault:#}")));
+                let why = format!("{fault:#}");
+                if why != told {
+                    warn!("the work could not be taken up, it is tried again: {why}");
+                    told.clone_from(&why);
+                }
+                stats.component("processor", Component::Recovering(why));
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
         };
         standing(true);
+        stats.component("processor", Component::Ok);
+        told.clear();
         info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "{}", S::ROLE);
         let reason = tokio::select! {
             () = &mut stop => None,
@@ -138,6 +145,7 @@ fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(
             }
             Ok(None) => {
                 stats.component("redis", Component::Ok);
+                stats.component("processor", Component::Ok);
                 if !std::mem::replace(&mut told_standing_by, true) {
                     info!("standing by: another processor is active");
                 }

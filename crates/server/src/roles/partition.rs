@@ -46,6 +46,9 @@ use crate::tick;
 /// How often it is looked whether a checkpoint has become old.
 const CHECKPOINT_LOOK: Duration = Duration::from_secs(300);
 
+/// Of each engine: there are as many engines as partitions.
+const SHARDS: usize = 1;
+
 /// What all partitions of a process share.
 #[derive(Clone, Debug)]
 pub(super) struct Common {
@@ -70,20 +73,14 @@ pub(super) struct TakenOver {
     last: u64,
 }
 
-/// Why a partition of the log cannot be taken over by this version.
-///
-/// # Errors
-/// Redis is away.
-pub(super) fn newer_format(place: &RedisPlace, partitions: u32) -> anyhow::Result<Option<String>> {
-    for partition in 0..partitions {
-        let mut link = place.of(keys::partition_tag(partition)).connect()?;
-        match checkpoint::readable(&mut link, &Kind::CheckpointOf(partition)) {
-            Err(fault) if fault.is::<NewerFormat>() => return Ok(Some(format!("partition {partition}: {fault}"))),
-            // What else is wrong with one of them holds up no other.
-            _ => {}
-        }
-    }
-    Ok(None)
+/// Why a partition of the log cannot be taken over by this version, if that is so of any.
+pub(super) fn newer_format(place: &RedisPlace, partitions: u32) -> Option<String> {
+    (0..partitions).find_map(|partition| {
+        // What else is wrong with one of them, it is found out when it is taken over.
+        let mut link = place.of(keys::partition_tag(partition)).connect().ok()?;
+        let fault = checkpoint::readable(&mut link, &Kind::CheckpointOf(partition)).err()?;
+        fault.is::<NewerFormat>().then(|| format!("partition {partition}: {fault}"))
+    })
 }
 
 impl TakenOver {
@@ -95,10 +92,10 @@ impl TakenOver {
         let Common { config, place, topic, .. } = common;
         let mut checkpoint = place.of(keys::partition_tag(share.partition)).connect()?;
         let journal = PartitionJournal::take_over(place.connect()?, &mut checkpoint, share, &nonce())?;
-        let mut engine = match checkpoint::newest(&mut checkpoint, &Kind::CheckpointOf(share.partition), config.shards)? {
+        let mut engine = match checkpoint::newest(&mut checkpoint, &Kind::CheckpointOf(share.partition), SHARDS)? {
             Some(engine) => engine,
             None => {
-                let mut engine = Engine::new(config.engine.clone(), config.shards);
+                let mut engine = Engine::new(config.engine.clone(), SHARDS);
                 engine.skip(base_of(share.partition));
                 engine
             }
@@ -199,6 +196,7 @@ impl Partition {
             backlog: Arc::clone(&backlog),
             stats: Arc::clone(&stats),
             reached,
+            follows: false,
             disk: Arc::clone(&disk),
             log: log.hints(),
             counted: last,
@@ -209,8 +207,10 @@ impl Partition {
         };
         let (commits, committer) = commit::start(committer)?;
         let kind = Kind::CheckpointOf(share.partition);
-        let on_redis = checkpoint::OnRedis { link: checkpoint, fence: of_checkpoints, kind, snapshots: None };
-        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), formats.agreed(), commits.clone())?;
+        let of_partition = place.of(keys::partition_tag(share.partition));
+        let on_redis = checkpoint::OnRedis { link: checkpoint, place: of_partition, fence: of_checkpoints, kind, snapshots: None };
+        let (checkpoint, checkpoints) =
+            Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), formats.agreed(), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
@@ -222,6 +222,7 @@ impl Partition {
             stats: Arc::clone(&stats),
             open_incidents,
             checkpoint,
+            tell_open: Some((last, share)),
             wants_results: config.redis.results == Results::All,
             fatal: fatal.clone(),
         };
@@ -244,7 +245,7 @@ impl Partition {
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
             tokio::spawn(checkpoint_in_time(handle.clone())),
             tokio::spawn(formats.wake(handle.clone())),
-            tokio::spawn(caught_up(handle, share, sharing.clone(), log.clone(), config, last)),
+            tokio::spawn(caught_up(handle, sharing.clone(), log.clone(), config, last, last == base_of(share.partition))),
         ]);
         Ok(Self {
             feed,
@@ -292,16 +293,12 @@ async fn checkpoint_in_time(engine: EngineHandle) {
     }
 }
 
-/// Once all is judged that was there: says which incidents are open and which configuration is in force, and shows all series, since the
-/// owner before may have judged what it told nobody of.
-async fn caught_up(engine: EngineHandle, share: Share, sharing: Sharing, log: LogHandle, config: Arc<Config>, last: u64) {
+/// Once all is judged that was there: says which configuration is in force, and shows all series, since the owner before may have judged
+/// what it told nobody of.
+async fn caught_up(engine: EngineHandle, sharing: Sharing, log: LogHandle, config: Arc<Config>, last: u64, is_new: bool) {
     engine.reached(Position { frame: last, row: u32::MAX }).await;
-    let asked = engine.ask(move |stage| {
-        stage.tell_open(share);
-        (stage.engine.config().clone(), run::known_series(&stage.engine))
-    });
-    let Some((recorded, known)) = asked.await else { return };
-    let is_new = last == base_of(share.partition);
+    let asked = engine.ask(|stage| (stage.engine.config().clone(), run::known_series(&stage.engine))).await;
+    let Some((recorded, known)) = asked else { return };
     sharing.changed(known.into_iter());
     if (recorded != config.engine || is_new)
         && let Err(fault) = log.configure(config.engine.to_text()).await

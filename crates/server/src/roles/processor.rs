@@ -110,6 +110,7 @@ struct Stages {
     raw_events: Worker,
     anomaly_topic: Option<Worker>,
     tasks: Tasks,
+    formats: Formats,
 }
 
 /// What was taken over.
@@ -205,6 +206,7 @@ impl Stages {
             backlog: Arc::clone(&backlog),
             stats: Arc::clone(&stats),
             reached,
+            follows: false,
             disk: Arc::clone(&disk),
             log: log.hints(),
             counted: last,
@@ -216,11 +218,13 @@ impl Stages {
         let (commits, committer) = commit::start(committer)?;
         let on_redis = checkpoint::OnRedis {
             link: checkpoint,
+            place: place.clone(),
             fence: fence.clone(),
             kind: Kind::Checkpoint,
             snapshots: Some(Snapshots::new(store.clone(), &dir)),
         };
-        let (checkpoint, checkpoints) = Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), formats.agreed(), commits.clone())?;
+        let (checkpoint, checkpoints) =
+            Checkpoints::start(checkpoint::Place::Redis(Box::new(on_redis)), formats.agreed(), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
@@ -232,6 +236,7 @@ impl Stages {
             stats: Arc::clone(&stats),
             open_incidents,
             checkpoint,
+            tell_open: Some((last, Share::WHOLE)),
             wants_results: config.redis.results == Results::All,
             fatal: fatal.clone(),
         };
@@ -256,11 +261,8 @@ impl Stages {
         let tail = tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
         handle.reached(Position { frame: last, row: u32::MAX }).await;
         // The owner before may have judged what it told nobody of.
-        let asked = handle.ask(|stage| {
-            stage.tell_open(Share::WHOLE);
-            run::known_series(&stage.engine)
-        });
-        shown.changed(asked.await.unwrap_or_default().into_iter());
+        let known = handle.ask(|stage| run::known_series(&stage.engine)).await.unwrap_or_default();
+        shown.changed(known.into_iter());
         if recovered_config != config.engine || last == 0 {
             let at = log.configure(config.engine.to_text()).await?;
             handle.reached(at).await;
@@ -269,7 +271,7 @@ impl Stages {
         let mut tasks = Tasks(vec![
             tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days)),
             tokio::spawn(tick::tick(open_incidents_reader, log.hints())),
-            tokio::spawn(formats.wake(handle)),
+            tokio::spawn(formats.clone().wake(handle)),
         ]);
         let config = Arc::new(config);
         let anomaly_topic =
@@ -290,6 +292,7 @@ impl Stages {
             raw_events,
             anomaly_topic,
             tasks,
+            formats,
         })
     }
 }
@@ -312,8 +315,13 @@ impl Owned for Stages {
             raw_events,
             anomaly_topic,
             tasks,
+            formats,
         } = self;
         tasks.end().await;
+        if is_ours {
+            // Whoever stands by may have come just now, and may not read what is newest.
+            formats.tell().await;
+        }
         let finish = move || {
             raw_events.stop();
             // Told, and not waited for: Kafka may be away, and the next owner goes on.

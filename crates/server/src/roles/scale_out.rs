@@ -1,7 +1,7 @@
 //! `anomaly processor` where the log is on Kafka: it takes part in the work on partitions, and leads when it has the lease.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -22,8 +22,24 @@ use crate::points;
 use crate::redis::RedisPlace;
 use crate::stats::{Component, Stats};
 
+/// How long a newer processor may take to write checkpoints that this one can read.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 /// Before partitions are taken over anew after something went wrong.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What a newer processor, which is there, has to write again before all partitions can be taken over here, if that is so and has not
+/// lasted for long; `waiting` is since when.
+async fn wait_for(common: &Common, waiting: &mut Option<Instant>) -> Option<String> {
+    let (place, partitions) = (common.place.clone(), common.topic.partitions());
+    let why = if common.formats.newer_is_there() { blocking(move || newer_format(&place, partitions)).await.ok()? } else { None };
+    if why.is_none() {
+        *waiting = None;
+    } else if waiting.get_or_insert_with(Instant::now).elapsed() >= WRITTEN_WITHIN {
+        // It cannot do it, so that holds up no other partition any more.
+        return None;
+    }
+    why
+}
 
 /// Shares the partitions of a log on Kafka with others until `stop`; one of them leads.
 ///
@@ -57,15 +73,14 @@ pub(super) async fn share(
     };
     stats.set_standing("standby");
     let members = async {
-        let mut told = String::new();
+        let (mut told, mut waiting) = (String::new(), None);
         loop {
             let (fatal, mut failed) = Fatal::new();
             let common = Common { fatal, ..common.clone() };
             let mut stop = std::pin::pin!(is_ended(end.clone()));
-            let (place, partitions) = (common.place.clone(), common.topic.partitions());
-            let taken_part = match blocking(move || newer_format(&place, partitions)).await {
-                Ok(Ok(Some(why))) => Err(why),
-                _ => take_part(common, &mut failed, &mut stop).await,
+            let taken_part = match wait_for(&common, &mut waiting).await {
+                Some(why) => Err(why),
+                None => take_part(common, &mut failed, &mut stop).await,
             };
             let Err(why) = taken_part else { return };
             stats.set_standing("standby");

@@ -59,7 +59,8 @@ fn what_no_engine_has_open_of_a_share_is_over() {
     // One that the store does not know is none of its business.
     let incidents = kept.iter().cloned().chain(["unknown".to_owned()]).collect();
     let before = reader.after(None, 100).unwrap();
-    store.apply(&Write::OnlyOpen { share, incidents, at: at(20) }).unwrap();
+    let changes = vec![Change::OnlyOpen { share, incidents }];
+    store.commit(&Commit { upto: Position { frame: 3, row: 7 }, at: at(20), changes }).unwrap();
     assert!(kept.len() > 3 && dropped.len() > 3 && ours.len() < 30);
     for row in &rows {
         let one = reader.incident(&row.incident, 1, at(21)).unwrap().unwrap().incident;

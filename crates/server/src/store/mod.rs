@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use write::{NewSilence, Outcome, Write};
 
+use crate::share::Share;
 use crate::sqlite::{Failure, OpenError, failure as sqlite_failure};
 
 /// The outputs of all rows up to `upto` that no earlier commit held.
@@ -42,7 +43,7 @@ pub struct Commit {
 impl Commit {
     /// Whether incidents stand otherwise after it.
     pub fn is_news(&self) -> bool {
-        self.changes.iter().any(|change| matches!(change, Change::Anomaly(_) | Change::Resolved(_)))
+        self.changes.iter().any(|change| matches!(change, Change::Anomaly(_) | Change::Resolved(_) | Change::OnlyOpen { .. }))
     }
 }
 
@@ -57,6 +58,9 @@ pub enum Change {
     Idle(Vec<SeriesHash>),
     /// The engine has resolved the incident with this id.
     Resolved(String),
+    /// What an engine has open of its share once it has taken over: others of it are over, since no engine will resolve them. Its log had a
+    /// gap, or another version judges a replay otherwise.
+    OnlyOpen { share: Share, incidents: Vec<String> },
     /// Rows of an upload's file have been judged.
     Judged(UploadJudged),
 }

@@ -4,22 +4,14 @@ use anomaly_engine::Timestamp;
 use hashbrown::HashSet;
 use rusqlite::Transaction;
 
-use super::StoreError;
-use super::sqlite::{Store, resolve};
+use super::sqlite::resolve;
 use crate::share::Share;
 
-impl Store {
-    /// Resolves the incidents of a share that are open here and not among `open`.
-    ///
-    /// # Errors
-    /// As for a commit.
-    pub(super) fn only_open(&mut self, share: Share, open: &[String], at: Timestamp) -> Result<(), StoreError> {
-        let open: HashSet<&str> = open.iter().map(String::as_str).collect();
-        self.transact(|transaction| {
-            let left = open_in(transaction, share)?;
-            left.iter().filter(|id| !open.contains(id.as_str())).try_for_each(|id| resolve(transaction, id, at))
-        })
-    }
+/// Resolves the incidents of a share that are open here and not among `open`.
+pub(super) fn only_open(transaction: &Transaction<'_>, share: Share, open: &[String], at: Timestamp) -> rusqlite::Result<()> {
+    let open: HashSet<&str> = open.iter().map(String::as_str).collect();
+    let here = open_in(transaction, share)?;
+    here.iter().filter(|id| !open.contains(id.as_str())).try_for_each(|id| resolve(transaction, id, at))
 }
 
 /// The incidents of a share that are open.

@@ -8,6 +8,7 @@ use anomaly_engine::{SeriesHash, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::handling::{What, Word, pass, record};
+use super::only_open::only_open;
 pub use super::reader::StoreReader;
 use super::schema::{ANOMALY, STEPS};
 use super::{AnomalyRow, Change, Commit, Outcome, StoreError, Stored, UploadJudged, Write};
@@ -257,6 +258,7 @@ fn write(connection: &mut Connection, commit: &Commit, position: Position, apply
             }
             Change::Idle(_) => {}
             Change::Resolved(incident) => resolve(&transaction, incident, commit.at)?,
+            Change::OnlyOpen { share, incidents } => only_open(&transaction, *share, incidents, commit.at)?,
             Change::Judged(judged) => add_judged(&transaction, judged, commit.at)?,
         }
     }

@@ -10,7 +10,6 @@ use super::handling::{Act, Acted, Word};
 use super::notices::{Decision, Gathering};
 use super::sqlite::Store;
 use super::{Commit, StoreError, Stored};
-use crate::share::Share;
 use crate::silence::MatcherSpec;
 
 /// One write, which is done whole or not at all.
@@ -18,9 +17,6 @@ use crate::silence::MatcherSpec;
 pub enum Write {
     /// What the engine found, and P.
     Commit(Commit),
-    /// What an engine has open of its share once it has taken over: others of it are over, since no engine will resolve them. Its log had a
-    /// gap, or another version judges a replay otherwise.
-    OnlyOpen { share: Share, incidents: Vec<String>, at: Timestamp },
     /// Some of what was detected before is deleted; [`Outcome::Yes`] where there is more.
     Retain { before: Timestamp },
     /// Somebody says something of an incident.
@@ -91,7 +87,7 @@ impl Write {
     pub fn is_news(&self) -> bool {
         match self {
             Self::Commit(commit) => commit.is_news(),
-            write => matches!(write, Self::OnlyOpen { .. } | Self::Act { .. } | Self::Silence { .. } | Self::EndSilence { .. } | Self::Withhold { .. }),
+            write => matches!(write, Self::Act { .. } | Self::Silence { .. } | Self::EndSilence { .. } | Self::Withhold { .. }),
         }
     }
 
@@ -109,7 +105,6 @@ impl Store {
     pub fn apply(&mut self, write: &Write) -> Result<Outcome, StoreError> {
         match write {
             Write::Commit(commit) => self.commit(commit).map(Outcome::Stored),
-            Write::OnlyOpen { share, incidents, at } => self.only_open(*share, incidents, *at).map(|()| Outcome::Done),
             Write::Retain { before } => self.retain(*before).map(Outcome::of),
             Write::Act { incident, act, word, at } => self.act(incident, act, word, *at).map(Outcome::Acted),
             Write::Silence { silence, at } => self.silence(silence, *at).map(Outcome::of),
