@@ -308,10 +308,9 @@ impl Committer {
         if let Err(fault) = self.store.publish(&followed) {
             return self.give_up(&fault);
         }
-        self.sharing.points(&batch.points);
         self.sharing.results(batch.results);
         self.sharing.upto(frame);
-        self.points.offer(batch.points);
+        self.show_points(batch.points);
         self.tell(followed);
         self.backlog.committed(frame);
         if let Some(counted) = batch.counted {
@@ -335,6 +334,17 @@ impl Committer {
         }
         self.carried.retaining = batch.retain.or(self.carried.retaining);
         batch.writes.into_iter().all(|(write, reply)| self.write_one(&write, reply))
+    }
+
+    /// Has points drawn, here and elsewhere.
+    fn show_points(&self, points: Vec<(SeriesHash, Point)>) {
+        if !self.sharing.is_on() {
+            return self.points.offer(points);
+        }
+        if self.points.is_on() {
+            self.points.offer(points.clone());
+        }
+        self.sharing.points(points);
     }
 
     /// Does one write between commits, and answers; whether the committer may go on.

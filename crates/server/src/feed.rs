@@ -5,10 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many bytes of frames wait in memory; what comes beyond is read from the log when its turn comes.
 const CACHED_BYTES: usize = 64 << 20;
-/// So many are enough where whoever brings them can wait.
-const WELL_CACHED_BYTES: usize = 16 << 20;
+/// So many are enough where whoever brings them can wait: several batches.
+const WELL_CACHED_BYTES: usize = 4 << 20;
 /// How many bytes of frames the engine takes at once.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// A frame's number and bytes.
 pub type SealedBytes = (u64, Arc<Vec<u8>>);
@@ -29,6 +29,8 @@ struct State<Q> {
     questions: VecDeque<Q>,
     /// The last work was questions: frames have their turn before the next.
     answered: bool,
+    /// The engine waits for something to do; to wake it when it does not is a call of the system for nothing.
+    waits: bool,
     closed: bool,
 }
 
@@ -50,7 +52,8 @@ pub enum Work<Q> {
 impl<Q> Feed<Q> {
     /// A feed for a log that ends with frame `end`.
     pub fn new(end: u64) -> Self {
-        let state = State { frames: VecDeque::new(), bytes: 0, end, questions: VecDeque::new(), answered: false, closed: false };
+        let state =
+            State { frames: VecDeque::new(), bytes: 0, end, questions: VecDeque::new(), answered: false, waits: false, closed: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -63,7 +66,7 @@ impl<Q> Feed<Q> {
             state.frames.push_back((number, bytes));
         }
         state.end = number;
-        self.changed.notify_one();
+        self.wake(state);
     }
 
     /// Whether a frame finds its place in memory, behind the one before it.
@@ -87,14 +90,15 @@ impl<Q> Feed<Q> {
             return Err(question);
         }
         state.questions.push_back(question);
-        self.changed.notify_one();
+        self.wake(state);
         Ok(())
     }
 
     /// No frame will come any more; what is there is still worked off.
     pub fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_one();
+        let mut state = self.lock();
+        state.closed = true;
+        self.wake(state);
     }
 
     /// Nobody takes anything any more: who has asked is not answered, and who asks is told.
@@ -127,7 +131,14 @@ impl<Q> Feed<Q> {
             if !wait {
                 return Work::Idle;
             }
+            state.waits = true;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State<Q>>) {
+        if std::mem::take(&mut state.waits) {
+            self.changed.notify_one();
         }
     }
 

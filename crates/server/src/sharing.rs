@@ -1,12 +1,12 @@
 //! What the owner of the engine shows to other processes, best effort: recent points, and what is known of each series.
 //!
 //! A thread of its own gathers both and writes them to Redis now and then. When it cannot keep up, or Redis is away, points are
-//! dropped: charts have a gap then, and nothing else. Memory: at most 64 batches of points, and a hash for each series that has
+//! dropped: charts have a gap then, and nothing else. Memory: at most 32,768 points, 5 MB, and a hash for each series that has
 //! changed since it was last told. What is said of series is said by the owner alone: a script checks that it still is one.
 
 mod reconcile;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -27,8 +27,9 @@ use crate::store::journal::NOTE;
 
 use reconcile::{Reconcile, unheld};
 
-/// Batches that may wait; then points are dropped.
+/// Batches and points that may wait; then points are dropped.
 const QUEUE: usize = 64;
+const QUEUE_POINTS: usize = 1 << 15;
 /// Nothing waits longer.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Series are told of this often where many change.
@@ -94,6 +95,8 @@ struct Changed {
     series: Mutex<HashMap<SeriesHash, bool>>,
     /// The frame up to which they are marked.
     upto: AtomicU64,
+    /// How many points wait.
+    points: AtomicUsize,
     /// Nothing that waits is worth showing any more.
     ending: AtomicBool,
 }
@@ -154,10 +157,13 @@ impl Sharing {
     }
 
     /// Points, in the order in which they were judged.
-    pub fn points(&self, points: &[(SeriesHash, Point)]) {
-        if let Some((sender, changed)) = self.shown.as_ref().filter(|_| !points.is_empty()) {
-            changed.add(points.iter().map(|(series, _)| *series), false);
-            let _ = sender.try_send(Shown::Points(points.to_vec()));
+    pub fn points(&self, points: Vec<(SeriesHash, Point)>) {
+        let Some((sender, changed)) = self.shown.as_ref().filter(|_| !points.is_empty()) else { return };
+        changed.add(points.iter().map(|(series, _)| *series), false);
+        let n = points.len();
+        let waiting = changed.points.fetch_add(n, Ordering::Relaxed);
+        if waiting > 0 && waiting + n > QUEUE_POINTS || sender.try_send(Shown::Points(points)).is_err() {
+            changed.points.fetch_sub(n, Ordering::Relaxed);
         }
     }
 
@@ -259,6 +265,7 @@ impl Shower {
             let ended = match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(_) if self.marked.ending.load(Ordering::Relaxed) => false,
                 Ok(Shown::Points(points)) => {
+                    self.marked.points.fetch_sub(points.len(), Ordering::Relaxed);
                     self.n_points += points.len();
                     for (series, point) in points {
                         self.points.entry(series).or_default().push(point);

@@ -80,7 +80,8 @@ impl Verdict {
 /// Offers and reads points. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PointsHandle {
-    sender: mpsc::Sender<Message>,
+    /// `None` where none are kept.
+    sender: Option<mpsc::Sender<Message>>,
     counts: Arc<Counts>,
     reader: Option<PointsReader>,
 }
@@ -107,7 +108,7 @@ pub fn start(dir: &DataDir, max_bytes: u64) -> (PointsHandle, JoinHandle<()>) {
         tracing::warn!(%error, "no thread for points: none are kept");
         std::thread::spawn(|| {})
     });
-    (PointsHandle { sender, counts, reader }, thread)
+    (PointsHandle { sender: Some(sender), counts, reader }, thread)
 }
 
 /// Points of one series as a chunk, for [`decode_chunk`].
@@ -116,14 +117,28 @@ pub(crate) fn encode_chunk(points: &[Point]) -> Vec<u8> {
 }
 
 impl PointsHandle {
+    /// For who keeps none: what is offered is let go.
+    pub fn none() -> Self {
+        Self { sender: None, counts: Arc::default(), reader: None }
+    }
+
+    /// Whether points are kept.
+    pub fn is_on(&self) -> bool {
+        self.sender.is_some()
+    }
+
+    fn send(&self, message: Message) -> bool {
+        self.sender.as_ref().is_some_and(|sender| sender.send(message).is_ok())
+    }
+
     /// Takes points, in the order in which they were judged. Never blocks: when too many wait, these are dropped and counted.
     pub fn offer(&self, points: Vec<(SeriesHash, Point)>) {
         let n = points.len();
-        if n == 0 {
+        if n == 0 || !self.is_on() {
             return;
         }
         let waiting = self.counts.queued.fetch_add(n, Ordering::Relaxed);
-        if waiting + n > QUEUE_POINTS || self.sender.send(Message::Points(points)).is_err() {
+        if waiting + n > QUEUE_POINTS || !self.send(Message::Points(points)) {
             self.counts.queued.fetch_sub(n, Ordering::Relaxed);
             self.counts.dropped.fetch_add(n as u64, Ordering::Relaxed);
         }
@@ -131,17 +146,17 @@ impl PointsHandle {
 
     /// Forgets all points of a series that were offered before.
     pub fn forget(&self, series: SeriesHash) {
-        let _ = self.sender.send(Message::Forget(series));
+        self.send(Message::Forget(series));
     }
 
     /// From now on at most `max_bytes` are kept, and what is freed is given back to the disk: points go first when it is short.
     pub fn shrink_to(&self, max_bytes: u64) {
-        let _ = self.sender.send(Message::Shrink(max_bytes));
+        self.send(Message::Shrink(max_bytes));
     }
 
     /// Writes what is in memory and ends the thread; join it then.
     pub fn close(&self) {
-        let _ = self.sender.send(Message::Close);
+        self.send(Message::Close);
     }
 
     /// Points that were dropped, for want of speed or room.
@@ -185,7 +200,7 @@ impl PointsHandle {
         read: impl FnOnce(&PointsReader, Recent) -> rusqlite::Result<T> + Send + 'static,
     ) -> Option<T> {
         let (reply, recent) = oneshot::channel();
-        self.sender.send(Message::Recent(series, reply)).ok()?;
+        self.send(Message::Recent(series, reply)).then_some(())?;
         let recent = recent.await.ok()?;
         let reader = self.reader.clone().unwrap_or_default();
         let result = tokio::task::spawn_blocking(move || read(&reader, recent)).await.ok()?;

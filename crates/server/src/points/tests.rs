@@ -159,7 +159,7 @@ async fn a_damaged_file_begins_anew() {
 #[test]
 fn a_full_queue_drops_and_counts_without_waiting() {
     let (sender, _receiver) = mpsc::channel();
-    let handle = PointsHandle { sender, counts: Arc::default(), reader: None };
+    let handle = PointsHandle { sender: Some(sender), counts: Arc::default(), reader: None };
     let batch: Vec<_> = (0..10_000).map(|i| (SERIES, point(i, 0.0))).collect();
     for _ in 0..30 {
         handle.offer(batch.clone());

@@ -20,7 +20,7 @@ use crate::kafka::Ingest;
 use crate::log::admission::{Admission, Memory};
 use crate::log::handle;
 use crate::log::writer::{self, Housekeeping, Writer};
-use crate::points;
+use crate::points::PointsHandle;
 use crate::room::DiskWatch;
 use crate::run;
 use crate::stats::{Component, Stats};
@@ -48,8 +48,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let (fatal, mut failed) = Fatal::new();
     let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
     let memory = Memory::new(config.memory_max_bytes);
-    let (points, points_thread) = points::start(&DataDir::memory(), 0);
-    let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
+    let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, PointsHandle::none(), Arc::clone(&stats)));
     let SharedLog { log: shared, kafka } = SharedLog::open(&config, &place, new_id()).await?;
     let (log, requests) = handle::channel();
     let writer = Writer {
@@ -66,7 +65,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
     let watch = Watch { kafka, ..Watch::new(&place, &backlog, memory, &stats, log.hints()) };
-    let tail = tail::without_engine(place, watch, points.clone())?;
+    let tail = tail::without_engine(place, watch, PointsHandle::none())?;
     let ingest = Ingest::start(&config, log, Arc::clone(&stats))?;
     info!(version = env!("CARGO_PKG_VERSION"), "anomaly ingest is ready");
     let reason = tokio::select! {
@@ -82,8 +81,6 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
         let finish = move || {
             let _ = writer.join();
             tail.stop();
-            points.close();
-            let _ = points_thread.join();
         };
         let _ = tokio::task::spawn_blocking(finish).await;
     });

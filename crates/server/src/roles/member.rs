@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::{base_of, renumber};
-use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::{FutureExt as _, StreamExt as _};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message as _};
@@ -36,6 +36,8 @@ const DRAIN: Duration = Duration::from_secs(9);
 const TAKE_AGAIN: Duration = Duration::from_secs(3);
 /// A partition that judges nothing for so long, though events wait, is taken over anew.
 const STUCK: Duration = Duration::from_secs(60);
+/// Frames that are taken before anything else has its turn.
+const AT_ONCE: usize = 256;
 /// Room, offsets, what is to be taken over.
 const TICK: Duration = Duration::from_millis(100);
 /// How long the group may take when we leave it.
@@ -113,7 +115,12 @@ pub(super) async fn take_part(
                 }
             }
             Some(message) = stream.next() => {
-                if let Err(why) = member.push(message) {
+                let mut pushed = member.push(message);
+                for _ in 1..AT_ONCE {
+                    let Some(Some(message)) = stream.next().now_or_never() else { break };
+                    pushed = pushed.and_then(|()| member.push(message));
+                }
+                if let Err(why) = pushed {
                     break Err(why);
                 }
             }

@@ -58,8 +58,6 @@ pub(super) struct Common {
     pub(super) sender: Sender,
     pub(super) ends: Arc<Ends>,
     pub(super) stats: Arc<Stats>,
-    /// Takes points that nobody here draws.
-    pub(super) points: PointsHandle,
     pub(super) formats: Formats,
     pub(super) fatal: Fatal,
 }
@@ -166,7 +164,7 @@ impl Partition {
     /// # Errors
     /// The system gives no thread; settings that librdkafka refuses.
     pub(super) fn start(common: &Common, share: Share, taken: TakenOver) -> anyhow::Result<Self> {
-        let Common { config, place, sender, ends, stats, points, formats, fatal, .. } = common.clone();
+        let Common { config, place, sender, ends, stats, formats, fatal, .. } = common.clone();
         let TakenOver { journal, checkpoint, engine, last } = taken;
         let (fence, epoch, stored) = (journal.fence().clone(), journal.epoch(), journal.position().frame);
         info!(
@@ -178,7 +176,7 @@ impl Partition {
             last - base_of(share.partition)
         );
         let memory = Memory::new(config.memory_max_bytes);
-        let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
+        let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, PointsHandle::none(), Arc::clone(&stats)));
         // What waits is counted over all partitions, by who asks.
         let backlog = Arc::new(Backlog::new(u64::MAX >> 12, Arc::clone(&stats)));
         let feed = Arc::new(EngineFeed::new(engine.applied()));
@@ -191,7 +189,7 @@ impl Partition {
         let committer = Committer {
             store: Ledger::Partition(Box::new(journal)),
             live: Live::new(Extent::default()),
-            points,
+            points: PointsHandle::none(),
             sharing: sharing.clone(),
             backlog: Arc::clone(&backlog),
             stats: Arc::clone(&stats),
