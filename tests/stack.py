@@ -89,7 +89,7 @@ class Stack(ExitStack):
         """`epoch:nonce` of the active processor; None when nobody is, or Redis does not answer."""
         try:
             return self.redis.get(LEASE)
-        except redis.RedisError:
+        except (redis.RedisError, redis.exceptions.RedisClusterException):
             return None
 
     def epoch(self) -> int:

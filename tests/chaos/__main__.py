@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos import Result, alert_kills, big_upload, disk_full, fail_over, fsync_errors, ingest_kills, kafka_away, kills, partition_owners, power_cuts, processor_kills, redis_away, redis_full, replica_kills, slow_clients
+from chaos import Result, alert_kills, big_upload, disk_full, fail_over, fsync_errors, ingest_kills, kafka_away, kills, partition_owners, power_cuts, processor_kills, redis_away, redis_full, replica_kills, slow_clients, told_on_kafka
 from chaos.on_kafka import on_kafka
 from loopfs import close_all
 from needs import missing
@@ -54,6 +54,8 @@ SECTIONS = {
         "broker_kills": (["redis", "kafka"], lambda f, say: kafka_away.brokers(f, say=say), lambda f, say: kafka_away.brokers(f, 1, say=say)),
         "redis_stopped_on_kafka": (["redis", "kafka"], lambda f, say: kafka_away.redis_stopped(f, say=say), lambda f, say: kafka_away.redis_stopped(f, 20, say=say)),
         "rolling_restart_on_kafka": (["redis", "kafka", "haproxy"], lambda f, say: replica_kills.rolling(f, 5, say, on_kafka, 3), lambda f, say: replica_kills.rolling(f, 1, say, on_kafka, 3)),
+        "told_on_kafka": (["redis", "kafka"], lambda f, say: told_on_kafka.run(f, say=say), lambda f, say: told_on_kafka.run(f, 2, say=say)),
+        "cluster_on_kafka": (["redis", "kafka"], lambda f, say: kafka_away.cluster(f, say=say), lambda f, say: kafka_away.cluster(f, 2, say=say)),
         "fail_over_on_kafka": (["redis", "kafka"], lambda f, say: kafka_away.sentinel(f, say=say), lambda f, say: kafka_away.sentinel(f, 1, 1, say=say)),
     },
 }

@@ -1,4 +1,5 @@
-"""With the log on Kafka: a broker is killed and comes back, Redis does not answer for a minute, Sentinel promotes its replica.
+"""With the log on Kafka: a broker is killed and comes back, Redis does not answer for a minute, Sentinel promotes its replica,
+a primary of a Redis Cluster dies.
 
 Every batch has rows of one partition or a key under which it is retried, so none may be missing, in part, or twice. While Redis is
 away only what has no key is accepted: that run has no other load.
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from chaos import Result, fail_over
 from chaos.fail_over import silent
-from chaos.on_kafka import LOG_TOPIC, on_kafka
+from chaos.on_kafka import LOG_TOPIC, PARTITIONS, STATE, on_cluster, on_kafka
 from chaos.partition_owners import shared_row
 from chaos.redis_away import only_503
 
@@ -81,3 +82,27 @@ def sentinel(folder: Path, kills: int = 2, cuts: int = 2, say=print) -> list[Res
             results.append(shared_row(f"{n} times the primary of Redis {what}, with the log on Kafka and REDIS_WAIT_REPLICAS=1", rig, load, outcome,
                                       f"nothing acknowledged for at most {max(b for _, b in gaps):.1f} s", "503 meanwhile and nothing else", only_503(load)))
     return results
+
+
+def cluster(folder: Path, kills: int = 4, say=print) -> list[Result]:
+    """A primary of a Redis Cluster dies, in turn the one with the journal and one with checkpoints alone, and comes back as a replica."""
+    gaps = []
+    with on_cluster(folder) as rig, rig.load() as load:
+        for i in range(kills):
+            load.wait_acked(2000, timeout=120)
+            with_journal = rig.redis.primary_of(STATE)
+            others = [node for p in range(PARTITIONS) if (node := rig.redis.primary_of(f"{{p{p}}}:owner")) is not with_journal]
+            victim, since = with_journal if i % 2 == 0 else others[0], time.monotonic()
+            rig.redis.kill(victim)
+            rig.redis.wait_ok()
+            time.sleep(fail_over.AWAY)
+            rig.redis.start_one(victim)
+            rig.redis.wait_ok()
+            gaps.append(silent(load, since))
+            rig.wait_shared(120)
+            say(f"  {victim}, a primary with {'the journal' if i % 2 == 0 else 'checkpoints'}, killed ({i + 1} of {kills}): nothing acknowledged for {gaps[-1]:.1f} s, {load.acked:,} events; refused: {load.refused()}")
+        load.wait_acked(2000, timeout=120)
+        load.end()
+        outcome = rig.verdict(load)
+        return [shared_row(f"{kills} times a primary of a Redis Cluster killed, with the log on Kafka and REDIS_WAIT_REPLICAS=1", rig, load, outcome,
+                           f"nothing acknowledged for at most {max(gaps):.1f} s", "503 meanwhile and nothing else", only_503(load))]

@@ -5,7 +5,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from chaos import roles
 from chaos.roles import on_redis, on_replica_set
 from kafka_cluster import KafkaCluster
 from load import Load
-from stack import JOURNAL, Role
+from redis_cluster import RedisCluster
+from stack import JOURNAL, Role, Stack
+from watchers import Subscriber
 
 PARTITIONS, FRAMES = 16, 1 << 40  # partitions of the log, frame numbers of each
 LOG_TOPIC, STATE = "events.log", "{anomaly}:state"
@@ -41,7 +43,7 @@ class Journal(threading.Thread):
         while not self.ended.wait(0.05):
             try:
                 self.look(self.client())
-            except (redis.RedisError, OSError, StopIteration):  # it is away
+            except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, StopIteration):  # it is away
                 pass
             except BaseException as fault:
                 self.fault = fault
@@ -62,7 +64,8 @@ class Journal(threading.Thread):
 
     def commit(self, commit: dict) -> None:
         partition, frame = divmod(commit["upto"]["frame"], FRAMES)
-        self.again, self.upto[partition] = self.again + (frame <= self.upto.get(partition, 0)), frame
+        found = any("OnlyOpen" not in change for change in commit["changes"])  # else it says what is open at a take-over, and is where it was
+        self.again, self.upto[partition] = self.again + (found and frame <= self.upto.get(partition, 0)), frame
         for anomaly in (change["Anomaly"] for change in commit["changes"] if "Anomaly" in change):
             self.partition_of[anomaly["name"]] = partition
             self.ids[anomaly["id"]] += 1
@@ -123,10 +126,25 @@ class Rig(roles.Rig):
         def taken() -> bool:
             try:
                 owners = self.owners()
-            except redis.RedisError:
+            except (redis.RedisError, redis.exceptions.RedisClusterException):
                 return False
             return all(owners[p] != token for p, token in mine.items())
         self.stack.wait(taken, "others take the partitions over", timeout)
+
+
+@contextmanager
+def on_cluster(folder: Path, processors: int = 3, **env):
+    """As `on_kafka`, on a Redis Cluster of three primaries with a replica each; what is published is heard at every node."""
+    with KafkaCluster(3) as kafka, RedisCluster(appendfsync="everysec") as cluster, ExitStack() as stack:
+        url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in cluster.nodes)
+        env |= {"BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": "events", "KAFKA_GROUP_ID": "chaos", "REDIS_WAIT_REPLICAS": 1}
+        running = stack.enter_context(Stack(folder, url, lambda: cluster.client, 2, processors, **env))
+        subscribers = [stack.enter_context(Subscriber(node.port)) for node in cluster.nodes]
+        clients = {node: cluster.connect(decode_responses=False) for node in cluster.nodes}
+        journal = stack.enter_context(Journal(lambda: clients[cluster.primary_of(STATE)]))
+        rig = Rig(cluster, running, subscribers, kafka=kafka, journal=journal)
+        rig.wait_shared()
+        yield rig
 
 
 @contextmanager
