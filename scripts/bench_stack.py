@@ -1,7 +1,7 @@
 """The roles on Redis and Kafka, measured beside what one would build oneself: rows for scripts/bench.py.
 
 Run by itself it prints its table: `ANOMALY_BIN=… python scripts/bench_stack.py`. The bare consumer is
-crates/eval/examples/kafka_consumer.rs.
+crates/eval/examples/kafka_consumer.rs, and kafka_frames.rs beside it fills a log as an API does.
 """
 import json
 import os
@@ -22,7 +22,7 @@ SECONDS = 2 if QUICK else 8
 CLIENTS, BATCH = 2, 10_000
 CSV_ROWS = 100_000 if QUICK else 1_000_000
 MESSAGES = 100_000 if QUICK else 1_000_000
-LOGGED = 200_000 if QUICK else 4_000_000
+LOGGED = 200_000 if QUICK else 8_000_000
 START = 1_700_000_000
 
 
@@ -99,9 +99,9 @@ def kafka_rows(row, folder: Path, redis) -> list[str]:
     with Kafka() as kafka:
         kafka.create_topic("events", 4)
         kafka.produce("events", ((i % 4, json.dumps({"timestamp": START + i // 40, "metric": f"k{i % 40}", "value": 50 + i % 7}).encode()) for i in range(MESSAGES)))
-        example = Path(binary()).parent / "examples" / "kafka_consumer"
+        examples = Path(binary()).parent / "examples"
         # The broker's first reading is a cold one, so the best of three.
-        bare = max(bare_consumer(example, kafka.address) for _ in range(3))
+        bare = max(bare_consumer(examples / "kafka_consumer", kafka.address) for _ in range(3))
         redis.client.flushall()
         with Stack(folder / "ingest", redis.url, lambda: redis.client, apis=1, processors=1, WINDOW_SECONDS=60, QUEUE_CAPACITY=100_000_000) as stack:
             ingest = stack.role("ingest", "ingest-0", KAFKA_BROKER=kafka.address)
@@ -114,30 +114,29 @@ def kafka_rows(row, folder: Path, redis) -> list[str]:
                 time.sleep(0.005)
             speed = (MESSAGES - first) / (time.monotonic() - began)
         ingested = row(9, "Kafka to the log on Redis, an event a message", f"{speed:,.0f} events/s", f"bare rdkafka consumer: {bare:,.0f} messages/s", speed / bare)
-        redis.client.flushall()
-        return [ingested, processor_row(row, folder, redis, kafka, example)]
+        return [ingested, *(processor_row(row, folder, redis, kafka, examples, n) for n in (1, 1000, BATCH))]
 
 
-def processor_row(row, folder: Path, redis, kafka, example: Path) -> str:
+def processor_row(row, folder: Path, redis, kafka, examples: Path, per_request: int) -> str:
     """One processor on a log that is there already, from its first commit to the last event, beside a consumer that reads the same frames."""
-    env = {"BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": "bench", "WINDOW_SECONDS": 60, "QUEUE_CAPACITY": 100_000_000}
-    with Stack(folder / "scaled", redis.url, lambda: redis.client, apis=1, processors=0, **env) as stack:
-        for i in range(LOGGED // BATCH):
-            body = "".join(f'{{"timestamp":{START + i * 25 + j // 400},"metric":"s{j % 400}","value":{50 + j % 7}}}\n' for j in range(BATCH))
-            answer = stack.api.http.post("/events", content=body.encode())
-            assert answer.status_code == 202, answer.text[:500]
-        frames = sum(kafka.ends("bench.log", 16))
-        bare = LOGGED / min(reading(example, kafka.address, "bench.log", frames) for _ in range(3))
-        processor = stack.role("processor", "processor-0")
-        processor.start()
+    topic, events = f"bench{per_request}", min(LOGGED, per_request * MESSAGES)
+    env = {"BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": topic, "WINDOW_SECONDS": 60, "QUEUE_CAPACITY": 100_000_000}
+    redis.client.flushall()
+    kafka.create_topic(f"{topic}.log", 16, max_message_bytes=100_000_000)
+    made = subprocess.run([examples / "kafka_frames", kafka.address, f"{topic}.log", "16", str(events), str(per_request), "400"], stdout=subprocess.PIPE, text=True, check=True)
+    frames = int(made.stdout)
+    bare = events / min(reading(examples / "kafka_consumer", kafka.address, f"{topic}.log", frames) for _ in range(3))
+    with Stack(folder / topic, redis.url, lambda: redis.client, apis=0, processors=0, **env) as stack:
+        stack.role("processor", "processor-0").start()
         began, seen = None, 0
-        while seen < LOGGED:
+        while seen < events:
             seen = sum(int(n or 0) for n in redis.client.hmget("{anomaly}:state", [f"events:{i}" for i in range(16)]))
             if seen and began is None:
                 began, first = time.monotonic(), seen
             time.sleep(0.005)
-        speed = (LOGGED - first) / (time.monotonic() - began)
-    return row(9, f"a processor's rate from Kafka, frames of {BATCH:,} events over 16 partitions", f"{speed:,.0f} events/s", f"bare rdkafka consumer of the same frames: {bare:,.0f} events/s", speed / bare, least=0.7)
+        speed = (events - first) / (time.monotonic() - began)
+    what = f"a processor's rate from Kafka, {per_request:,} event{'s' * (per_request > 1)} a request, {events / frames:,.0f} a frame"
+    return row(9, what, f"{speed:,.0f} events/s", f"bare rdkafka consumer of the same frames: {bare:,.0f} events/s", speed / bare, least=0.7)
 
 
 def bare_consumer(example: Path, broker: str) -> float:

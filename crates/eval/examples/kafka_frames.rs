@@ -1,5 +1,5 @@
-//! Fills a log on Kafka with requests of so many events over 400 series: `kafka_frames BROKER TOPIC PARTITIONS EVENTS EVENTS_PER_REQUEST`.
-//! Prints the number of frames. As `anomaly api` appends them, and as fast as Kafka takes them.
+//! Fills a log on Kafka with requests of so many events: `kafka_frames BROKER TOPIC PARTITIONS EVENTS EVENTS_PER_REQUEST SERIES`. Each series
+//! has one a second. Prints the number of frames. As `anomaly api` appends them, and as fast as Kafka takes them.
 #![expect(clippy::print_stdout, reason = "the line is what it is for")]
 
 use std::error::Error;
@@ -12,17 +12,17 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer as _, ThreadedProducer};
 
-const SERIES: u64 = 400;
+const USAGE: &str = "usage: kafka_frames BROKER TOPIC PARTITIONS EVENTS EVENTS_PER_REQUEST SERIES";
 const START: u64 = 1_700_000_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [broker, topic, partitions, events, per_request] = &arguments[..] else {
-        return Err("usage: kafka_frames BROKER TOPIC PARTITIONS EVENTS EVENTS_PER_REQUEST".into());
-    };
-    let (partitions, events, per_request): (u32, u64, u64) = (partitions.parse()?, events.parse()?, per_request.parse()?);
-    let names: Vec<String> = (0..SERIES).map(|i| format!("s{i}")).collect();
+    let [broker, topic, partitions, numbers @ ..] = &arguments[..] else { return Err(USAGE.into()) };
+    let partitions: u32 = partitions.parse()?;
+    let numbers: Vec<u64> = numbers.iter().map(|number| number.parse()).collect::<Result<_, _>>()?;
+    let [events, per_request, series] = numbers[..] else { return Err(USAGE.into()) };
+    let names: Vec<String> = (0..series).map(|i| format!("s{i}")).collect();
     let producer: ThreadedProducer<DefaultProducerContext> = ClientConfig::new()
         .set("bootstrap.servers", broker)
         .set("acks", "all")
@@ -33,8 +33,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     for first in (0..events).step_by(per_request as usize) {
         let mut batch = BatchBuilder::new();
         for i in first..events.min(first + per_request) {
-            let timestamp = Timestamp::from_seconds((START + i / SERIES) as i64);
-            let metric = names[(i % SERIES) as usize].as_str();
+            let timestamp = Timestamp::from_seconds((START + i / series) as i64);
+            let metric = names[(i % series) as usize].as_str();
             batch.push(&Event { metric, labels: &[], timestamp, value: (50 + i % 7) as f64, id: None, meta: None }, i - first + 1);
         }
         let mut parts = Frames::new(Timestamp::from_seconds(START as i64), Parts::Partitions(partitions));
