@@ -19,7 +19,7 @@ from server import binary  # noqa: E402
 from stack import JOURNAL, Stack  # noqa: E402
 
 EVENTS, SERIES, SAMPLES, INCIDENTS = 16_000_000, (10_000, 100_000, 300_000), 30, 20_000
-STATE = "{anomaly}:state"
+STATE, KNOWN = "{anomaly}:state", "{anomaly}:known"
 
 
 def numbers(redis, name: str) -> int:
@@ -59,7 +59,7 @@ def throughput(folder: Path, redis, kafka, stack_of) -> None:
 
 
 def state(folder: Path, redis, kafka, stack_of) -> None:
-    print(f"\n{SAMPLES} samples each, windows of 5 min\n\n| series | state, as the engines count | resident | checkpoints on Redis | written in | taken over by a start, kill -9 before | of it replayed |\n|---|---|---|---|---|---|---|")
+    print(f"\n{SAMPLES} samples each, windows of 5 min\n\n| series | state, as the engines count | resident | checkpoints on Redis | list of series on Redis | written at a clean end | taken over after kill -9 |\n|---|---|---|---|---|---|---|")
     for series in SERIES:
         topic = f"state{series}"
         redis.client.flushall()
@@ -69,6 +69,8 @@ def state(folder: Path, redis, kafka, stack_of) -> None:
             processor.start()
             wait_judged(redis, series * SAMPLES)
             time.sleep(1)
+            stack.wait(lambda: redis.client.scard(KNOWN) == series, "all are shown", 120)
+            listed = sum(redis.client.memory_usage(key, samples=0) for key in (KNOWN, "{anomaly}:names", "{anomaly}:series"))
             memory, rss, began = numbers(redis, "memory"), resident(processor), time.monotonic()
             processor.terminate()
             wrote = time.monotonic() - began
@@ -81,7 +83,7 @@ def state(folder: Path, redis, kafka, stack_of) -> None:
             processor.spawn()
             stack.wait(lambda: processor.log().count("partition taken over") >= 48, "taken over", 120)
             taken = time.monotonic() - began
-            print(f"| {series:,} | {memory / series:,.0f} B a series | {rss} MiB | {kept / series:,.0f} B a series | {wrote:.1f} s | {taken:.1f} s | nothing |", flush=True)
+            print(f"| {series:,} | {memory / series:,.0f} B a series | {rss} MiB | {kept / series:,.0f} B a series | {listed / series:,.0f} B a series | {wrote:.1f} s | {taken:.1f} s |", flush=True)
 
 
 def commits(folder: Path, redis, kafka, stack_of) -> None:
