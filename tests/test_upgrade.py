@@ -64,7 +64,7 @@ def test_up_and_down_again_finds_what_detect_finds(scaled, files, offline):
 
 
 def test_incidents_of_before_resolve_behind_an_upgrade_and_back(scaled):
-    running, window = scaled(apis=1, processors=2, WINDOW_SECONDS=40), 40
+    running, window = scaled(apis=1, processors=2, WINDOW_SECONDS=60), 60
     feed(running.api, [row for i in range(20) for row in burst(f"before{i}", time.time())])
     running.settle()
     for i in (0, 1):

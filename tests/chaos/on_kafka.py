@@ -65,7 +65,8 @@ class Journal(threading.Thread):
     def commit(self, commit: dict) -> None:
         partition, frame = divmod(commit["upto"]["frame"], FRAMES)
         found = any("OnlyOpen" not in change for change in commit["changes"])  # else it says what is open at a take-over, and is where it was
-        self.again, self.upto[partition] = self.again + (found and frame <= self.upto.get(partition, 0)), frame
+        before = self.upto.get(partition, 0)
+        self.again, self.upto[partition] = self.again + (found and frame <= before), max(frame, before)
         for anomaly in (change["Anomaly"] for change in commit["changes"] if "Anomaly" in change):
             self.partition_of[anomaly["name"]] = partition
             self.ids[anomaly["id"]] += 1

@@ -156,7 +156,8 @@ impl Checkpoints {
     /// Writes a whole checkpoint now, where the log has grown since the last, or that is too new: at the end, when no frame will come.
     pub fn write_now(&mut self, engine: &Engine) {
         let Some(files) = self.files.clone() else { return };
-        if self.logged == 0 && !self.is_too_new() || engine.recovering() > 0 {
+        let is_written = self.logged == 0 && !self.is_writing() && !self.is_too_new();
+        if is_written || engine.recovering() > 0 {
             return;
         }
         self.cursor = None;
@@ -346,6 +347,8 @@ impl Files {
                     }
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
                         let format = writer.format();
+                        // One that fails may be there all the same.
+                        self.written.fetch_max(format, Ordering::Relaxed);
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
                         self.written.store(format, Ordering::Relaxed);
                         match redis.kind {

@@ -309,8 +309,11 @@ impl Committer {
             return self.give_up(&fault);
         }
         self.sharing.results(batch.results);
-        self.sharing.upto(frame);
         self.show_points(batch.points);
+        // A replay begins behind what an owner before has shown. Last: all up to there is marked then.
+        if frame >= self.counted {
+            self.sharing.upto(frame);
+        }
         self.tell(followed);
         self.backlog.committed(frame);
         if let Some(counted) = batch.counted {

@@ -61,7 +61,8 @@ impl<Q> Feed<Q> {
     pub fn push(&self, number: u64, bytes: Arc<Vec<u8>>) {
         let mut state = self.lock();
         let follows = state.frames.back().is_none_or(|(last, _)| last + 1 == number);
-        if follows && state.bytes + bytes.len() <= CACHED_BYTES {
+        // One that is larger than all that may wait waits alone.
+        if follows && (state.frames.is_empty() || state.bytes + bytes.len() <= CACHED_BYTES) {
             state.bytes += bytes.len();
             state.frames.push_back((number, bytes));
         }

@@ -1,7 +1,8 @@
 //! What the owner of the engine shows to other processes, best effort: recent points, and what is known of each series.
 //!
 //! A thread of its own gathers both and writes them to Redis now and then. When it cannot keep up, or Redis is away, points are
-//! dropped: charts have a gap then, and nothing else. Memory: at most 32,768 points, 5 MB, and a hash for each series that has
+//! dropped: charts have a gap then, and nothing else. Memory: at most 262,144 points, 40 MB, or 32,768 for each of many
+//! partitions, and a hash for each series that has
 //! changed since it was last told. What is said of series is said by the owner alone: a script checks that it still is one.
 
 mod reconcile;
@@ -29,7 +30,8 @@ use reconcile::{Reconcile, unheld};
 
 /// Batches and points that may wait; then points are dropped.
 const QUEUE: usize = 64;
-const QUEUE_POINTS: usize = 1 << 15;
+const QUEUE_POINTS: usize = 1 << 18;
+const LEAST_QUEUE_POINTS: usize = 1 << 15;
 /// Nothing waits longer.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Series are told of this often where many change.
@@ -95,8 +97,9 @@ struct Changed {
     series: Mutex<HashMap<SeriesHash, bool>>,
     /// The frame up to which they are marked.
     upto: AtomicU64,
-    /// How many points wait.
+    /// How many points wait, and may wait.
     points: AtomicUsize,
+    most_points: usize,
     /// Nothing that waits is worth showing any more.
     ending: AtomicBool,
 }
@@ -129,7 +132,8 @@ impl Sharing {
     /// The system gives no thread.
     pub fn start(place: RedisPlace, owner: ShownBy, engine: EngineHandle, result_ttl: Duration) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let changed = Arc::new(Changed::default());
+        let most_points = (QUEUE_POINTS / owner.share.of as usize).max(LEAST_QUEUE_POINTS);
+        let changed = Arc::new(Changed { most_points, ..Changed::default() });
         let shower = Shower {
             marked: Arc::clone(&changed),
             results: Anywhere::new(place.clone()),
@@ -162,7 +166,7 @@ impl Sharing {
         changed.add(points.iter().map(|(series, _)| *series), false);
         let n = points.len();
         let waiting = changed.points.fetch_add(n, Ordering::Relaxed);
-        if waiting > 0 && waiting + n > QUEUE_POINTS || sender.try_send(Shown::Points(points)).is_err() {
+        if waiting > 0 && waiting + n > changed.most_points || sender.try_send(Shown::Points(points)).is_err() {
             changed.points.fetch_sub(n, Ordering::Relaxed);
         }
     }

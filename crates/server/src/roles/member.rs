@@ -120,6 +120,8 @@ pub(super) async fn take_part(
                     let Some(Some(message)) = stream.next().now_or_never() else { break };
                     pushed = pushed.and_then(|()| member.push(message));
                 }
+                // Who leads and who stops are of the same task, and must not wait until nothing is left to be read.
+                tokio::task::yield_now().await;
                 if let Err(why) = pushed {
                     break Err(why);
                 }

@@ -89,8 +89,11 @@ impl TakenOver {
     pub(super) fn take(common: &Common, share: Share) -> anyhow::Result<Self> {
         let Common { config, place, topic, .. } = common;
         let mut checkpoint = place.of(keys::partition_tag(share.partition)).connect()?;
+        // Before it is taken from whoever may be writing one that can be read.
+        let kind = Kind::CheckpointOf(share.partition);
+        checkpoint::readable(&mut checkpoint, &kind)?;
         let journal = PartitionJournal::take_over(place.connect()?, &mut checkpoint, share, &nonce())?;
-        let mut engine = match checkpoint::newest(&mut checkpoint, &Kind::CheckpointOf(share.partition), SHARDS)? {
+        let mut engine = match checkpoint::newest(&mut checkpoint, &kind, SHARDS)? {
             Some(engine) => engine,
             None => {
                 let mut engine = Engine::new(config.engine.clone(), SHARDS);

@@ -194,6 +194,7 @@ impl Stages {
         let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (log, requests) = handle::channel();
         let recovered_config = engine.config().clone();
+        let reached_here = reached_reader.clone();
         let handle = EngineHandle::new(Arc::clone(&feed), reached_reader, recovered_config.clone());
         let shown_by = ShownBy { fence: fence.clone(), share: Share::WHOLE, ends: None };
         let (sharing, sharing_thread) = Sharing::start(place.clone(), shown_by, handle.clone(), config.redis.result_ttl)?;
@@ -258,7 +259,7 @@ impl Stages {
             hurry: Some(engine_thread::hurry(&feed)),
             ..Watch::new(&place, &backlog, memory, &stats, log.hints())
         };
-        let tail = tail::of_processor(tail, watch, feed, progress, last, fatal.clone())?;
+        let tail = tail::of_processor(tail, watch, feed, progress, last, reached_here, fatal.clone())?;
         handle.reached(Position { frame: last, row: u32::MAX }).await;
         // The owner before may have judged what it told nobody of.
         let known = handle.ask(|stage| run::known_series(&stage.engine)).await.unwrap_or_default();

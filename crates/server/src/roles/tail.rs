@@ -202,9 +202,11 @@ pub(super) fn of_processor(
     feed: Arc<EngineFeed>,
     progress: Arc<Progress>,
     mut last: u64,
+    reached: watch::Receiver<u64>,
     fatal: Fatal,
 ) -> std::io::Result<Worker> {
     let mut state = State::new(watch);
+    let mut judged = 0;
     Worker::start("tail", move |stopping| {
         let _guard = fatal.guard("tail");
         while !stopping.is_told() {
@@ -213,6 +215,10 @@ pub(super) fn of_processor(
             if let Err(fault) = step {
                 fatal.call(fault.to_string());
                 break;
+            }
+            // A replay says nothing new to others, however long it takes.
+            if std::mem::replace(&mut judged, *reached.borrow()) != judged {
+                state.stuck = None;
             }
             if state.is_stuck() {
                 fatal.call(format!("events wait, and none was judged for {} s", STUCK.as_secs()));
