@@ -5,7 +5,6 @@ take-over; what a commit costs on Redis. Broker, Redis and processors share the 
 """
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,36 +12,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from alerting import burst  # noqa: E402
+from bench_stack import fill, judging, noted  # noqa: E402
 from kafka_server import Kafka  # noqa: E402
 from redis_server import RedisServer  # noqa: E402
-from server import binary  # noqa: E402
 from stack import JOURNAL, Stack  # noqa: E402
 
 EVENTS, SERIES, SAMPLES, INCIDENTS = 16_000_000, (10_000, 100_000, 300_000), 30, 20_000
-STATE, KNOWN = "{anomaly}:state", "{anomaly}:known"
-
-
-def numbers(redis, name: str) -> int:
-    return sum(int(n or 0) for n in redis.client.hmget(STATE, [f"{name}:{i}" for i in range(16)]))
-
-
-def fill(kafka, topic: str, events: int, per_request: int, series: int) -> None:
-    kafka.create_topic(f"{topic}.log", 16, max_message_bytes=100_000_000)
-    subprocess.run([Path(binary()).parent / "examples" / "kafka_frames", kafka.address, f"{topic}.log", "16", str(events), str(per_request), str(series)], stdout=subprocess.DEVNULL, check=True)
+KNOWN = "{anomaly}:known"
 
 
 def resident(role) -> int:
     return int(next(line for line in Path(f"/proc/{role.process.pid}/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1]) // 1024
-
-
-def wait_judged(redis, events: int) -> tuple[float, int, float]:
-    """When the first were judged, how many, and when all were."""
-    began, first = None, 0
-    while (seen := numbers(redis, "events")) < events:
-        if seen and began is None:
-            began, first = time.monotonic(), seen
-        time.sleep(0.01)
-    return began or time.monotonic(), first, time.monotonic()
 
 
 def throughput(folder: Path, redis, kafka, stack_of) -> None:
@@ -54,8 +34,7 @@ def throughput(folder: Path, redis, kafka, stack_of) -> None:
             processors = [stack.role("processor", f"processor-{i}") for i in range(n)]
             for processor in processors:
                 processor.spawn()
-            began, first, ended = wait_judged(redis, EVENTS)
-            print(f"| {n} | {(EVENTS - first) / (ended - began):,.0f} | {max(map(resident, processors))} MiB |", flush=True)
+            print(f"| {n} | {judging(redis, EVENTS):,.0f} | {max(map(resident, processors))} MiB |", flush=True)
 
 
 def state(folder: Path, redis, kafka, stack_of) -> None:
@@ -67,11 +46,11 @@ def state(folder: Path, redis, kafka, stack_of) -> None:
         with stack_of(topic, topic, MAX_SERIES=1_000_000) as stack:
             processor = stack.role("processor", "processor-0")
             processor.start()
-            wait_judged(redis, series * SAMPLES)
+            judging(redis, series * SAMPLES)
             time.sleep(1)
             stack.wait(lambda: redis.client.scard(KNOWN) == series, "all are shown", 120)
             listed = sum(redis.client.memory_usage(key, samples=0) for key in (KNOWN, "{anomaly}:names", "{anomaly}:series"))
-            memory, rss, began = numbers(redis, "memory"), resident(processor), time.monotonic()
+            memory, rss, began = noted(redis, "memory"), resident(processor), time.monotonic()
             processor.terminate()
             wrote = time.monotonic() - began
             manifests = [json.loads(redis.client.get(f"{{p{i}}}:checkpoint")) for i in range(16)]

@@ -24,6 +24,7 @@ CSV_ROWS = 100_000 if QUICK else 1_000_000
 MESSAGES = 100_000 if QUICK else 1_000_000
 LOGGED = 200_000 if QUICK else 8_000_000
 START = 1_700_000_000
+PARTITIONS = 16
 
 
 def rows(row, python_rows_per_s: float | None) -> list[str]:
@@ -122,21 +123,35 @@ def processor_row(row, folder: Path, redis, kafka, examples: Path, per_request: 
     topic, events = f"bench{per_request}", min(LOGGED, per_request * MESSAGES)
     env = {"BACKEND": "kafka", "KAFKA_BROKER": kafka.address, "KAFKA_TOPIC": topic, "WINDOW_SECONDS": 60, "QUEUE_CAPACITY": 100_000_000}
     redis.client.flushall()
-    kafka.create_topic(f"{topic}.log", 16, max_message_bytes=100_000_000)
-    made = subprocess.run([examples / "kafka_frames", kafka.address, f"{topic}.log", "16", str(events), str(per_request), "400"], stdout=subprocess.PIPE, text=True, check=True)
-    frames = int(made.stdout)
+    frames = fill(kafka, topic, events, per_request, 400)
     bare = events / min(reading(examples / "kafka_consumer", kafka.address, f"{topic}.log", frames) for _ in range(3))
     with Stack(folder / topic, redis.url, lambda: redis.client, apis=0, processors=0, **env) as stack:
         stack.role("processor", "processor-0").start()
-        began, seen = None, 0
-        while seen < events:
-            seen = sum(int(n or 0) for n in redis.client.hmget("{anomaly}:state", [f"events:{i}" for i in range(16)]))
-            if seen and began is None:
-                began, first = time.monotonic(), seen
-            time.sleep(0.005)
-        speed = (events - first) / (time.monotonic() - began)
+        speed = judging(redis, events)
     what = f"a processor's rate from Kafka, {per_request:,} event{'s' * (per_request > 1)} a request, {events / frames:,.0f} a frame"
     return row(9, what, f"{speed:,.0f} events/s", f"bare rdkafka consumer of the same frames: {bare:,.0f} events/s", speed / bare, least=0.7)
+
+
+def fill(kafka, topic: str, events: int, per_request: int, series: int) -> int:
+    """A log of so many events; returns its frames."""
+    kafka.create_topic(f"{topic}.log", PARTITIONS, max_message_bytes=100_000_000)
+    command = [Path(binary()).parent / "examples" / "kafka_frames", kafka.address, f"{topic}.log", *map(str, (PARTITIONS, events, per_request, series))]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def noted(redis, name: str) -> int:
+    """What the owners of all partitions note under a name, together."""
+    return sum(int(n or 0) for n in redis.client.hmget("{anomaly}:state", [f"{name}:{i}" for i in range(PARTITIONS)]))
+
+
+def judging(redis, events: int) -> float:
+    """Waits until all are judged; returns how many a second, from the first on."""
+    began, first = None, 0
+    while (seen := noted(redis, "events")) < events:
+        if seen and began is None:
+            began, first = time.monotonic(), seen
+        time.sleep(0.005)
+    return (events - first) / (time.monotonic() - began) if began else 0.0
 
 
 def bare_consumer(example: Path, broker: str) -> float:

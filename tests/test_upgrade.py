@@ -30,7 +30,7 @@ def alone(stack, n: int) -> None:
     """Waits until nobody counts any more but the `n` processors there are, all of the next version, and they write as that does."""
     stack.wait(lambda: stack.redis.hlen(FORMATS) == n, "those that were killed are forgotten", 40)
     for processor in stack.processors:
-        stack.wait(lambda: processor.log().rstrip().count("format=4") > processor.log().count("format=3"), f"{processor} knows")
+        stack.wait(lambda: processor.log().count("format=4") > processor.log().count("format=3"), f"{processor} knows")
 
 
 def roll(stack, i: int, program: str, kill: bool = False) -> None:

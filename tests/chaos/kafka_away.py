@@ -9,9 +9,10 @@ from pathlib import Path
 
 from chaos import Result, fail_over
 from chaos.fail_over import silent
-from chaos.on_kafka import LOG_TOPIC, PARTITIONS, STATE, on_cluster, on_kafka
+from chaos.on_kafka import LOG_TOPIC, PARTITIONS, STATE, Rig, on_cluster, on_kafka
 from chaos.partition_owners import shared_row
 from chaos.redis_away import only_503
+from load import Load
 
 ELECTED = 20  # seconds, at most, for which nothing is acknowledged when a broker is killed
 
@@ -76,11 +77,7 @@ def sentinel(folder: Path, kills: int = 2, cuts: int = 2, say=print) -> list[Res
                 gaps.append(fail(rig, load))
                 rig.wait_shared(120)
                 say(f"  primary {what}, {i + 1} of {n}: no replica in step for {gaps[-1][0]:.1f} s, nothing acknowledged for {gaps[-1][1]:.1f} s, {load.acked:,} events; refused: {load.refused()}")
-            load.wait_acked(2000, timeout=120)
-            load.end()
-            outcome = rig.verdict(load)
-            results.append(shared_row(f"{n} times the primary of Redis {what}, with the log on Kafka and REDIS_WAIT_REPLICAS=1", rig, load, outcome,
-                                      f"nothing acknowledged for at most {max(b for _, b in gaps):.1f} s", "503 meanwhile and nothing else", only_503(load)))
+            results.append(ended(f"{n} times the primary of Redis {what}", rig, load, max(b for _, b in gaps)))
     return results
 
 
@@ -101,8 +98,12 @@ def cluster(folder: Path, kills: int = 4, say=print) -> list[Result]:
             gaps.append(silent(load, since))
             rig.wait_shared(120)
             say(f"  {victim}, a primary with {'the journal' if i % 2 == 0 else 'checkpoints'}, killed ({i + 1} of {kills}): nothing acknowledged for {gaps[-1]:.1f} s, {load.acked:,} events; refused: {load.refused()}")
-        load.wait_acked(2000, timeout=120)
-        load.end()
-        outcome = rig.verdict(load)
-        return [shared_row(f"{kills} times a primary of a Redis Cluster killed, with the log on Kafka and REDIS_WAIT_REPLICAS=1", rig, load, outcome,
-                           f"nothing acknowledged for at most {max(gaps):.1f} s", "503 meanwhile and nothing else", only_503(load))]
+        return [ended(f"{kills} times a primary of a Redis Cluster killed", rig, load, max(gaps))]
+
+
+def ended(what: str, rig: Rig, load: Load, gap: float) -> Result:
+    """The line of a run in which a primary was replaced, once all is quiet."""
+    load.wait_acked(2000, timeout=120)
+    load.end()
+    return shared_row(f"{what}, with the log on Kafka and REDIS_WAIT_REPLICAS=1", rig, load, rig.verdict(load),
+                      f"nothing acknowledged for at most {gap:.1f} s", "503 meanwhile and nothing else", only_503(load))

@@ -93,8 +93,8 @@ pub struct Committer {
     pub stats: Arc<Stats>,
     /// How far commits have come.
     pub reached: watch::Sender<u64>,
-    /// Whether that is how far others are, whose commits are followed here: nobody judges here.
-    pub follows: bool,
+    /// Nobody judges here: how far commits have come is how far those of others have.
+    pub judged_elsewhere: bool,
     /// The reserve for a full disk.
     pub disk: Arc<DiskWatch>,
     /// Told of idle series.
@@ -325,7 +325,7 @@ impl Committer {
         if batch.follows && !self.follow() {
             return false;
         }
-        let frame = if self.follows { frame.max(self.store.position().frame) } else { frame };
+        let frame = if self.judged_elsewhere { frame.max(self.store.position().frame) } else { frame };
         batch.criticals.into_iter().for_each(|critical| self.stats.anomaly(critical));
         let now = clock::now();
         batch.arrived.into_iter().for_each(|arrived| self.stats.end_to_end_seconds(now.since(arrived) as f64 * 1e-9));

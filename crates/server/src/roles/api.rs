@@ -137,7 +137,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
         backlog: Arc::clone(&backlog),
         stats: Arc::clone(&stats),
         reached,
-        follows: true,
+        judged_elsewhere: true,
         disk: Arc::clone(&disk),
         log: log.hints(),
         counted: 0,

@@ -97,7 +97,7 @@ impl Leader {
         let committer = Committer {
             live: Live::new(store.extent()?),
             reached: watch::channel(journal.position().frame).0,
-            follows: true,
+            judged_elsewhere: true,
             store: Ledger::Shared(Box::new(journal.telling(applied))),
             points: points.clone(),
             sharing: Sharing::none(),

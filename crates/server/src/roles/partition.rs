@@ -197,7 +197,7 @@ impl Partition {
             backlog: Arc::clone(&backlog),
             stats: Arc::clone(&stats),
             reached,
-            follows: false,
+            judged_elsewhere: false,
             disk: Arc::clone(&disk),
             log: log.hints(),
             counted: last,

@@ -207,7 +207,7 @@ impl Stages {
             backlog: Arc::clone(&backlog),
             stats: Arc::clone(&stats),
             reached,
-            follows: false,
+            judged_elsewhere: false,
             disk: Arc::clone(&disk),
             log: log.hints(),
             counted: last,
