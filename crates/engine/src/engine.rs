@@ -156,62 +156,65 @@ impl Engine {
         let redelivered = self.redelivered(batch);
         let of_a_file = batch.origin.starts_with("upload:") || batch.origin.starts_with("file:");
         let delivery = Delivery { batch, first, arrival: self.clock, redelivered, mine: None, keep_points: self.keep_points, of_a_file };
-        let mut outcome =
-            BatchOutcome { first, rows: batch.n_rows, origin: batch.origin.to_owned(), redelivered, ..BatchOutcome::default() };
-        let (anomalies, points, resolved) = (out.anomalies.len(), out.points.len(), out.resolved.len());
-        let parts = self.deliver(&delivery, out);
-        let merged = parts.len() > 1;
-        for part in parts {
-            outcome.duplicates += part.duplicates;
-            outcome.late += part.late;
-            outcome.evicted_ids += part.evicted_ids;
-            append(&mut outcome.series, part.series);
-            append(&mut out.anomalies, part.anomalies);
-            append(&mut out.points, part.points);
-            append(&mut out.resolved, part.resolved);
-        }
-        outcome.anomalies = (out.anomalies.len() - anomalies) as u32;
-        if merged {
-            out.anomalies[anomalies..].sort_unstable_by_key(|anomaly| anomaly.position);
-            out.points[points..].sort_unstable_by_key(|point| point.position);
-            out.resolved[resolved..].sort_unstable_by_key(|resolved| resolved.position);
-            outcome.series.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        }
+        let before = out.anomalies.len();
+        let part = self.deliver(&delivery, out);
+        let outcome = BatchOutcome {
+            first,
+            rows: batch.n_rows,
+            origin: String::new(),
+            redelivered,
+            duplicates: part.duplicates,
+            late: part.late,
+            anomalies: (part.anomalies.len() - before) as u32,
+            evicted_ids: part.evicted_ids,
+            series: part.series,
+        };
+        (out.anomalies, out.points, out.resolved) = (part.anomalies, part.points, part.resolved);
         if first.frame > self.recovering {
             self.totals.add(&outcome);
         }
-        out.batches.push(outcome);
+        out.add(outcome, batch.origin, of_a_file);
     }
 
-    /// Hands a batch to the shards that own its series: at once where there is one, or few rows; else each on a thread. One shard goes on
-    /// where `out` ends, whose lists it gives back longer.
-    fn deliver(&mut self, delivery: &Delivery<'_>, out: &mut Outputs) -> Vec<ShardOutputs> {
+    /// Hands a batch to the shards that own its series: at once where there is one, or few rows; else each on a thread. Their lists go on
+    /// where those of `out` end.
+    fn deliver(&mut self, delivery: &Delivery<'_>, out: &mut Outputs) -> ShardOutputs {
         let (config, n) = (&self.config, self.shards.len());
+        let (anomalies, points, resolved) = (mem::take(&mut out.anomalies), mem::take(&mut out.points), mem::take(&mut out.resolved));
+        let (n_anomalies, n_points, n_resolved) = (anomalies.len(), points.len(), resolved.len());
+        let mut all = ShardOutputs { anomalies, points, resolved, ..ShardOutputs::default() };
         if let [shard] = &mut self.shards[..] {
-            let (anomalies, points, resolved) = (mem::take(&mut out.anomalies), mem::take(&mut out.points), mem::take(&mut out.resolved));
-            let mut all = ShardOutputs { anomalies, points, resolved, ..ShardOutputs::default() };
             shard.apply(delivery, config, &mut all);
-            return vec![all];
+            return all;
         }
-        let run = |shard: &mut Shard, mine: Option<&[bool]>| {
+        let run = |shard: &mut Shard, mine: &[bool]| {
             let mut part = ShardOutputs::default();
-            shard.apply(&Delivery { mine, ..*delivery }, config, &mut part);
+            shard.apply(&Delivery { mine: Some(mine), ..*delivery }, config, &mut part);
             part
         };
         let owners: Vec<Vec<bool>> =
             (0..n).map(|i| delivery.batch.series.iter().map(|series| shard_of(series.hash, n) == i).collect()).collect();
         let owned = self.shards.iter_mut().zip(&owners);
         if delivery.batch.n_rows < PARALLEL_ROWS {
-            return owned.map(|(shard, mine)| run(shard, Some(mine))).collect();
+            owned.for_each(|(shard, mine)| all.append(run(shard, mine)));
+        } else {
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = owned.map(|(shard, mine)| scope.spawn(move || run(shard, mine))).collect();
+                threads.into_iter().for_each(|thread| all.append(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))));
+            });
         }
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = owned.map(|(shard, mine)| scope.spawn(move || run(shard, Some(mine)))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-        })
+        all.anomalies[n_anomalies..].sort_unstable_by_key(|anomaly| anomaly.position);
+        all.points[n_points..].sort_unstable_by_key(|point| point.position);
+        all.resolved[n_resolved..].sort_unstable_by_key(|resolved| resolved.position);
+        all.series.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     /// How many of the first rows were taken from their source before; remembers how far it is taken now.
     fn redelivered(&mut self, batch: &BatchRef<'_>) -> u32 {
+        if batch.first.is_none() {
+            return 0;
+        }
         let known = self.sources.get(batch.origin).filter(|(_, at)| !forgets(batch.origin, *at, self.clock)).map(|(taken, _)| *taken);
         let Some((last, redelivered)) = batch.positions(known) else { return 0 };
         let taken = known.map_or(last, |taken| taken.max(last));
@@ -331,15 +334,6 @@ fn info(series: &crate::series::Series, settings: &Settings) -> SeriesInfo {
         detector: settings.params.kind(),
         sparse: series.sparse(settings).is_some(),
         truncated: series.is_truncated(settings),
-    }
-}
-
-/// Appends a list, whose room is taken over where there is nothing yet.
-fn append<T>(all: &mut Vec<T>, mut part: Vec<T>) {
-    if all.is_empty() {
-        *all = part;
-    } else {
-        all.append(&mut part);
     }
 }
 

@@ -15,8 +15,10 @@ pub struct Outputs {
     /// Incidents that are over, within a position by incident. At the position of an anomaly it is the incident before that
     /// anomaly's.
     pub resolved: Vec<Resolved>,
-    /// What became of each batch.
+    /// What became of batches.
     pub batches: Vec<BatchOutcome>,
+    /// Rows in all of them.
+    pub rows: u64,
     /// Series that `DELETE /series` has forgotten.
     pub forgotten: Vec<(Position, SeriesKey)>,
     /// Series that have left memory because they were idle, each with the frame after which it did: their anomalies stay.
@@ -30,8 +32,18 @@ impl Outputs {
         self.points.clear();
         self.resolved.clear();
         self.batches.clear();
+        self.rows = 0;
         self.forgotten.clear();
         self.idle.clear();
+    }
+
+    /// Takes what became of a batch; where it may, and is of the same source as the one before, together with that.
+    pub(crate) fn add(&mut self, batch: BatchOutcome, origin: &str, of_a_file: bool) {
+        self.rows += u64::from(batch.rows);
+        match self.batches.last_mut().filter(|last| !of_a_file && last.origin == origin) {
+            Some(last) => last.add(&batch),
+            None => self.batches.push(BatchOutcome { origin: origin.to_owned(), ..batch }),
+        }
     }
 }
 
@@ -47,12 +59,12 @@ pub struct Resolved {
     pub series: SeriesHash,
 }
 
-/// What became of the rows of one batch.
+/// What became of the rows of one batch of a file, or of all batches of another source that no other's came between.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BatchOutcome {
-    /// The batch's first row.
+    /// The first row.
     pub first: Position,
-    /// Rows in the batch.
+    /// Rows in all.
     pub rows: u32,
     /// The name of its origin.
     pub origin: String,
@@ -68,6 +80,17 @@ pub struct BatchOutcome {
     pub evicted_ids: u32,
     /// What became of each series of the batch; only for the rows of a file (`upload:…`, `file:…`).
     pub series: Vec<SeriesOutcome>,
+}
+
+impl BatchOutcome {
+    fn add(&mut self, next: &Self) {
+        self.rows += next.rows;
+        self.redelivered += next.redelivered;
+        self.duplicates += next.duplicates;
+        self.late += next.late;
+        self.anomalies += next.anomalies;
+        self.evicted_ids += next.evicted_ids;
+    }
 }
 
 /// What became of the rows of one series in one batch of a file.

@@ -1,6 +1,7 @@
 //! A shard: the one owner of its series.
 
 use std::collections::BTreeSet;
+use std::mem;
 
 use anomaly_detect::{Judgement, Verdict as Judged};
 
@@ -26,6 +27,8 @@ pub(crate) struct Shard {
     /// Bytes of all series; the slab's own come on top.
     series_bytes: usize,
     recovery: Option<Recovery>,
+    /// For each series of a batch where it may be, and where it is; kept for their room.
+    scratch: (Vec<u32>, Vec<u32>),
 }
 
 /// Which frames the series of a checkpoint have already seen.
@@ -63,6 +66,19 @@ pub(crate) struct ShardOutputs {
     pub(crate) series: Vec<SeriesOutcome>,
 }
 
+impl ShardOutputs {
+    /// Appends what another shard made of the same batch.
+    pub(crate) fn append(&mut self, mut part: Self) {
+        self.anomalies.append(&mut part.anomalies);
+        self.points.append(&mut part.points);
+        self.resolved.append(&mut part.resolved);
+        self.series.append(&mut part.series);
+        self.duplicates += part.duplicates;
+        self.late += part.late;
+        self.evicted_ids += part.evicted_ids;
+    }
+}
+
 /// A place that is not looked up yet, and one whose rows are skipped (its checkpoint has seen them).
 const UNKNOWN: u32 = u32::MAX;
 const SKIPPED: u32 = u32::MAX - 1;
@@ -91,6 +107,7 @@ impl Shard {
             open: BTreeSet::new(),
             series_bytes: 0,
             recovery: None,
+            scratch: (Vec::new(), Vec::new()),
         }
     }
 
@@ -98,11 +115,14 @@ impl Shard {
         let batch = delivery.batch;
         // Looked up in one go: loads that do not depend on each other overlap. Whether the key is the same too is seen when the
         // series is at hand.
-        let guesses: Vec<u32> = batch.series.iter().map(|series| self.slab.guess(series.hash).unwrap_or(UNKNOWN)).collect();
-        let mut places = vec![UNKNOWN; batch.series.len()];
+        let (mut guesses, mut places) = mem::take(&mut self.scratch);
+        guesses.clear();
+        guesses.extend(batch.series.iter().map(|series| self.slab.guess(series.hash).unwrap_or(UNKNOWN)));
+        places.clear();
+        places.resize(batch.series.len(), UNKNOWN);
         let mut counts = vec![Counts::default(); if delivery.of_a_file { batch.series.len() } else { 0 }];
         let mut ahead = Lookahead::new(batch.series_of_rows());
-        (0..AHEAD).for_each(|_| ahead.step(&self.slab, &guesses));
+        (0..AHEAD.min((batch.n_rows as usize).saturating_sub(1))).for_each(|_| ahead.step(&self.slab, &guesses));
         for (i, row) in (0..).zip(batch.rows()) {
             ahead.step(&self.slab, &guesses);
             let n = row.series as usize;
@@ -121,13 +141,14 @@ impl Shard {
                 counts.add(taken);
             }
         }
-        for (place, counts) in places.into_iter().zip(counts).filter(|(_, counts)| counts.rows > 0) {
+        for (&place, counts) in places.iter().zip(counts).filter(|(_, counts)| counts.rows > 0) {
             if let Some(series) = self.slab.get(place) {
                 let sparse = series.sparse(&self.table[series.rule as usize]);
                 let Counts { rows, late, judged } = counts;
                 out.series.push(SeriesOutcome { name: series.key.name(), rows, late, judged, newest: series.newest.0, sparse });
             }
         }
+        self.scratch = (guesses, places);
     }
 
     /// The place of the `n`th series of a batch, which may be the one guessed; made known where it is not, begun anew where
@@ -201,7 +222,7 @@ impl Shard {
 
     /// A tick at a position, which arrived at `arrival`: resolves the incidents whose series have been quiet for a window.
     pub(crate) fn tick(&mut self, position: Position, arrival: Timestamp, resolved: &mut Vec<Resolved>) {
-        let mut open = std::mem::take(&mut self.open);
+        let mut open = mem::take(&mut self.open);
         open.retain(|&place| {
             if self.seen_until(place) >= position.frame {
                 return true;

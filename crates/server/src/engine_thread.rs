@@ -264,7 +264,6 @@ struct Found {
     outputs: Outputs,
     arrivals: Vec<(u64, Timestamp)>,
     results: Vec<EventResult>,
-    rows: usize,
 }
 
 impl EngineStage {
@@ -312,7 +311,7 @@ impl EngineStage {
         if frames.is_empty() && self.engine.applied() < from {
             return Err(format!("the log has no frame from {from} on, though it was told to"));
         }
-        let frames: Vec<SealedBytes> = frames.into_iter().map(|(number, bytes)| (number, Arc::new(bytes))).collect();
+        let frames: Vec<SealedBytes> = frames.into_iter().map(|(number, bytes)| (number, bytes.into())).collect();
         self.apply(&frames)
     }
 
@@ -328,20 +327,19 @@ impl EngineStage {
                 // Whole, but of a newer version: going on would give up what is not lost.
                 Err(fault) => return Err(format!("frame {number} of the log: {fault}")),
             };
-            let Found { outputs, arrivals, results, rows } = &mut found;
-            let (batches, points) = (outputs.batches.len(), outputs.points.len());
+            let Found { outputs, arrivals, results } = &mut found;
+            let (rows, points) = (outputs.rows, outputs.points.len());
             self.engine.apply(&frame, outputs).map_err(|fault| format!("frame {number} of the log: {fault}"))?;
-            if outputs.batches.len() > batches {
+            if outputs.rows > rows {
                 arrivals.push((*number, frame.arrival));
             }
-            *rows += outputs.batches[batches..].iter().map(|batch| batch.rows as usize).sum::<usize>();
             if *number <= self.stored {
                 outputs.clear();
             } else if self.wants_results {
                 results.extend(results_of(&frame, &outputs.points[points..]));
             }
             self.checkpoint.logged(bytes.len());
-            if *rows >= JUDGED_ROWS || self.is_to_tell() {
+            if outputs.rows >= JUDGED_ROWS as u64 || self.is_to_tell() {
                 self.hand_on(std::mem::take(&mut found))?;
                 found.outputs.points.reserve(JUDGED_ROWS + JUDGED_ROWS / 4);
             }
@@ -356,7 +354,7 @@ impl EngineStage {
 
     /// Hands on what frames brought forth, and tells how the engine stands behind them.
     fn hand_on(&mut self, found: Found) -> Result<(), String> {
-        let Found { outputs, arrivals, results, rows: _ } = found;
+        let Found { outputs, arrivals, results } = found;
         self.memory.set_used(self.engine.state_bytes() as u64);
         let open = self.engine.open_incidents();
         self.open_incidents.send_if_modified(|told| std::mem::replace(told, open) != open);

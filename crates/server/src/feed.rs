@@ -1,7 +1,9 @@
 //! Between the log's writer and the engine: durable frames, and questions to the engine, which one thread owns.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
 
 /// How many bytes of frames wait in memory; what comes beyond is read from the log when its turn comes.
 const CACHED_BYTES: usize = 64 << 20;
@@ -11,7 +13,7 @@ const WELL_CACHED_BYTES: usize = 4 << 20;
 const BATCH_BYTES: usize = 1 << 20;
 
 /// A frame's number and bytes.
-pub type SealedBytes = (u64, Arc<Vec<u8>>);
+pub type SealedBytes = (u64, Bytes);
 
 /// Durable frames on their way to the engine, in order; `Q` is what may be asked of it in between.
 #[derive(Debug)]
@@ -58,24 +60,31 @@ impl<Q> Feed<Q> {
     }
 
     /// Hands over a frame that is durable.
-    pub fn push(&self, number: u64, bytes: Arc<Vec<u8>>) {
+    pub fn push(&self, number: u64, bytes: Bytes) {
         let mut state = self.lock();
         let follows = state.frames.back().is_none_or(|(last, _)| last + 1 == number);
         // One that is larger than all that may wait waits alone.
         if follows && (state.frames.is_empty() || state.bytes + bytes.len() <= CACHED_BYTES) {
-            state.bytes += bytes.len();
-            state.frames.push_back((number, bytes));
+            state.append((number, bytes));
         }
         state.end = number;
         self.wake(state);
     }
 
-    /// Whether a frame finds its place in memory, behind the one before it.
-    pub fn has_room_for(&self, number: u64, bytes: usize) -> bool {
-        let state = self.lock();
-        match state.frames.back() {
-            None => true,
-            Some((last, _)) => last + 1 == number && state.bytes + bytes <= WELL_CACHED_BYTES,
+    /// Takes from the front of `waiting`, whose frames are durable and come in order, what finds its place in memory: each behind the one
+    /// before it, and no more than are enough.
+    pub fn take_from(&self, waiting: &mut VecDeque<SealedBytes>) {
+        let mut state = self.lock();
+        let before = state.end;
+        while let Some((number, bytes)) = waiting.front()
+            && state.has_room_for(*number, bytes.len())
+            && let Some(frame) = waiting.pop_front()
+        {
+            state.end = frame.0;
+            state.append(frame);
+        }
+        if state.end != before {
+            self.wake(state);
         }
     }
 
@@ -150,6 +159,15 @@ impl<Q> Feed<Q> {
 }
 
 impl<Q> State<Q> {
+    fn has_room_for(&self, number: u64, bytes: usize) -> bool {
+        self.frames.back().is_none_or(|(last, _)| last + 1 == number && self.bytes + bytes <= WELL_CACHED_BYTES)
+    }
+
+    fn append(&mut self, frame: SealedBytes) {
+        self.bytes += frame.1.len();
+        self.frames.push_back(frame);
+    }
+
     fn pop(&mut self) -> Option<SealedBytes> {
         let frame = self.frames.pop_front()?;
         self.bytes -= frame.1.len();
@@ -175,8 +193,8 @@ impl<Q> State<Q> {
 mod tests {
     use super::*;
 
-    fn frame(n: usize) -> Arc<Vec<u8>> {
-        Arc::new(vec![0; n])
+    fn frame(n: usize) -> Bytes {
+        vec![0; n].into()
     }
 
     #[test]
@@ -222,5 +240,19 @@ mod tests {
         assert!(matches!(feed.next(4, true), Work::ReadLog), "5 did not fit");
         feed.push(7, frame(1));
         assert!(matches!(feed.next(6, true), Work::Frames(f) if f.iter().map(|f| f.0).eq([7])), "caught up again");
+    }
+
+    #[test]
+    fn who_can_wait_keeps_what_finds_no_place() {
+        let feed: Feed<()> = Feed::new(0);
+        let mut waiting: VecDeque<_> = [(1, WELL_CACHED_BYTES + 1), (2, 1), (4, 1)].map(|(number, n)| (number, frame(n))).into();
+        feed.take_from(&mut waiting);
+        assert!(waiting.iter().map(|(number, _)| *number).eq([2, 4]), "one that is larger than all that may wait waits alone");
+        assert!(matches!(feed.next(0, true), Work::Frames(f) if f.iter().map(|f| f.0).eq([1])));
+        feed.take_from(&mut waiting);
+        assert!(waiting.iter().map(|(number, _)| *number).eq([4]), "it does not follow");
+        assert!(matches!(feed.next(1, true), Work::Frames(f) if f.iter().map(|f| f.0).eq([2])));
+        feed.take_from(&mut waiting);
+        assert!(waiting.is_empty() && matches!(feed.next(2, true), Work::ReadLog), "the log has a gap");
     }
 }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine_thread::{EngineHandle, EngineStage};
 use crate::log::kafka::Ends;
-use crate::points::{Point, decode_chunk, encode_chunk};
+use crate::points::{Decoder, Encoder, Point};
 use crate::redis::keys::field;
 use crate::redis::{Anywhere, Fence, Link, Reconnecting, RedisError, RedisPlace, Script, ServerState, keys};
 use crate::results::EventResult;
@@ -33,7 +33,7 @@ const QUEUE: usize = 64;
 const QUEUE_POINTS: usize = 1 << 18;
 const LEAST_QUEUE_POINTS: usize = 1 << 15;
 /// Nothing waits longer.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(100);
 /// Series are told of this often where many change.
 const SERIES_PAUSE: Duration = Duration::from_secs(1);
 /// Points that are written without waiting for more.
@@ -140,6 +140,7 @@ impl Sharing {
             connection: Reconnecting::new(place),
             engine,
             result_ttl,
+            encoder: Encoder::new(),
             points: HashMap::new(),
             n_points: 0,
             changed: HashSet::new(),
@@ -229,14 +230,14 @@ pub fn series_of(text: &str) -> Option<SeriesInfo> {
 }
 
 /// The points of an entry of the stream; what is damaged is left out.
-pub fn points_of(mut entry: &[u8]) -> Vec<(SeriesHash, Point)> {
+pub(crate) fn points_of(mut entry: &[u8], decoder: &mut Decoder) -> Vec<(SeriesHash, Point)> {
     let mut points = Vec::new();
     while let Some((hash, rest)) = entry.split_first_chunk::<16>()
         && let Some((length, rest)) = rest.split_first_chunk::<4>()
         && let Some((chunk, rest)) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)
     {
         let series = SeriesHash::from_le_bytes(*hash);
-        points.extend(decode_chunk(chunk).unwrap_or_default().into_iter().map(|point| (series, point)));
+        points.extend(decoder.decode(chunk).unwrap_or_default().into_iter().map(|point| (series, point)));
         entry = rest;
     }
     points
@@ -248,6 +249,7 @@ struct Shower {
     engine: EngineHandle,
     marked: Arc<Changed>,
     result_ttl: Duration,
+    encoder: Encoder,
     points: HashMap<SeriesHash, Vec<Point>>,
     n_points: usize,
     changed: HashSet<SeriesHash>,
@@ -333,7 +335,7 @@ impl Shower {
     fn show_points(&mut self) -> Result<(), RedisError> {
         let mut entry = Vec::new();
         for (series, points) in &self.points {
-            let chunk = encode_chunk(points);
+            let chunk = self.encoder.encode(points);
             entry.extend_from_slice(&series.to_le_bytes());
             entry.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
             entry.extend_from_slice(&chunk);
@@ -467,14 +469,15 @@ mod tests {
             z_score: Some(2.0),
             strength: 0.6,
         };
-        let chunk = encode_chunk(&[point]);
+        let chunk = Encoder::new().encode(&[point]);
         let mut entry = Vec::new();
         for series in [1u128, 2] {
             entry.extend_from_slice(&series.to_le_bytes());
             entry.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
             entry.extend_from_slice(&chunk);
         }
-        assert_eq!(points_of(&entry), [(1, point), (2, point)]);
-        assert_eq!(points_of(&entry[..entry.len() - 1]), [(1, point)]);
+        let mut decoder = Decoder::new();
+        assert_eq!(points_of(&entry, &mut decoder), [(1, point), (2, point)]);
+        assert_eq!(points_of(&entry[..entry.len() - 1], &mut decoder), [(1, point)]);
     }
 }

@@ -19,7 +19,7 @@ mod read;
 
 pub use batch::{Batch, BatchBuilder, Origin};
 pub use partition::{MAX_PARTITIONS, base_of, partition_of, partition_of_frame};
-pub use read::{BatchRef, Frame, RecordRef, Records, Row, SeriesRef};
+pub use read::{BatchRef, Frame, RecordRef, Records, Row, SeriesRef, SeriesRefs};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::series_key::SeriesKey;

@@ -1,5 +1,7 @@
 //! Frames as they are read.
 
+use std::ops::Deref;
+
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{CONFIGURE, EVENTS, EVENTS_APART, FORGET, HAS_ID, HAS_META, MADE_ID, OWNER, TICK, VERSION};
@@ -103,11 +105,7 @@ impl<'a> Records<'a> {
                 let n_series = take_varint(rest)?;
                 let n_rows = u32::try_from(take_varint(rest)?).map_err(|_| undecodable("a count of rows"))?;
                 let row_bytes = usize::try_from(take_varint(rest)?).map_err(|_| undecodable("a length of rows"))?;
-                // As many as there are bytes for: a count alone must not take memory.
-                let mut series = Vec::with_capacity((n_series as usize).min(rest.len() / SERIES));
-                for _ in 0..n_series {
-                    series.push(SeriesRef { hash: u128::from_le_bytes(take_array(rest)?), key: take_bytes(rest)? });
-                }
+                let series = SeriesRefs::take(rest, n_series)?;
                 let rows = take(rest, row_bytes)?;
                 let before = *rest;
                 for _ in 0..if kind == EVENTS_APART { n_rows } else { 0 } {
@@ -142,6 +140,41 @@ pub struct SeriesRef<'a> {
     pub key: &'a [u8],
 }
 
+/// The series of a batch, as a slice. That of a single event needs no allocation.
+#[derive(Clone, Debug)]
+pub enum SeriesRefs<'a> {
+    /// One alone.
+    One([SeriesRef<'a>; 1]),
+    /// Any other number.
+    Many(Vec<SeriesRef<'a>>),
+}
+
+impl<'a> SeriesRefs<'a> {
+    fn take(rest: &mut &'a [u8], n: u64) -> Result<Self, DecodeError> {
+        let one = |rest: &mut &'a [u8]| Ok(SeriesRef { hash: u128::from_le_bytes(take_array(rest)?), key: take_bytes(rest)? });
+        if n == 1 {
+            return Ok(Self::One([one(rest)?]));
+        }
+        // As many as there are bytes for: a count alone must not take memory.
+        let mut many = Vec::with_capacity((n as usize).min(rest.len() / SERIES));
+        for _ in 0..n {
+            many.push(one(rest)?);
+        }
+        Ok(Self::Many(many))
+    }
+}
+
+impl<'a> Deref for SeriesRefs<'a> {
+    type Target = [SeriesRef<'a>];
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::One(one) => one,
+            Self::Many(many) => many,
+        }
+    }
+}
+
 /// A batch as it is read.
 #[derive(Clone, Debug)]
 pub struct BatchRef<'a> {
@@ -150,7 +183,7 @@ pub struct BatchRef<'a> {
     /// The position of the first row in its source, where rows have one.
     pub first: Option<u64>,
     /// Each series of the batch once; rows refer to it by index.
-    pub series: Vec<SeriesRef<'a>>,
+    pub series: SeriesRefs<'a>,
     /// Number of rows.
     pub n_rows: u32,
     rows: &'a [u8],

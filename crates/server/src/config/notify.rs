@@ -75,6 +75,11 @@ impl Default for NotifyConfig {
 }
 
 impl NotifyConfig {
+    /// Whether charts are drawn for alerts.
+    pub fn has_charts(&self) -> bool {
+        self.is_configured(Channel::Email)
+    }
+
     /// Whether anything can be sent over a channel.
     pub fn is_configured(&self, channel: Channel) -> bool {
         match channel {

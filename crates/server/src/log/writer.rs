@@ -280,7 +280,7 @@ impl Writer {
                 match (&self.feed, landed.frame.take()) {
                     (Some(feed), frame) => {
                         self.backlog.appended(group.number, events);
-                        frame.into_iter().for_each(|frame| feed.push(frame.number, Arc::new(frame.bytes)));
+                        frame.into_iter().for_each(|frame| feed.push(frame.number, frame.bytes.into()));
                     }
                     (None, _) if landed.failed.is_some() => {}
                     (None, _) => self.tell_shared(),

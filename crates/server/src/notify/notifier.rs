@@ -306,7 +306,7 @@ impl Notifier {
 
     async fn message(&self, kind: Kind, members: &[Candidate], now: Timestamp) -> Message {
         let mut incidents: Vec<_> = members.iter().map(fact).collect();
-        if self.config.notify.is_configured(Channel::Email)
+        if self.config.notify.has_charts()
             && let Some((first, key)) = incidents.first_mut().and_then(|first| SeriesKey::parse(&first.series).map(|key| (first, key)))
         {
             first.points = self.points.around(key.hash(), first.end, CHART.0, CHART.1).await;

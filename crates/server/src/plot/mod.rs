@@ -119,7 +119,7 @@ impl Plot {
 
     /// Takes a batch and what the engine, which keeps points, has said of it.
     pub fn take(&mut self, batch: &BatchRef<'_>, outputs: &Outputs, config: &EngineConfig) {
-        for series in &batch.series {
+        for series in batch.series.iter() {
             if !self.index.contains_key(&series.hash)
                 && let Ok(key) = SeriesKey::from_bytes(series.key)
             {

@@ -9,7 +9,7 @@
 //! and deviation for `z_score`; ratio·|z| for `strength`. Words of a column are written byte by byte, so that zeros meet.
 
 use anomaly_engine::Timestamp;
-use zstd::bulk::Compressor;
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::{Point, Verdict};
 
@@ -21,18 +21,18 @@ const COLUMNS: usize = 8;
 const MAX_BYTES: usize = 1 << 22;
 
 /// Encodes points; keeps its buffers.
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     compressor: Option<Compressor<'static>>,
     columns: Vec<u8>,
     words: Vec<[u64; COLUMNS]>,
 }
 
 impl Encoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { compressor: Compressor::new(1).ok(), columns: Vec::new(), words: Vec::new() }
     }
 
-    pub(super) fn encode(&mut self, points: &[Point]) -> Vec<u8> {
+    pub(crate) fn encode(&mut self, points: &[Point]) -> Vec<u8> {
         self.columns.clear();
         let out = &mut self.columns;
         put(out, points.len() as u64);
@@ -66,7 +66,8 @@ impl Encoder {
             let start = out.len();
             out.resize(start + 8 * n, 0);
             let bytes = &mut out[start..];
-            for (i, words) in self.words.iter().enumerate() {
+            // Most words of most columns are as predicted.
+            for (i, words) in self.words.iter().enumerate().filter(|(_, words)| words[column] != 0) {
                 for (row, byte) in words[column].to_be_bytes().into_iter().enumerate() {
                     bytes[row * n + i] = byte;
                 }
@@ -81,15 +82,32 @@ impl Encoder {
     }
 }
 
-/// The points of a chunk; `None` where it is none.
-pub(crate) fn decode(chunk: &[u8]) -> Option<Vec<Point>> {
-    let (length, body) = chunk.split_first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > MAX_BYTES {
-        return None;
+/// Decodes chunks; keeps what zstd works with, which takes longer to make than a small chunk to unpack.
+pub(crate) struct Decoder(Option<Decompressor<'static>>);
+
+impl Decoder {
+    pub(crate) fn new() -> Self {
+        Self(Decompressor::new().ok())
     }
-    let unpacked = if length > 0 { Some(zstd::bulk::decompress(body, length).ok()?) } else { None };
-    let mut rest = unpacked.as_deref().unwrap_or(body);
+
+    /// The points of a chunk; `None` where it is none.
+    pub(crate) fn decode(&mut self, chunk: &[u8]) -> Option<Vec<Point>> {
+        let (length, body) = chunk.split_first_chunk::<4>()?;
+        match u32::from_le_bytes(*length) as usize {
+            0 => points_of(body),
+            length if length > MAX_BYTES => None,
+            length => points_of(&self.0.as_mut()?.decompress(body, length).ok()?),
+        }
+    }
+}
+
+/// The points of a chunk that is read by itself; `None` where it is none.
+pub(super) fn decode(chunk: &[u8]) -> Option<Vec<Point>> {
+    Decoder::new().decode(chunk)
+}
+
+/// The points of unpacked columns.
+fn points_of(mut rest: &[u8]) -> Option<Vec<Point>> {
     let n = usize::try_from(take(&mut rest)?).ok().filter(|&n| n <= MAX_BYTES / 64)?;
     let shape = Shape { k: take_f64(&mut rest)?, ratio: take_f64(&mut rest)? };
     let mut timestamps = Vec::with_capacity(n);
@@ -248,11 +266,12 @@ mod tests {
         points[4] = Point { z_score: Some(-0.0), value: f64::MAX, upper: f64::INFINITY, lower: f64::NEG_INFINITY, ..points[4] };
         points[5] = Point { stddev: 0.0, z_score: None, timestamp: Timestamp::from_nanos(i64::MAX), count: u64::MAX, ..points[5] };
         points[6] = Point { verdict: Verdict::Late, timestamp: Timestamp::from_nanos(i64::MIN), mean: -0.0, ..points[6] };
+        let mut decoder = Decoder::new();
         for n in [0, 1, 5, 15, 16, 600] {
             let chunk = encoder.encode(&points[..n]);
-            let decoded = decode(&chunk).unwrap();
+            let decoded = decoder.decode(&chunk).unwrap();
             assert_eq!(format!("{decoded:?}"), format!("{:?}", &points[..n]));
-            assert!((0..chunk.len()).all(|cut| decode(&chunk[..cut]).is_none()) || n == 0);
+            assert!((0..chunk.len()).all(|cut| decoder.decode(&chunk[..cut]).is_none()) || n == 0);
         }
     }
 

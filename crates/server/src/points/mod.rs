@@ -16,9 +16,9 @@ use std::thread::JoinHandle;
 use anomaly_engine::{SeriesHash, Timestamp};
 use tokio::sync::oneshot;
 
+use crate::config::Config;
 use crate::data_dir::DataDir;
-use chunk::Encoder;
-pub(crate) use chunk::decode as decode_chunk;
+pub(crate) use chunk::{Decoder, Encoder};
 use owner::{Message, Owner, Recent};
 use storage::PointsReader;
 
@@ -111,9 +111,13 @@ pub fn start(dir: &DataDir, max_bytes: u64) -> (PointsHandle, JoinHandle<()>) {
     (PointsHandle { sender: Some(sender), counts, reader }, thread)
 }
 
-/// Points of one series as a chunk, for [`decode_chunk`].
-pub(crate) fn encode_chunk(points: &[Point]) -> Vec<u8> {
-    Encoder::new().encode(points)
+/// The same in memory, for who draws nothing but the charts of alerts: without any of those nothing is kept.
+pub fn start_for_alerts(config: &Config) -> (PointsHandle, Option<JoinHandle<()>>) {
+    if !config.notify.has_charts() {
+        return (PointsHandle::none(), None);
+    }
+    let (points, thread) = start(&DataDir::memory(), config.points_max_bytes);
+    (points, Some(thread))
 }
 
 impl PointsHandle {

@@ -50,7 +50,7 @@ pub(super) struct Leader {
     tail: Worker,
     writer: JoinHandle<()>,
     committer: JoinHandle<()>,
-    points: JoinHandle<()>,
+    points: Option<JoinHandle<()>>,
     raw_events: Worker,
     copies: Worker,
     anomaly_topic: Option<Worker>,
@@ -85,7 +85,7 @@ impl Leader {
             .await??
         };
         let store = journal.reader();
-        let (points, points_thread) = points::start(&DataDir::memory(), config.points_max_bytes);
+        let (points, points_thread) = points::start_for_alerts(&config);
         let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
         let (memory, backlog) = (Memory::new(config.memory_max_bytes), Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats))));
         let (news, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -157,7 +157,7 @@ impl Owned for Leader {
             let _ = writer.join();
             tail.stop();
             let _ = committer.join();
-            let _ = points.join();
+            let _ = points.map(JoinHandle::join);
         };
         let _ = tokio::task::spawn_blocking(finish).await;
     }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::{base_of, renumber};
+use bytes::BytesMut;
 use futures_util::future::join_all;
 use futures_util::{FutureExt as _, StreamExt as _};
 use rdkafka::consumer::{CommitMode, Consumer as _};
@@ -25,6 +26,7 @@ use tracing::{debug, warn};
 use super::blocking;
 use super::partition::{Common, Partition, TakenOver};
 use crate::checkpoint::NewerFormat;
+use crate::feed::SealedBytes;
 use crate::kafka::{self, Client, Event};
 use crate::log::stream::UNNUMBERED;
 use crate::share::Share;
@@ -36,8 +38,11 @@ const DRAIN: Duration = Duration::from_secs(9);
 const TAKE_AGAIN: Duration = Duration::from_secs(3);
 /// A partition that judges nothing for so long, though events wait, is taken over anew.
 const STUCK: Duration = Duration::from_secs(60);
-/// Frames that are taken before anything else has its turn.
-const AT_ONCE: usize = 256;
+/// Frames that are taken before anything else has its turn, and their bytes.
+const AT_ONCE: usize = 2048;
+const AT_ONCE_BYTES: usize = 1 << 20;
+/// Bytes that are allocated at once for copies of a partition's frames.
+const COPIES: usize = 32 << 10;
 /// Room, offsets, what is to be taken over.
 const TICK: Duration = Duration::from_millis(100);
 /// How long the group may take when we leave it.
@@ -48,8 +53,11 @@ struct Owned {
     stages: Partition,
     /// How far it was when that was last seen to move.
     moved: (u64, Instant),
-    /// Frames for which there is no room yet; Kafka sends no more meanwhile.
-    held: VecDeque<(u64, Arc<Vec<u8>>)>,
+    /// Frames that were read and are not handed over. Where there is no room for them Kafka sends no more meanwhile.
+    held: VecDeque<SealedBytes>,
+    paused: bool,
+    /// What frames are copied to; many find their place in one allocation.
+    copies: BytesMut,
     committed: u64,
 }
 
@@ -115,14 +123,18 @@ pub(super) async fn take_part(
                 }
             }
             Some(message) = stream.next() => {
-                let mut pushed = member.push(message);
-                for _ in 1..AT_ONCE {
-                    let Some(Some(message)) = stream.next().now_or_never() else { break };
-                    pushed = pushed.and_then(|()| member.push(message));
+                let (mut taken, mut frames) = (member.take(message), 1);
+                while let Ok(bytes) = taken
+                    && bytes < AT_ONCE_BYTES
+                    && frames < AT_ONCE
+                    && let Some(Some(message)) = stream.next().now_or_never()
+                {
+                    (taken, frames) = (member.take(message).map(|more| bytes + more), frames + 1);
                 }
+                let handed = taken.and_then(|_| member.hand_over());
                 // Who leads and who stops are of the same task, and must not wait until nothing is left to be read.
                 tokio::task::yield_now().await;
-                if let Err(why) = pushed {
+                if let Err(why) = handed {
                     break Err(why);
                 }
             }
@@ -223,7 +235,14 @@ impl Member {
                     self.wanted.remove(&partition);
                     self.failing.remove(&partition);
                     let committed = *stages.reached.borrow();
-                    let owned = Owned { stages, held: VecDeque::new(), committed, moved: (committed, now) };
+                    let owned = Owned {
+                        stages,
+                        held: VecDeque::new(),
+                        paused: false,
+                        copies: BytesMut::new(),
+                        committed,
+                        moved: (committed, now),
+                    };
                     self.owned.insert(partition, owned);
                 }
                 // Somebody has come who reads it, and has it as soon as we leave; it is ours again once it is written anew.
@@ -267,7 +286,8 @@ impl Member {
         self.owned.values().for_each(|owned| owned.stages.memory.set_limit(limit));
     }
 
-    fn push(&mut self, message: Result<BorrowedMessage<'_>, KafkaError>) -> Result<(), String> {
+    /// Takes a frame; returns its bytes.
+    fn take(&mut self, message: Result<BorrowedMessage<'_>, KafkaError>) -> Result<usize, String> {
         let message = match message {
             Ok(message) => message,
             Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)) => {
@@ -279,24 +299,39 @@ impl Member {
                 if self.trouble.replace(fault.to_string()).is_none() {
                     warn!("Kafka: {fault}");
                 }
-                return Ok(());
+                return Ok(0);
             }
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(0),
         };
         self.trouble = None;
         let (partition, offset) = (message.partition(), message.offset() as u64);
-        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
+        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(0) };
         let number = base_of(partition as u32) + offset + 1;
-        let mut bytes = message.payload().unwrap_or_default().to_vec();
+        if owned.copies.capacity() == 0 {
+            owned.copies.reserve(COPIES);
+        }
+        owned.copies.extend_from_slice(message.payload().unwrap_or_default());
+        let mut bytes = owned.copies.split();
         // What is damaged stays as it is: whoever opens it finds that out, and says so.
         renumber(&mut bytes, UNNUMBERED, number);
-        self.common.ends.raise(partition as u32, number);
-        if owned.held.is_empty() && owned.stages.feed.has_room_for(number, bytes.len()) {
-            owned.stages.feed.push(number, Arc::new(bytes));
-        } else {
-            owned.held.push_back((number, Arc::new(bytes)));
-            let mut full = TopicPartitionList::new();
-            full.add_partition(self.common.topic.name(), partition);
+        let taken = bytes.len();
+        owned.held.push_back((number, bytes.freeze()));
+        Ok(taken)
+    }
+
+    /// Hands what was read to the engines, as far as they have room.
+    fn hand_over(&mut self) -> Result<(), String> {
+        let mut full = TopicPartitionList::new();
+        for (&partition, owned) in &mut self.owned {
+            let Some((last, _)) = owned.held.back() else { continue };
+            self.common.ends.raise(partition as u32, *last);
+            owned.stages.feed.take_from(&mut owned.held);
+            if !owned.held.is_empty() && !owned.paused {
+                owned.paused = true;
+                full.add_partition(self.common.topic.name(), partition);
+            }
+        }
+        if full.count() > 0 {
             self.client.pause(&full).map_err(|fault| fault.to_string())?;
         }
         Ok(())
@@ -320,15 +355,12 @@ impl Member {
     fn tick(&mut self) {
         let (mut resumed, mut done) = (TopicPartitionList::new(), TopicPartitionList::new());
         for (&partition, owned) in &mut self.owned {
-            let waited = !owned.held.is_empty();
-            while let Some((number, bytes)) = owned.held.front()
-                && owned.stages.feed.has_room_for(*number, bytes.len())
-            {
-                owned.stages.feed.push(*number, Arc::clone(bytes));
-                owned.held.pop_front();
-            }
-            if waited && owned.held.is_empty() {
-                resumed.add_partition(self.common.topic.name(), partition);
+            if owned.paused {
+                owned.stages.feed.take_from(&mut owned.held);
+                if owned.held.is_empty() {
+                    owned.paused = false;
+                    resumed.add_partition(self.common.topic.name(), partition);
+                }
             }
             let reached = *owned.stages.reached.borrow();
             let offset = Offset::Offset((reached - base_of(partition as u32)) as i64);

@@ -106,7 +106,7 @@ struct Stages {
     committer: JoinHandle<()>,
     checkpoints: JoinHandle<()>,
     sharing: (Sharing, JoinHandle<()>),
-    points: JoinHandle<()>,
+    points: Option<JoinHandle<()>>,
     raw_events: Worker,
     anomaly_topic: Option<Worker>,
     tasks: Tasks,
@@ -185,7 +185,7 @@ impl Stages {
         }
         info!(series = engine.series_len(), "replaying frames {} to {last} of the log", engine.applied() + 1);
         let store = journal.reader();
-        let (points, points_thread) = points::start(&DataDir::memory(), config.points_max_bytes);
+        let (points, points_thread) = points::start_for_alerts(&config);
         let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(&stats)));
         let memory = Memory::new(config.memory_max_bytes);
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
@@ -339,7 +339,7 @@ impl Owned for Stages {
             let _ = checkpoints.join();
             let _ = committer.join();
             let _ = sharing.join();
-            let _ = points.join();
+            let _ = points.map(JoinHandle::join);
         };
         let _ = tokio::task::spawn_blocking(finish).await;
     }

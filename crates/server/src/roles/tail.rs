@@ -22,7 +22,7 @@ use crate::log::handle::LogHints;
 use crate::log::kafka::{Ends, Waiting};
 use crate::log::stream_reader::{Stride, frame_of};
 use crate::log::writer::REJECTED;
-use crate::points::PointsHandle;
+use crate::points::{Decoder, PointsHandle};
 use crate::redis::keys::{self, field};
 use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, Script, ServerState};
 use crate::share::Share;
@@ -230,6 +230,7 @@ pub(super) fn of_processor(
 }
 
 struct State {
+    decoder: Decoder,
     idle: Idle,
     raw: Option<Reconnecting>,
     watch: Watch,
@@ -259,6 +260,7 @@ struct State {
 impl State {
     fn new(watch: Watch) -> Self {
         Self {
+            decoder: Decoder::new(),
             idle: Idle::default(),
             raw: watch.raw_events.clone().map(Reconnecting::new),
             watch,
@@ -293,11 +295,15 @@ impl State {
         // What is not safe yet would end a wait for the journal at once, again and again.
         let block = if self.written > safe { UNSAFE_BLOCK } else { BLOCK };
         command.arg(block.as_millis() as u64).arg("STREAMS");
-        if self.written > safe {
-            command.arg(keys::POINTS).arg(&*seen);
-        } else {
-            command.arg(keys::JOURNAL).arg(keys::POINTS).arg(format!("{safe}-0")).arg(&*seen);
+        let from = format!("{safe}-0");
+        let journal = (self.written <= safe).then_some((keys::JOURNAL, &from));
+        let streams = journal.into_iter().chain(points.is_on().then_some((keys::POINTS, &*seen)));
+        let (streams, behind): (Vec<_>, Vec<_>) = streams.unzip();
+        if streams.is_empty() {
+            std::thread::sleep(block);
+            return Ok(());
         }
+        command.arg(streams).arg(behind);
         let reply: Option<StreamReadReply> = link.query_blocking(&command, block)?;
         for stream in reply.into_iter().flat_map(|reply| reply.keys) {
             if stream.key.as_bytes() != keys::POINTS {
@@ -305,7 +311,7 @@ impl State {
             }
             for entry in stream.ids {
                 if let Some(Value::BulkString(bytes)) = entry.map.get("p") {
-                    points.offer(points_of(bytes));
+                    points.offer(points_of(bytes, &mut self.decoder));
                 }
                 *seen = entry.id;
             }
@@ -330,7 +336,7 @@ impl State {
             };
             let length = frame.bytes.len();
             progress.appended(frame.number, frame.appended);
-            feed.push(frame.number, Arc::new(frame.bytes));
+            feed.push(frame.number, frame.bytes.into());
             *last = frame.number;
             (entries, bytes) = (entries + 1, bytes + length);
         }
