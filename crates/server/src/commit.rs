@@ -30,7 +30,7 @@ use crate::store::{AnomalyRow, Change, Commit, Outcome, StoreError, Write};
 use crate::upload::tally::Tallies;
 
 /// Outputs that may wait for a transaction; then the engine waits.
-const WAITING: usize = 4;
+const WAITING: usize = 16;
 /// Changes from which a transaction takes no more outputs along.
 const COMMIT_CHANGES: usize = 10_000;
 /// How long to wait before a commit is tried again on a full disk.

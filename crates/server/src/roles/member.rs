@@ -235,14 +235,8 @@ impl Member {
                     self.wanted.remove(&partition);
                     self.failing.remove(&partition);
                     let committed = *stages.reached.borrow();
-                    let owned = Owned {
-                        stages,
-                        held: VecDeque::new(),
-                        paused: false,
-                        copies: BytesMut::new(),
-                        committed,
-                        moved: (committed, now),
-                    };
+                    let owned =
+                        Owned { stages, held: VecDeque::new(), paused: false, copies: BytesMut::new(), committed, moved: (committed, now) };
                     self.owned.insert(partition, owned);
                 }
                 // Somebody has come who reads it, and has it as soon as we leave; it is ours again once it is written anew.
