@@ -159,7 +159,7 @@ def judging(redis, events: int) -> float:
     while (seen := noted(redis, "events")) < events:
         if seen and began is None:
             began, first = time.monotonic(), seen
-        time.sleep(0.02)
+        time.sleep(0.002 if QUICK else 0.02)
     return (events - first) / (time.monotonic() - began) if began else 0.0
 
 

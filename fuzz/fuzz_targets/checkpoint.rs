@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record};
-use anomaly_engine::{DecodeError, DetectorKind, Engine, EngineConfig, Event, Outputs, Rule, Timestamp};
+use anomaly_engine::{CheckpointFormat, DecodeError, DetectorKind, Engine, EngineConfig, Event, Outputs, Rule, Timestamp};
 use anomaly_fuzz::{Choices, mutate};
 use cap::Cap;
 use libfuzzer_sys::fuzz_target;
@@ -86,7 +86,7 @@ fn written() -> &'static [Vec<Vec<u8>>; 2] {
                 engine.apply(&Frame::open(n, &bytes).unwrap(), &mut out).unwrap();
             }
             assert!(!out.anomalies.is_empty());
-            let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(), Vec::new(), Vec::new());
+            let (mut cursor, mut chunks, mut chunk) = (engine.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new(), Vec::new());
             while engine.next_chunk(&mut cursor, bytes, &mut chunk).unwrap().is_some() {
                 chunks.push(chunk.clone());
             }

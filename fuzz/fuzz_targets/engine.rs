@@ -4,8 +4,8 @@
 use anomaly_detect::{Direction, WindowKind};
 use anomaly_engine::frame::{BatchBuilder, Frame, FrameBuilder, Origin, Record};
 use anomaly_engine::{
-    CheckpointCursor, DecodeError, DetectorKind, Engine, EngineConfig, Event, NANOS, Outputs, Point, Rule, SeriesKey, Timestamp, Verdict,
-    write_explained,
+    CheckpointCursor, CheckpointFormat, DecodeError, DetectorKind, Engine, EngineConfig, Event, NANOS, Outputs, Point, Rule, SeriesKey,
+    Timestamp, Verdict, write_explained,
 };
 use anomaly_fuzz::Choices;
 use libfuzzer_sys::fuzz_target;
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
     for (i, frame) in frames.iter().enumerate() {
         apply(&mut engine, i as u64 + 1, frame, &mut sharded);
         if i == pause {
-            writing = Some((engine.begin_checkpoint(), Vec::new()));
+            writing = Some((engine.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new()));
         }
         if let Some((cursor, chunks)) = &mut writing {
             let mut chunk = Vec::new();
@@ -68,7 +68,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!((restored.digest(), restored.totals()), (plain.digest(), plain.totals()));
     }
     // A checkpoint at the end.
-    let (mut cursor, mut chunks, mut chunk) = (plain.begin_checkpoint(), Vec::new(), Vec::new());
+    let (mut cursor, mut chunks, mut chunk) = (plain.begin_checkpoint(CheckpointFormat::NEWEST), Vec::new(), Vec::new());
     while plain.next_chunk(&mut cursor, bytes_a_chunk, &mut chunk).expect("no configuration in between").is_some() {
         chunks.push(chunk.clone());
     }

@@ -62,7 +62,7 @@ fn look(frame: &Frame<'_>) {
             RecordRef::Forget(key) => {
                 let _ = SeriesKey::from_bytes(key).map(|key| key.name());
             }
-            RecordRef::Configure(_) | RecordRef::Tick => {}
+            RecordRef::Configure(_) | RecordRef::Tick | RecordRef::Owner(_) => {}
         }
     }
 }

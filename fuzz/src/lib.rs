@@ -31,7 +31,7 @@ pub fn samples(builder: BatchBuilder) -> Vec<Sample> {
     assert!(records.next().is_none());
     assert_eq!((batch.origin, batch.first, batch.n_rows as usize), ("fuzz", Some(3), pushed));
     let keys: Vec<_> = batch.series.iter().map(|series| SeriesKey::from_bytes(series.key).expect("a key")).collect();
-    for (i, (key, series)) in keys.iter().zip(&batch.series).enumerate() {
+    for (i, (key, series)) in keys.iter().zip(batch.series.iter()).enumerate() {
         assert_eq!(key.hash(), series.hash);
         assert!(!keys[..i].contains(key), "a series is named twice: {key:?}");
         check_key(key);

@@ -15,7 +15,7 @@ pub struct Outputs {
     /// Incidents that are over, within a position by incident. At the position of an anomaly it is the incident before that
     /// anomaly's.
     pub resolved: Vec<Resolved>,
-    /// What became of batches.
+    /// What became of batches; those of one source that follow each other are told together.
     pub batches: Vec<BatchOutcome>,
     /// Rows in all of them.
     pub rows: u64,
@@ -84,12 +84,13 @@ pub struct BatchOutcome {
 
 impl BatchOutcome {
     fn add(&mut self, next: &Self) {
-        self.rows += next.rows;
-        self.redelivered += next.redelivered;
-        self.duplicates += next.duplicates;
-        self.late += next.late;
-        self.anomalies += next.anomalies;
-        self.evicted_ids += next.evicted_ids;
+        let add = |sum: &mut u32, n: u32| *sum = sum.saturating_add(n);
+        add(&mut self.rows, next.rows);
+        add(&mut self.redelivered, next.redelivered);
+        add(&mut self.duplicates, next.duplicates);
+        add(&mut self.late, next.late);
+        add(&mut self.anomalies, next.anomalies);
+        add(&mut self.evicted_ids, next.evicted_ids);
     }
 }
 

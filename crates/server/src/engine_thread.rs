@@ -335,6 +335,7 @@ impl EngineStage {
             }
             if *number <= self.stored {
                 outputs.clear();
+                arrivals.clear();
             } else if self.wants_results {
                 results.extend(results_of(&frame, &outputs.points[points..]));
             }

@@ -33,7 +33,7 @@ const QUEUE: usize = 64;
 const QUEUE_POINTS: usize = 1 << 18;
 const LEAST_QUEUE_POINTS: usize = 1 << 15;
 /// Nothing waits longer.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
 /// Series are told of this often where many change.
 const SERIES_PAUSE: Duration = Duration::from_secs(1);
 /// Points that are written without waiting for more.

@@ -72,8 +72,8 @@ impl Client {
             // How soon a topic that is made later is found.
             ("topic.metadata.refresh.interval.ms", "5000"),
             ("allow.auto.create.topics", "false"),
-            // What is read ahead, of all partitions together. By default it is 64 MiB, and a pause of a second when it is full: behind it
-            // there is long nothing to do.
+            // What is read ahead, of all partitions together. By default it is 64 MiB, and when it is full there is a pause of
+            // a second, in which it runs empty.
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.queue.backoff.ms", "1"),
             ("check.crcs", "true"),

@@ -17,6 +17,8 @@ use super::{Point, Verdict};
 const COMPRESSED_FROM: usize = 16;
 const HAS_Z: u8 = 0x80;
 const COLUMNS: usize = 8;
+/// What buffers keep: a burst of one series must not stay.
+const KEPT_BYTES: usize = 1 << 20;
 /// More than any chunk of ours takes: a damaged length must not allocate.
 const MAX_BYTES: usize = 1 << 22;
 
@@ -78,6 +80,8 @@ impl Encoder {
         let mut chunk = Vec::with_capacity(4 + body.len());
         chunk.extend_from_slice(&length.to_le_bytes());
         chunk.extend_from_slice(body);
+        self.columns.shrink_to(KEPT_BYTES);
+        self.words.shrink_to(KEPT_BYTES / size_of::<[u64; COLUMNS]>());
         chunk
     }
 }

@@ -41,7 +41,7 @@ const STUCK: Duration = Duration::from_secs(60);
 /// Frames that are taken before anything else has its turn, and their bytes.
 const AT_ONCE: usize = 2048;
 const AT_ONCE_BYTES: usize = 1 << 20;
-/// Bytes that are allocated at once for copies of a partition's frames.
+/// Bytes that are allocated at once for copies of a partition's frames; one that is not much smaller has its own.
 const COPIES: usize = 32 << 10;
 /// Room, offsets, what is to be taken over.
 const TICK: Duration = Duration::from_millis(100);
@@ -56,7 +56,7 @@ struct Owned {
     /// Frames that were read and are not handed over. Where there is no room for them Kafka sends no more meanwhile.
     held: VecDeque<SealedBytes>,
     paused: bool,
-    /// What frames are copied to; many find their place in one allocation.
+    /// What small frames are copied to; many find their place in one allocation.
     copies: BytesMut,
     committed: u64,
 }
@@ -301,11 +301,16 @@ impl Member {
         let (partition, offset) = (message.partition(), message.offset() as u64);
         let Some(owned) = self.owned.get_mut(&partition) else { return Ok(0) };
         let number = base_of(partition as u32) + offset + 1;
-        if owned.copies.capacity() == 0 {
-            owned.copies.reserve(COPIES);
-        }
-        owned.copies.extend_from_slice(message.payload().unwrap_or_default());
-        let mut bytes = owned.copies.split();
+        let payload = message.payload().unwrap_or_default();
+        let mut bytes = if payload.len() > COPIES / 4 {
+            BytesMut::from(payload)
+        } else {
+            if owned.copies.capacity() < payload.len() {
+                owned.copies.reserve(COPIES);
+            }
+            owned.copies.extend_from_slice(payload);
+            owned.copies.split()
+        };
         // What is damaged stays as it is: whoever opens it finds that out, and says so.
         renumber(&mut bytes, UNNUMBERED, number);
         let taken = bytes.len();
@@ -352,7 +357,6 @@ impl Member {
             if owned.paused {
                 owned.stages.feed.take_from(&mut owned.held);
                 if owned.held.is_empty() {
-                    owned.paused = false;
                     resumed.add_partition(self.common.topic.name(), partition);
                 }
             }
@@ -362,10 +366,11 @@ impl Member {
                 owned.committed = reached;
             }
         }
-        if resumed.count() > 0
-            && let Err(fault) = self.client.resume(&resumed)
-        {
-            warn!("Kafka: partitions could not be resumed: {fault}");
+        if resumed.count() > 0 {
+            match self.client.resume(&resumed) {
+                Ok(()) => self.owned.values_mut().for_each(|owned| owned.paused &= !owned.held.is_empty()),
+                Err(fault) => warn!("Kafka: partitions could not be resumed, it is tried again: {fault}"),
+            }
         }
         // Only for who looks at the lag: what counts is in redis.
         if done.count() > 0
