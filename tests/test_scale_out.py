@@ -116,6 +116,25 @@ def test_events_are_accepted_while_redis_is_away(scaled, redis_server):
     running.wait(lambda: running.api.series_counts("away") == {"away": 25}, "they are judged", 60)
 
 
+def test_a_processor_that_cannot_go_on_reads_no_further_and_then_the_rest(scaled, kafka, topic, redis_server):
+    """While Redis is away nothing is committed, so more comes than is held."""
+    kafka.create_topic(f"{topic}.log", 2, max_message_bytes=100_000_000)
+    running = scaled(apis=1, processors=1, QUEUE_CAPACITY=1_000_000, LOG_LEVEL="info,librdkafka=trace")
+    processor, now, meta = running.processors[0], time.time(), {"said": "x" * 8000}
+    feed(running.api, calm("held0", now - 200))
+    running.settle()
+    redis_server.pause()
+    try:
+        for i in range(32):
+            rows = [{"metric": f"held{n}", "timestamp": now + i, "value": n, "meta": meta} for n in range(400)]
+            assert running.api.http.post("/events", json=rows, timeout=60).status_code == 202
+        running.wait(lambda: sum(map(int, re.findall(r"Application pausing (\d+) partition", processor.log()))) >= 2, "it reads no further of either")
+    finally:
+        redis_server.resume()
+    running.wait(lambda: (counts := running.api.series_counts("held")).values() and sum(counts.values()) == 32 * 400 + 20, "all is judged", 60)
+    assert processor.log().count("partition taken over") == 2, "nothing was taken over anew"
+
+
 def test_anomalies_are_written_to_a_topic_each_under_its_id(scaled, kafka, topic):
     found = f"{topic}.found"
     kafka.create_topic(found, 1)
