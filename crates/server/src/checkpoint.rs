@@ -1,7 +1,7 @@
 //! Checkpoints beside the work: the engine's thread cuts chunks between frames, a thread of its own writes them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -43,8 +43,7 @@ pub struct Checkpoints {
     files: Option<SyncSender<ToFile>>,
     /// What is to be written: whoever may take over reads it.
     format: watch::Receiver<CheckpointFormat>,
-    /// The number of the format that the last one was written in; before there is one, of what it may have been.
-    written: Arc<AtomicU8>,
+    last: Arc<Last>,
     logged: usize,
     cursor: Option<CheckpointCursor>,
     /// A chunk for which the writing thread had no room yet.
@@ -52,6 +51,15 @@ pub struct Checkpoints {
     /// When one was begun last.
     begun: Option<Instant>,
     hurried: bool,
+}
+
+/// What became of the last one.
+#[derive(Debug)]
+struct Last {
+    /// The number of the format that it was written in; before there is one, of what it may have been.
+    format: AtomicU8,
+    /// It was not written, so that what was counted of the log for it counts still.
+    failed: AtomicBool,
 }
 
 /// What the writing thread is sent.
@@ -76,8 +84,8 @@ impl Checkpoints {
     }
 
     fn to(files: Option<SyncSender<ToFile>>, format: watch::Receiver<CheckpointFormat>) -> Self {
-        let written = Arc::new(AtomicU8::new(CheckpointFormat::NEWEST.number()));
-        Self { files, format, written, logged: 0, cursor: None, held: None, begun: None, hurried: false }
+        let last = Arc::new(Last { format: AtomicU8::new(CheckpointFormat::NEWEST.number()), failed: AtomicBool::new(false) });
+        Self { files, format, last, logged: 0, cursor: None, held: None, begun: None, hurried: false }
     }
 
     /// Checkpoints at a place. Returns the writing thread too, which ends when this is dropped.
@@ -91,7 +99,7 @@ impl Checkpoints {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (sender, receiver) = sync_channel(2);
         let checkpoints = Self::to(Some(sender), format);
-        let files = Files { place, commits, writer: None, written: Arc::clone(&checkpoints.written) };
+        let files = Files { place, commits, writer: None, last: Arc::clone(&checkpoints.last) };
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || files.run(&receiver))?;
         Ok((checkpoints, thread))
     }
@@ -109,15 +117,20 @@ impl Checkpoints {
             is_old && (self.logged >= HURRY_LOG_BYTES.max(state_bytes / 4) || self.begun.is_none_or(|at| at.elapsed() >= HURRY_LONGEST));
     }
 
-    /// Writes one where the last is older than an hour and the log has grown since.
+    /// Writes one where the last is older than an hour and the log has grown since, or it failed.
     pub fn in_time(&mut self) {
         let since = *self.begun.get_or_insert_with(Instant::now);
-        self.hurried |= self.logged > 0 && since.elapsed() >= OLD;
+        self.hurried |= self.is_behind() && since.elapsed() >= OLD;
+    }
+
+    /// Whether the log holds what no checkpoint does.
+    fn is_behind(&self) -> bool {
+        self.logged > 0 || self.last.failed.load(Ordering::Relaxed)
     }
 
     /// Whether there may be one that somebody who may take over does not read.
     fn is_too_new(&self) -> bool {
-        self.written.load(Ordering::Relaxed) > self.format.borrow().number()
+        self.last.format.load(Ordering::Relaxed) > self.format.borrow().number()
     }
 
     /// Whether the next is due at once, since the last is too new; or again, since it failed.
@@ -153,10 +166,11 @@ impl Checkpoints {
         self.held = self.cut(engine, None);
     }
 
-    /// Writes a whole checkpoint now, where the log has grown since the last, or that is too new: at the end, when no frame will come.
+    /// Writes a whole checkpoint now, where the log has grown since the last, or that failed or is too new: at the end, when no frame will
+    /// come.
     pub fn write_now(&mut self, engine: &Engine) {
         let Some(files) = self.files.clone() else { return };
-        let is_written = self.logged == 0 && !self.is_writing() && !self.is_too_new();
+        let is_written = !self.is_behind() && !self.is_writing() && !self.is_too_new();
         if is_written || engine.recovering() > 0 {
             return;
         }
@@ -234,7 +248,7 @@ struct Files {
     place: Place,
     commits: SyncSender<ToCommit>,
     writer: Option<Writer>,
-    written: Arc<AtomicU8>,
+    last: Arc<Last>,
 }
 
 /// A checkpoint that is being written.
@@ -306,6 +320,7 @@ impl Files {
             if let Err(fault) = self.take(message) {
                 warn!("a checkpoint could not be written; the log is kept, and the next one tries again: {fault}");
                 self.writer = None;
+                self.last.failed.store(true, Ordering::Relaxed);
             }
         }
     }
@@ -348,9 +363,9 @@ impl Files {
                     (Writer::Chunks(writer), Place::Redis(redis)) => {
                         let format = writer.format();
                         // One that fails may be there all the same.
-                        self.written.fetch_max(format, Ordering::Relaxed);
+                        self.last.format.fetch_max(format, Ordering::Relaxed);
                         let bytes = writer.finish(&mut redis.link, lowest + 1)?;
-                        self.written.store(format, Ordering::Relaxed);
+                        self.last.format.store(format, Ordering::Relaxed);
                         match redis.kind {
                             Kind::CheckpointOf(partition) => {
                                 info!(partition, offset = lowest - base_of(partition), bytes, "checkpoint of a partition written to redis");
@@ -366,9 +381,47 @@ impl Files {
                     }
                     _ => {}
                 }
+                self.last.failed.store(false, Ordering::Relaxed);
                 drop(done);
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use anomaly_engine::EngineConfig;
+
+    use super::*;
+    use crate::log::handle;
+
+    #[test]
+    fn one_that_failed_is_written_at_the_end_although_nothing_came_since() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, folder) = (Arc::new(DataDir::open(temp.path()).unwrap()), temp.path().join("checkpoints"));
+        let (commits, asked) = sync_channel(1);
+        let committer = std::thread::spawn(move || {
+            while let Ok(ToCommit::Flush(reply)) = asked.recv() {
+                reply.send(()).unwrap();
+            }
+        });
+        let (log, _requests) = handle::channel();
+        let (mut checkpoints, files) = Checkpoints::start(Place::Dir(dir, log.hints()), newest_format(), commits).unwrap();
+        let engine = Engine::new(EngineConfig::default(), 1);
+        fs::write(&folder, "a file is in the way").unwrap();
+        checkpoints.logged(1);
+        checkpoints.write_now(&engine);
+        fs::remove_file(&folder).unwrap();
+        let written = || fs::read_dir(&folder).map_or(0, Iterator::count);
+        for times in ["written", "not written again"] {
+            checkpoints.write_now(&engine);
+            assert_eq!(written(), 1, "{times}");
+        }
+        drop(checkpoints);
+        files.join().unwrap();
+        committer.join().unwrap();
     }
 }
