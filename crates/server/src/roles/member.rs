@@ -53,8 +53,9 @@ struct Owned {
     stages: Partition,
     /// How far it was when that was last seen to move.
     moved: (u64, Instant),
-    /// Frames that were read and are not handed over. Where there is no room for them Kafka sends no more meanwhile.
+    /// Frames that were read and are not handed over.
     held: VecDeque<SealedBytes>,
+    /// There is no room for them; Kafka sends no more meanwhile.
     paused: bool,
     /// What small frames are copied to; many find their place in one allocation.
     copies: BytesMut,
