@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import nab
-from alerting import Channels, burst, feed, incidents, notifications, scenario, serving, until
+from alerting import Channels, all_told, burst, feed, incidents, notifications, scenario, serving, until
 from nab import FEWEST, WINDOW
 
 
@@ -92,8 +92,7 @@ def test_messages_are_a_tenth_of_the_anomalies_at_most(tmp_path, cert):
     nab.files()
     with Channels(cert) as channels, serving(tmp_path, NOTIFY_MAX_AGE_SECONDS=0, EMAIL_RATE_LIMIT_SECONDS=0, **WINDOW, **channels.env) as server:
         days, first, last = upload(server)
-        until(lambda: {i["id"] for i in incidents(server)} == {id for n in notifications(server) if n["kind"] == "opened" for id in n["incidents"]}, "all told", timeout=60)
-        until(lambda: not notifications(server, status="pending"), "all sent", timeout=60)
+        all_told(server)
         time.sleep(2.5)
         found, sent = incidents(server), notifications(server)
         n_anomalies = len(server.anomalies())

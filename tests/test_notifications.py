@@ -6,8 +6,8 @@ import time
 
 import standardwebhooks
 
-from alerting import (ACCOUNT, CRITICAL, WARNING, Channels, Gate, burst, calm, event, feed, incident_of, incidents, notifications, quantile, said, scenario,
-                      serving, until)
+from alerting import (ACCOUNT, CRITICAL, WARNING, Channels, Gate, all_told, burst, calm, event, feed, incident_of, incidents, notifications, quantile, said,
+                      scenario, serving, until)
 from sinks import HttpSink
 
 WINDOW = 60
@@ -17,10 +17,6 @@ STORM = 1100
 
 def kinds_of(server, id: str) -> list[tuple[str, str, str]]:
     return [(n["channel"], n["kind"], n["status"]) for n in server.get(f"/incidents/{id}")["notifications"]]
-
-
-def all_sent(server) -> None:
-    until(lambda: not notifications(server, status="pending"), "nothing pending")
 
 
 # --- one incident --------------------------------------------------------------------------------------------------------
@@ -640,7 +636,7 @@ def test_a_mail_server_and_a_webhook_that_never_answer_delay_no_detection_and_ge
             assert {x["status"] for x in pending} == {"pending"} and {x["channel"] for x in pending} == {"email", "webhook"}
             mail.open()
             hook.open()
-            until(lambda: not notifications(hit, status="pending"), "all delivered", timeout=60)
+            all_told(hit)
             assert {x["status"] for x in notifications(hit)} == {"sent"}
             ids = {c: sorted(x["id"] for x in notifications(hit) if x["channel"] == c) for c in ("email", "webhook")}
             assert sorted(r["id"] for r in channels.told.all) == ids["webhook"]
