@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
 
+use super::monitor::Watch;
 use super::shared_log::SharedLog;
-use super::tail::{self, Watch};
+use super::tail;
 use super::worker::Worker;
 use super::{PAUSE, blocking, connect, place};
 use crate::app::App;
@@ -161,14 +162,13 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
     let writer = writer::start(writer, requests)?;
     let freshness = Freshness::new(place.clone(), partitions, applied_reader.clone());
     let watch = Watch {
-        commits: Some(commits.clone()),
         replica: Some(replica),
         applied: Some(applied_reader),
         freshness: Some(freshness.clone()),
         kafka,
         ..Watch::new(&place, &backlog, memory, &stats, log.hints())
     };
-    let tail = tail::without_engine(place.clone(), watch, points.clone())?;
+    let tail = tail::without_engine(place.clone(), watch, Some(commits.clone()), points.clone())?;
     let engine = EngineHandle::elsewhere(Directory::new(place, partitions), reached_reader, config.engine.clone());
     let desk = Desk::new(commits);
     let config = Arc::new(config);

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::monitor::Watch;
 use super::shared_log::SharedLog;
-use super::tail::{self, Watch};
+use super::tail;
 use super::{blocking, connect, place, status};
 use crate::backlog::Backlog;
 use crate::config::Config;
@@ -65,7 +66,7 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let writer = writer::start(writer, requests)?;
     stats.component("log", Component::Ok);
     let watch = Watch { kafka, ..Watch::new(&place, &backlog, memory, &stats, log.hints()) };
-    let tail = tail::without_engine(place, watch, PointsHandle::none())?;
+    let tail = tail::without_engine(place, watch, None, PointsHandle::none())?;
     let ingest = Ingest::start(&config, log, Arc::clone(&stats))?;
     info!(version = env!("CARGO_PKG_VERSION"), "anomaly ingest is ready");
     let reason = tokio::select! {

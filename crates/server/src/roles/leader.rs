@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tracing::warn;
 
-use super::ownership::Owned;
+use super::monitor::{OnKafka, Watch};
+use super::ownership::{Owned, take_journal};
 use super::partition::Common;
-use super::tail::{self, OnKafka, Watch};
+use super::tail;
 use super::worker::Worker;
-use super::{Tasks, anomaly_topic, blocking, raw_events};
+use super::{Processor, Tasks, anomaly_topic, blocking, raw_events};
 use crate::backlog::Backlog;
 use crate::commit::{self, Carried, Committer};
 use crate::data_dir::DataDir;
@@ -29,14 +30,14 @@ use crate::log::stream::RedisLog;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::notify::{self, Alerts};
 use crate::points;
-use crate::redis::{Anywhere, Fence, Link};
+use crate::redis::{Fence, Link};
 use crate::room::DiskWatch;
 use crate::run;
 use crate::sharing::Sharing;
 use crate::stats::Component;
-use crate::store::journal::{Journal, Owner, Progress, Publisher};
+use crate::store::Extent;
 use crate::store::ledger::Ledger;
-use crate::store::snapshot::{Snapshots, open_view};
+use crate::store::snapshot::Snapshots;
 
 /// How often it is looked whether the journal has become long.
 const COPY_PAUSE: Duration = Duration::from_secs(10);
@@ -63,23 +64,13 @@ impl Leader {
     /// # Errors
     /// Redis is away or was replaced; a channel of alerts that cannot be used.
     pub(super) async fn start(common: Common, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
-        let Common { config, place, topic, sender, ends, stats, .. } = common;
+        let Common { processor: Processor { config, place, stats, .. }, topic, sender, ends, .. } = common;
         let (dir, journal, copying) = {
             let (config, place, token) = (Arc::clone(&config), place.clone(), token.clone());
             blocking(move || -> anyhow::Result<_> {
-                let (mut link, at) = (link, place.connect()?);
+                let at = place.connect()?;
                 anyhow::ensure!(link.at() == at.at(), "there are two primaries, {} and {}", link.at(), at.at());
-                let dir = DataDir::open_first(&config.data_dir, "processor")?;
-                let view = open_view(&dir, &mut link)?;
-                let publisher =
-                    Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
-                let results = place.target.is_cluster().then(|| Anywhere::new(place.clone()));
-                let mut journal = Journal::owner(
-                    view,
-                    Owner { link, token, progress: Arc::new(Progress::default()), publisher, published: 0, noted: 0, results },
-                );
-                journal.take_over()?;
-                journal.publish_the_rest()?;
+                let (dir, journal) = take_journal(&config, &place, link, &token, Arc::default())?;
                 Ok((dir, journal, at))
             })
             .await??
@@ -95,7 +86,7 @@ impl Leader {
         let copies = copy_in_time(copying, fence.clone(), Snapshots::new(store.clone(), &dir))?;
         let anomaly_topic = anomaly_topic::start(&config, place.clone(), fence.clone(), store.clone(), Arc::clone(&stats))?;
         let committer = Committer {
-            live: Live::new(store.extent()?),
+            live: Live::new(Extent::default()),
             reached: watch::channel(journal.position().frame).0,
             judged_elsewhere: true,
             store: Ledger::Shared(Box::new(journal.telling(applied))),
@@ -127,12 +118,11 @@ impl Leader {
         };
         let writer = writer::start(writer, requests)?;
         let watch = Watch {
-            commits: Some(commits.clone()),
             applied: Some(applied_reader),
             kafka: Some(OnKafka { partitions, ends }),
             ..Watch::new(&place, &backlog, memory, &stats, log.hints())
         };
-        let tail = tail::without_engine(place.clone(), watch, points.clone())?;
+        let tail = tail::without_engine(place.clone(), watch, Some(commits.clone()), points.clone())?;
         stats.component("store", Component::Ok);
         let mut tasks = Tasks(vec![tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days))]);
         let raw_events = raw_events::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;

@@ -24,7 +24,8 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use super::blocking;
-use super::partition::{Common, Partition, TakenOver};
+use super::judging::Judging;
+use super::partition::{Common, TakenOver};
 use crate::checkpoint::NewerFormat;
 use crate::feed::SealedBytes;
 use crate::kafka::{self, Client, Event};
@@ -50,7 +51,7 @@ const LEAVE: Duration = Duration::from_secs(2);
 
 /// A partition that is ours.
 struct Owned {
-    stages: Partition,
+    stages: Judging,
     /// How far it was when that was last seen to move.
     moved: (u64, Instant),
     /// Frames that were read and are not handed over.
@@ -91,7 +92,7 @@ pub(super) async fn take_part(
     let Client { consumer, mut events } =
         Client::subscribe(&config, &topic, &config.processor_group(), "error").map_err(|fault| fault.to_string())?;
     let mut member = Member {
-        had_newer: common.formats.newer_is_there(),
+        had_newer: common.processor.formats.newer_is_there(),
         common,
         client: Arc::clone(&consumer),
         owned: BTreeMap::new(),
@@ -153,9 +154,9 @@ pub(super) async fn take_part(
 async fn give_up(common: &Common, owned: BTreeMap<i32, Owned>, are_ours: bool) {
     if are_ours && !owned.is_empty() {
         // Whoever gets them may have come just now, and may not read what is newest.
-        common.formats.tell().await;
+        common.processor.formats.tell().await;
     }
-    let stopping = join_all(owned.into_values().map(|owned| owned.stages.stop(are_ours)));
+    let stopping = join_all(owned.into_values().map(|owned| owned.stages.stop(are_ours, || {})));
     if tokio::time::timeout(DRAIN, stopping).await.is_err() {
         warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
     }
@@ -194,7 +195,7 @@ impl Member {
                 }
                 let down = (!is_up).then(|| self.hint.clone().unwrap_or_else(|| "no broker answers".to_owned()));
                 let why = self.trouble.clone().or(down);
-                self.common.stats.component("kafka", why.map_or(Component::Ok, Component::Degraded));
+                self.common.processor.stats.component("kafka", why.map_or(Component::Ok, Component::Degraded));
             }
             Event::Hint(why) => self.hint = Some(why),
             Event::CommitFailed(why) => debug!("offsets, which tell the lag, were not committed: {why}"),
@@ -227,7 +228,7 @@ impl Member {
         for (&partition, taken) in of.iter().zip(join_all(taking).await) {
             let begun = taken.and_then(|taken| taken).and_then(|taken| {
                 let from = Offset::Offset(taken.next_offset(partition as u32));
-                let stages = Partition::start(&self.common, self.share(partition), taken)?;
+                let stages = taken.start(&self.common, self.share(partition))?;
                 assigned.add_partition_offset(self.common.topic.name(), partition, from)?;
                 Ok(stages)
             });
@@ -241,7 +242,7 @@ impl Member {
                     self.owned.insert(partition, owned);
                 }
                 // Somebody has come who reads it, and has it as soon as we leave; it is ours again once it is written anew.
-                Err(fault) if fault.is::<NewerFormat>() && !self.had_newer && self.common.formats.newer_is_there() => {
+                Err(fault) if fault.is::<NewerFormat>() && !self.had_newer && self.common.processor.formats.newer_is_there() => {
                     return Err(format!("partition {partition}: {fault}"));
                 }
                 Err(fault) => {
@@ -266,7 +267,7 @@ impl Member {
 
     /// Tells how it stands, and divides the memory anew.
     fn tell(&self) {
-        let stats = &self.common.stats;
+        let stats = &self.common.processor.stats;
         stats.set_standing(if self.owned.is_empty() { "standby" } else { "active" });
         stats.component(
             "engine",
@@ -277,7 +278,7 @@ impl Member {
                 }
             },
         );
-        let limit = self.common.config.memory_max_bytes / (self.owned.len() as u64).max(1);
+        let limit = self.common.processor.config.memory_max_bytes / (self.owned.len() as u64).max(1);
         self.owned.values().for_each(|owned| owned.stages.memory.set_limit(limit));
     }
 

@@ -10,8 +10,10 @@ mod anomaly_topic;
 pub mod api;
 mod formats;
 pub mod ingest;
+mod judging;
 mod leader;
 mod member;
+mod monitor;
 mod ownership;
 mod partition;
 pub mod processor;
@@ -30,6 +32,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use tracing::{info, warn};
 
+use self::formats::Formats;
 use crate::config::{Backend, Config};
 use crate::redis::{Link, RedisError, RedisPlace, ServerState, keys};
 use crate::stats::Stats;
@@ -108,6 +111,15 @@ pub async fn all(config: Config) -> anyhow::Result<ExitCode> {
     drop(stop);
     working.await??;
     served
+}
+
+/// What a processor has, whatever it owns.
+#[derive(Clone, Debug)]
+struct Processor {
+    config: Arc<Config>,
+    place: RedisPlace,
+    stats: Arc<Stats>,
+    formats: Formats,
 }
 
 /// Tasks that end with whoever has them.

@@ -8,10 +8,14 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::blocking;
+use crate::config::Config;
+use crate::data_dir::DataDir;
 use crate::fatal::Fatal;
 use crate::notify;
-use crate::redis::{Lease, LeaseKeys, Link, RedisPlace, keys, nonce};
+use crate::redis::{Anywhere, Lease, LeaseKeys, Link, RedisPlace, keys, nonce};
 use crate::stats::{Component, Stats};
+use crate::store::journal::{Journal, Owner, Progress, Publisher};
+use crate::store::snapshot::open_view;
 
 /// How long a stop may take.
 const DRAIN: Duration = Duration::from_secs(9);
@@ -110,6 +114,28 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
         end(stages, false).await;
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Takes the journal over with the link that gave the lease, and publishes what the owner before has left.
+///
+/// # Errors
+/// Redis is away or was replaced, or another has taken it over meanwhile.
+pub(super) fn take_journal(
+    config: &Config,
+    place: &RedisPlace,
+    mut link: Link,
+    token: &str,
+    progress: Arc<Progress>,
+) -> anyhow::Result<(DataDir, Journal)> {
+    let dir = DataDir::open_first(&config.data_dir, "processor")?;
+    let view = open_view(&dir, &mut link)?;
+    let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
+    let results = place.target.is_cluster().then(|| Anywhere::new(place.clone()));
+    let owner = Owner { link, token: token.to_owned(), progress, publisher, published: 0, noted: 0, results };
+    let mut journal = Journal::owner(view, owner);
+    journal.take_over()?;
+    journal.publish_the_rest()?;
+    Ok((dir, journal))
 }
 
 async fn end(stages: impl Owned, are_ours: bool) {

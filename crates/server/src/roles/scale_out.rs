@@ -7,18 +7,15 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::blocking;
-use super::formats::Formats;
 use super::leader::Leader;
 use super::member::take_part;
 use super::ownership::own;
 use super::partition::{Common, newer_format};
 use super::shared_log::{follow_ends, open_topic};
-use crate::config::Config;
+use super::{Processor, blocking};
 use crate::fatal::Fatal;
 use crate::log::kafka::{Ends, Sender};
-use crate::redis::RedisPlace;
-use crate::stats::{Component, Stats};
+use crate::stats::Component;
 
 /// How long a newer processor may take to write checkpoints that this one can read.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
@@ -37,8 +34,8 @@ fn without_huge_pages() {
 /// What a newer processor, which is there, has to write again before all partitions can be taken over here, if that is so and has not
 /// lasted for long; `waiting` is since when.
 async fn wait_for(common: &Common, waiting: &mut Option<Instant>) -> Option<String> {
-    let (place, partitions) = (common.place.clone(), common.topic.partitions());
-    let why = if common.formats.newer_is_there() { blocking(move || newer_format(&place, partitions)).await.ok()? } else { None };
+    let (place, partitions) = (common.processor.place.clone(), common.topic.partitions());
+    let why = if common.processor.formats.newer_is_there() { blocking(move || newer_format(&place, partitions)).await.ok()? } else { None };
     if why.is_none() {
         *waiting = None;
     } else if waiting.get_or_insert_with(Instant::now).elapsed() >= WRITTEN_WITHIN {
@@ -52,14 +49,9 @@ async fn wait_for(common: &Common, waiting: &mut Option<Instant>) -> Option<Stri
 ///
 /// # Errors
 /// What keeps it from starting, or from leading.
-pub(super) async fn share(
-    config: Config,
-    place: RedisPlace,
-    formats: Formats,
-    stats: Arc<Stats>,
-    stop: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+pub(super) async fn share(processor: Processor, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     without_huge_pages();
+    let Processor { config, place, stats, .. } = processor.clone();
     let topic = open_topic(&config, &place).await?;
     let ends = Arc::new(Ends::default());
     follow_ends(topic.clone(), Arc::downgrade(&ends))?;
@@ -68,13 +60,10 @@ pub(super) async fn share(
         let _ = end.wait_for(|ended| *ended).await;
     };
     let common = Common {
-        config: Arc::new(config),
-        place: place.clone(),
+        processor,
         sender: Sender::new(topic.clone()).context("Kafka cannot be written to")?,
         topic,
         ends: Arc::clone(&ends),
-        stats: Arc::clone(&stats),
-        formats,
         fatal: Fatal::new().0,
     };
     stats.set_standing("standby");

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use rdkafka::consumer::BaseConsumer;
 use tracing::warn;
 
-use super::tail::OnKafka;
+use super::monitor::OnKafka;
 use super::{PATIENCE, PAUSE, blocking};
 use crate::config::{Backend, Config};
 use crate::kafka::LogTopic;

@@ -4,187 +4,48 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anomaly_engine::frame::base_of;
 use redis::Value;
 use redis::streams::StreamReadReply;
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::warn;
 
+use super::judging::Judging;
+use super::monitor::{Monitor, Watch};
 use super::worker::Worker;
-use crate::backlog::Backlog;
-use crate::clock;
 use crate::commit::ToCommit;
 use crate::engine_thread::EngineFeed;
 use crate::fatal::Fatal;
-use crate::freshness::Freshness;
-use crate::log::admission::Memory;
-use crate::log::handle::LogHints;
-use crate::log::kafka::{Ends, Waiting};
 use crate::log::stream_reader::{Stride, frame_of};
-use crate::log::writer::REJECTED;
 use crate::points::{Decoder, PointsHandle};
-use crate::redis::keys::{self, field};
-use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, Script, ServerState};
-use crate::share::Share;
+use crate::redis::{Link, Reconnecting, RedisError, RedisPlace, keys};
 use crate::sharing::points_of;
-use crate::stats::{Component, Stats, Totals};
 use crate::store::journal::Progress;
 
 /// How long a read waits for something new.
 const BLOCK: Duration = Duration::from_millis(50);
 /// While something is written that is not safe yet.
 const UNSAFE_BLOCK: Duration = Duration::from_millis(2);
-/// Counters are looked at this often.
-const COUNTERS: Duration = Duration::from_millis(50);
-/// What the server is set up to do is looked at this often.
-const SERVER: Duration = Duration::from_millis(500);
 /// A committer that is behind is told again this often.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
-/// An owner that judges nothing for so long, though events wait, gives the lease back.
-const STUCK: Duration = Duration::from_secs(60);
-/// A partition that waits so long is told: longer than it takes another processor to take it over.
-const IDLE: Duration = Duration::from_secs(30);
-/// A replica that has said nothing for so long is gone.
-const ALIVE_SECONDS: u64 = 15;
 /// Entries that are read at a time.
 const ENTRIES: usize = 64;
-/// From this share of `maxmemory` on nothing is accepted: what is left is for commits and checkpoints.
-const FULL_SHARE: f64 = 0.75;
-/// From this one on a checkpoint does not wait until it is due.
-const HURRY_SHARE: f64 = 0.5;
-
-/// Numbers of the state that are looked at, and those that each owner notes for its share.
-const FIELDS: [&str; 5] = [field::SAFE, field::WRITE, field::APPENDED, field::JUDGED, field::WAIT_REPLICAS];
-const SHARED: [&str; 8] = [
-    field::REACHED,
-    field::EVENTS,
-    field::LATE,
-    field::DUPLICATES,
-    field::REDELIVERED,
-    field::MEMORY,
-    field::MEMORY_LIMIT,
-    field::N_SERIES,
-];
-
-/// KEYS: raw_events, its state. Answers how many elements are not in the log yet.
-static RAW: Script = Script::new(
-    "counting raw_events",
-    "#!lua flags=no-writes
-local taken = '{raw_events}:taken:' .. (redis.call('HGET', KEYS[2], 'taken') or '0')
-return redis.call('LLEN', KEYS[1]) + redis.call('LLEN', taken)",
-);
-
-/// KEYS: state, counts, lease. ARGV: the counter of rejected rows, then fields of the state. Answers the fields, the counter, and whether
-/// somebody has the lease.
-static COUNT: Script = Script::new(
-    "counting",
-    "#!lua flags=no-writes
-return {
-  redis.call('HMGET', KEYS[1], unpack(ARGV, 2)),
-  redis.call('HGET', KEYS[2], ARGV[1]),
-  redis.call('EXISTS', KEYS[3]),
-}",
-);
-
-/// What the followers of one process share.
-#[derive(Clone)]
-pub(super) struct Watch {
-    pub(super) backlog: Arc<Backlog>,
-    pub(super) memory: Arc<Memory>,
-    pub(super) stats: Arc<Stats>,
-    pub(super) log: LogHints,
-    /// Who follows the journal, where anybody does.
-    pub(super) commits: Option<SyncSender<ToCommit>>,
-    pub(super) wait_replicas: u32,
-    /// What is to be said of sentinels that nobody waits for.
-    pub(super) unsafe_fail_over: Option<&'static str>,
-    /// Who this is, for others that want to know whether it is still there.
-    pub(super) replica: Option<String>,
-    /// How far it has followed.
-    pub(super) applied: Option<watch::Receiver<u64>>,
-    /// Asks for room: log and journal are to be made up for now, if they are worth it.
-    pub(super) hurry: Option<Arc<dyn Fn() + Send + Sync>>,
-    /// Told that Redis answers.
-    pub(super) freshness: Option<Freshness>,
-    /// Where the log is on Kafka.
-    pub(super) kafka: Option<OnKafka>,
-    /// Where `raw_events` is, if that may be elsewhere.
-    pub(super) raw_events: Option<RedisPlace>,
-}
-
-/// A log on Kafka: how many partitions it has, and what is known of their ends.
-#[derive(Clone, Debug)]
-pub(super) struct OnKafka {
-    pub(super) partitions: u32,
-    pub(super) ends: Arc<Ends>,
-}
-
-impl OnKafka {
-    /// About how many events wait: those of frames that nobody has `reached`, as if they were as large as the others were; none only where
-    /// there is no such frame.
-    fn waiting(&self, events: u64, reached: impl Iterator<Item = Option<u64>> + Clone) -> Waiting {
-        let judged: u64 = (0..).zip(reached.clone()).filter_map(|(partition, reached)| Some(reached? - base_of(partition))).sum();
-        let mean = events.checked_div(judged).unwrap_or(1).max(1);
-        self.ends.waiting(reached, mean)
-    }
-}
-
-impl Watch {
-    /// For a process that follows no journal and has no engine: the others say what more there is.
-    pub(super) fn new(place: &RedisPlace, backlog: &Arc<Backlog>, memory: Arc<Memory>, stats: &Arc<Stats>, log: LogHints) -> Self {
-        Self {
-            backlog: Arc::clone(backlog),
-            memory,
-            stats: Arc::clone(stats),
-            log,
-            commits: None,
-            wait_replicas: place.wait_replicas,
-            unsafe_fail_over: place.unsafe_fail_over(),
-            replica: None,
-            applied: None,
-            hurry: None,
-            freshness: None,
-            kafka: None,
-            raw_events: place.target.is_cluster().then(|| place.of(keys::RAW_EVENTS_TAG)),
-        }
-    }
-}
-
-/// Since when partitions have not moved, each with how far it was then.
-#[derive(Debug, Default)]
-struct Idle(Vec<(u64, Instant)>);
-
-impl Idle {
-    /// Which partitions nobody has judged for a while although there is more of them, in words.
-    fn look(&mut self, kafka: &OnKafka, reached: impl Iterator<Item = Option<u64>>) -> Option<String> {
-        let now = Instant::now();
-        let mut idle = Vec::new();
-        for (partition, reached) in (0..kafka.partitions).zip(reached) {
-            let (at, reached) = (partition as usize, reached.unwrap_or(base_of(partition)));
-            if self.0.len() <= at {
-                self.0.push((reached, now));
-            }
-            if self.0[at].0 != reached || kafka.ends.of(partition) <= reached {
-                self.0[at] = (reached, now);
-            } else if now - self.0[at].1 >= IDLE {
-                idle.push(partition.to_string());
-            }
-        }
-        (!idle.is_empty()).then(|| idle.join(", "))
-    }
-}
 
 /// Follows for a process without an engine: entries that are safe, points, counters. Redis may go away and come back.
 ///
 /// # Errors
 /// The system gives no thread.
-pub(super) fn without_engine(place: RedisPlace, watch: Watch, points: PointsHandle) -> std::io::Result<Worker> {
-    let (mut state, mut connection) = (State::new(watch), Reconnecting::new(place));
+pub(super) fn without_engine(
+    place: RedisPlace,
+    watch: Watch,
+    commits: Option<SyncSender<ToCommit>>,
+    points: PointsHandle,
+) -> std::io::Result<Worker> {
+    let (mut tail, mut connection) = (Tail::new(watch, commits), Reconnecting::new(place));
     Worker::start("tail", move |stopping| {
         let mut seen = "$".to_owned();
         while !stopping.is_told() {
-            let step = connection.link().and_then(|link| state.follow(link, &mut seen, &points));
-            state.reached(step.as_ref().err());
+            let step = connection.link().and_then(|link| tail.follow(link, &mut seen, &points));
+            tail.monitor.reached(step.as_ref().err());
             if step.is_err() {
                 std::thread::sleep(BLOCK);
             }
@@ -199,29 +60,29 @@ pub(super) fn without_engine(place: RedisPlace, watch: Watch, points: PointsHand
 pub(super) fn of_processor(
     mut link: Link,
     watch: Watch,
-    feed: Arc<EngineFeed>,
+    judging: &Judging,
     progress: Arc<Progress>,
     mut last: u64,
-    reached: watch::Receiver<u64>,
     fatal: Fatal,
 ) -> std::io::Result<Worker> {
-    let mut state = State::new(watch);
+    let (feed, reached) = (Arc::clone(&judging.feed), judging.reached.clone());
+    let mut tail = Tail::new(watch, Some(judging.commits.clone()));
     let mut judged = 0;
     Worker::start("tail", move |stopping| {
         let _guard = fatal.guard("tail");
         while !stopping.is_told() {
-            let step = state.take(&mut link, &feed, &progress, &mut last);
-            state.reached(step.as_ref().err());
+            let step = tail.take(&mut link, &feed, &progress, &mut last);
+            tail.monitor.reached(step.as_ref().err());
             if let Err(fault) = step {
                 fatal.call(fault.to_string());
                 break;
             }
             // A replay says nothing new to others, however long it takes.
             if std::mem::replace(&mut judged, *reached.borrow()) != judged {
-                state.stuck = None;
+                tail.monitor.goes_on();
             }
-            if state.is_stuck() {
-                fatal.call(format!("events wait, and none was judged for {} s", STUCK.as_secs()));
+            if let Some(why) = tail.monitor.stuck() {
+                fatal.call(why);
                 break;
             }
         }
@@ -229,63 +90,30 @@ pub(super) fn of_processor(
     })
 }
 
-struct State {
-    decoder: Decoder,
-    idle: Idle,
-    raw: Option<Reconnecting>,
-    watch: Watch,
-    counted: Option<Instant>,
-    looked: Option<Instant>,
-    /// Whether Redis was there when it was asked last.
-    there: bool,
-    /// What the server's set-up weakens, and why nothing is accepted.
-    weak: Vec<String>,
-    full: Option<String>,
-    was_full: bool,
-    /// So much of the server's memory is in use that it is looked at often.
-    filling: bool,
-    /// What the active processor has for `REDIS_WAIT_REPLICAS`.
-    owner_waits: Option<u64>,
-    /// The last entry of the journal.
-    written: u64,
-    stride: Stride,
+/// Follows, and looks how it all stands.
+struct Tail {
+    monitor: Monitor,
+    /// Who follows the journal, where anybody does, and how far that is.
+    commits: Option<SyncSender<ToCommit>>,
+    applied: Option<watch::Receiver<u64>>,
     /// Up to where the committer was told that there is something.
     told: u64,
     told_at: Option<Instant>,
-    /// Events up to P, and since when that has not changed although more wait.
-    judged: u64,
-    stuck: Option<Instant>,
+    decoder: Decoder,
+    stride: Stride,
 }
 
-impl State {
-    fn new(watch: Watch) -> Self {
-        Self {
-            decoder: Decoder::new(),
-            idle: Idle::default(),
-            raw: watch.raw_events.clone().map(Reconnecting::new),
-            watch,
-            counted: None,
-            looked: None,
-            there: true,
-            weak: Vec::new(),
-            full: None,
-            was_full: false,
-            filling: false,
-            owner_waits: None,
-            written: 0,
-            stride: Stride::default(),
-            told: 0,
-            told_at: None,
-            judged: 0,
-            stuck: None,
-        }
+impl Tail {
+    fn new(watch: Watch, commits: Option<SyncSender<ToCommit>>) -> Self {
+        let applied = watch.applied.clone();
+        Self { monitor: Monitor::new(watch), commits, applied, told: 0, told_at: None, decoder: Decoder::new(), stride: Stride::default() }
     }
 
     /// One step of an API's tail.
     fn follow(&mut self, link: &mut Link, seen: &mut String, points: &PointsHandle) -> Result<(), RedisError> {
-        let safe = self.count(link)?;
+        let safe = self.monitor.count(link)?;
         self.tell_committer(safe);
-        if self.watch.commits.is_none() {
+        if self.commits.is_none() {
             // Who has no store follows counters alone.
             std::thread::sleep(BLOCK);
             return Ok(());
@@ -293,10 +121,10 @@ impl State {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(ENTRIES).arg("BLOCK");
         // What is not safe yet would end a wait for the journal at once, again and again.
-        let block = if self.written > safe { UNSAFE_BLOCK } else { BLOCK };
+        let block = if self.monitor.written() > safe { UNSAFE_BLOCK } else { BLOCK };
         command.arg(block.as_millis() as u64).arg("STREAMS");
         let from = format!("{safe}-0");
-        let journal = (self.written <= safe).then_some((keys::JOURNAL, &from));
+        let journal = (self.monitor.written() <= safe).then_some((keys::JOURNAL, &from));
         let streams = journal.into_iter().chain(points.is_on().then_some((keys::POINTS, &*seen)));
         let (streams, behind): (Vec<_>, Vec<_>) = streams.unzip();
         if streams.is_empty() {
@@ -321,8 +149,8 @@ impl State {
 
     /// One step of the owner's tail.
     fn take(&mut self, link: &mut Link, feed: &EngineFeed, progress: &Progress, last: &mut u64) -> Result<(), RedisError> {
-        self.count(link)?;
-        self.tell_committer(self.written);
+        self.monitor.count(link)?;
+        self.tell_committer(self.monitor.written());
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(self.stride.count()).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         command.arg("STREAMS").arg(keys::LOG).arg(format!("{last}-0"));
@@ -346,186 +174,14 @@ impl State {
 
     /// Tells the committer that there is something up to `number`, once; one that is busy is told again in the next step.
     fn tell_committer(&mut self, number: u64) {
-        let Some(commits) = &self.watch.commits else { return };
-        let is_behind = self.watch.applied.as_ref().is_some_and(|applied| *applied.borrow() < number);
+        let Some(commits) = &self.commits else { return };
+        let is_behind = self.applied.as_ref().is_some_and(|applied| *applied.borrow() < number);
         let again = is_behind && self.told_at.is_none_or(|at| at.elapsed() >= TELL_AGAIN);
         if number == self.told && !again {
             return;
         }
         if !matches!(commits.try_send(ToCommit::Follow), Err(mpsc::TrySendError::Full(_))) {
             (self.told, self.told_at) = (number, Some(Instant::now()));
-        }
-    }
-
-    /// Whether events wait and the owner has judged none for long: better it begins anew, or another takes over.
-    fn is_stuck(&self) -> bool {
-        self.stuck.is_some_and(|since| since.elapsed() >= STUCK)
-    }
-
-    /// Reads how far everything is, and tells it where it is due; returns what is safe.
-    fn count(&mut self, link: &mut Link) -> Result<u64, RedisError> {
-        let is_due = self.counted.is_none_or(|at| at.elapsed() >= COUNTERS);
-        if !is_due {
-            let mut command = redis::cmd("HMGET");
-            command.arg(keys::STATE).arg(field::SAFE).arg(field::WRITE);
-            let (safe, written): (Option<u64>, Option<u64>) = link.query(&command)?;
-            self.written = written.unwrap_or(0);
-            return Ok(safe.unwrap_or(0));
-        }
-        self.counted = Some(Instant::now());
-        let watch = self.watch.clone();
-        let shares: Vec<Share> = Share::all(watch.kafka.as_ref().map_or(1, |kafka| kafka.partitions)).collect();
-        let mut names = vec![REJECTED.to_owned()];
-        names.extend(FIELDS.map(str::to_owned));
-        names.extend(SHARED.iter().flat_map(|name| shares.iter().map(|share| share.field(name))));
-        let args: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
-        // First: what leaves the list between the two is counted twice, and not left out.
-        let raw = match &mut self.raw {
-            Some(elsewhere) => elsewhere.link()?.eval(&RAW, &[keys::RAW_EVENTS, keys::RAW_STATE], &[])?,
-            None => link.eval::<u64>(&RAW, &[keys::RAW_EVENTS, keys::RAW_STATE], &[])?,
-        };
-        let (numbers, rejected, owned): (Vec<Option<u64>>, Option<u64>, bool) =
-            link.eval(&COUNT, &[keys::STATE, keys::COUNTS, keys::LEASE], &args)?;
-        let (numbers, shared) = numbers.split_at(FIELDS.len());
-        let of = |name: &str| FIELDS.iter().position(|known| *known == name).and_then(|i| numbers[i]).unwrap_or(0);
-        let each = |name: &str| {
-            let at = SHARED.iter().position(|known| *known == name).unwrap_or(0);
-            shared.iter().skip(at * shares.len()).take(shares.len()).copied()
-        };
-        let sum = |name: &str| each(name).flatten().sum::<u64>();
-        let (waiting, least, events) = match &watch.kafka {
-            None => {
-                let waiting = of(field::APPENDED).saturating_sub(of(field::JUDGED));
-                (waiting, waiting, of(field::APPENDED).saturating_sub(sum(field::REDELIVERED)))
-            }
-            Some(kafka) => {
-                let Waiting { about, least } = kafka.waiting(sum(field::EVENTS), each(field::REACHED));
-                (about, least, sum(field::EVENTS) + about)
-            }
-        };
-        // What is refused must not be a guess.
-        watch.backlog.set(least);
-        let idle = watch.kafka.as_ref().map(|kafka| self.idle.look(kafka, each(field::REACHED)));
-        if waiting == 0 || of(field::JUDGED) != self.judged {
-            self.stuck = None;
-        } else {
-            self.stuck.get_or_insert_with(Instant::now);
-        }
-        self.judged = of(field::JUDGED);
-        self.owner_waits = FIELDS.iter().position(|known| *known == field::WAIT_REPLICAS).and_then(|i| numbers[i]);
-        // What is written and not yet shown here waits too.
-        let unseen = watch.applied.as_ref().map_or(0, |applied| of(field::WRITE).saturating_sub(*applied.borrow()));
-        watch.stats.queue(waiting + raw + unseen);
-        let (late, duplicates, redelivered) = (sum(field::LATE), sum(field::DUPLICATES), sum(field::REDELIVERED));
-        watch.stats.share(Totals { events, rejected: rejected.unwrap_or(0), late, duplicates, redelivered });
-        watch.stats.set_series(sum(field::N_SERIES));
-        watch.memory.share(sum(field::MEMORY), sum(field::MEMORY_LIMIT));
-        let processor = match idle.flatten() {
-            _ if !owned => Component::Degraded("no processor is active: events are kept and wait".into()),
-            Some(partitions) => Component::Degraded(format!("events of partitions {partitions} wait, and nobody judges them")),
-            None => Component::Ok,
-        };
-        watch.stats.component("processor", processor);
-        watch.log.note_counts();
-        watch.stats.recounted();
-        self.written = of(field::WRITE);
-        if self.looked.is_none_or(|at| at.elapsed() >= if self.filling { COUNTERS } else { SERVER }) {
-            self.look(link)?;
-        }
-        Ok(of(field::SAFE))
-    }
-
-    /// Looks at how the server is set up, and how full it is.
-    fn look(&mut self, link: &mut Link) -> Result<(), RedisError> {
-        self.looked = Some(Instant::now());
-        if let Some(replica) = &self.watch.replica {
-            let mut alive = redis::cmd("SET");
-            alive.arg(keys::alive(replica)).arg(1).arg("EX").arg(ALIVE_SECONDS);
-            // A server without room is told below.
-            if let Err(fault) = link.query::<()>(&alive)
-                && fault.is_lost()
-            {
-                return Err(fault);
-            }
-        }
-        self.count_new_series(link)?;
-        let server = ServerState::read(link)?;
-        let faults = server.faults(self.watch.wait_replicas);
-        self.weak = faults.iter().map(ToString::to_string).collect();
-        self.weak.extend(self.watch.unsafe_fail_over.map(str::to_owned));
-        let (mine, theirs) = (self.watch.wait_replicas, self.owner_waits.unwrap_or(u64::from(self.watch.wait_replicas)));
-        if theirs != u64::from(mine) {
-            self.weak.push(format!("REDIS_WAIT_REPLICAS is {mine} here and {theirs} at the active processor: set it the same everywhere"));
-        }
-        let refused: Vec<_> = faults.iter().filter(|fault| fault.is_refusal()).map(ToString::to_string).collect();
-        let share = server.share_used().unwrap_or(0.0);
-        self.filling = share >= HURRY_SHARE;
-        if let Some(hurry) = self.watch.hurry.as_ref().filter(|_| self.filling) {
-            hurry();
-        }
-        let is_full = share >= FULL_SHARE;
-        if is_full != self.was_full {
-            self.was_full = is_full;
-            if is_full {
-                warn!("redis has {:.0} % of its maxmemory in use: nothing is accepted until processors have made room", share * 100.0);
-            } else {
-                info!("redis has room again: events are accepted");
-            }
-        }
-        let refused = (!refused.is_empty()).then(|| refused.join("; "));
-        self.full = is_full.then(|| {
-            format!("redis has {:.0} % of its maxmemory in use; from {:.0} % on nothing is accepted: raise maxmemory, or see why processors fall behind", share * 100.0, FULL_SHARE * 100.0)
-        });
-        // What would not be kept is not acknowledged.
-        self.full = self.full.take().or(refused);
-        self.watch.backlog.refuse(self.full.clone().filter(|_| self.watch.kafka.is_none()));
-        Ok(())
-    }
-
-    /// Reads how many series all replicas have let in within a day.
-    fn count_new_series(&mut self, link: &mut Link) -> Result<(), RedisError> {
-        let hour = keys::hour(clock::now());
-        let mut command = redis::cmd("HMGET");
-        command.arg(keys::COUNTS);
-        for hour in hour - 24..=hour {
-            command.arg(keys::new_series(hour));
-        }
-        let counts: Vec<Option<u64>> = link.query(&command)?;
-        self.watch.stats.set_new_series(counts.into_iter().flatten().sum());
-        // What is older is not asked for any more.
-        link.query::<u64>(redis::cmd("HDEL").arg(keys::COUNTS).arg(keys::new_series(hour - 25)).arg(keys::new_series(hour - 26))).map(drop)
-    }
-
-    /// Tells whether Redis is there.
-    fn reached(&mut self, fault: Option<&RedisError>) {
-        let was = std::mem::replace(&mut self.there, fault.is_none());
-        match fault {
-            Some(fault) => {
-                let takes = self.watch.kafka.is_some();
-                if was {
-                    let meanwhile = if takes { "events without a key are accepted, and wait" } else { "nothing is accepted" };
-                    warn!("{meanwhile} until redis answers: {fault}");
-                }
-                self.watch.backlog.refuse((!takes).then(|| fault.to_string()));
-                let down = if takes { Component::Degraded } else { Component::Failed };
-                self.watch.stats.component("redis", down(fault.to_string()));
-            }
-            None => {
-                if !was {
-                    info!("redis answers again");
-                    self.watch.backlog.refuse(self.full.clone().filter(|_| self.watch.kafka.is_none()));
-                }
-                if let Some(freshness) = &self.watch.freshness {
-                    freshness.is_back();
-                }
-                let component = match (&self.full, self.weak.is_empty()) {
-                    (Some(full), _) if self.watch.kafka.is_none() => Component::Failed(full.clone()),
-                    (Some(full), _) => Component::Degraded(full.clone()),
-                    (None, true) => Component::Ok,
-                    (None, false) => Component::Degraded(self.weak.join("; ")),
-                };
-                self.watch.stats.component("redis", component);
-            }
         }
     }
 }
