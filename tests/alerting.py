@@ -99,7 +99,7 @@ def notifications(server: Server, **filters) -> list[dict]:
 
 
 def all_told(server: Server) -> None:
-    """Waits until there is a message of each incident, and then until each is sent: nothing is pending, either, while new ones are gathered."""
+    """Waits until each incident that there is has its own message, and then until each is sent: nothing is pending, either, while new ones are gathered."""
     opened = lambda: {id for n in notifications(server) if n["kind"] == "opened" for id in n["incidents"]}
     until(lambda: {i["id"] for i in incidents(server)} == opened(), "a message of each incident", timeout=60)
     until(lambda: not notifications(server, status="pending"), "each message sent", timeout=60)

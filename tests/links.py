@@ -1,7 +1,9 @@
-"""A TCP link that can be cut for some sources, as a network does that has come apart: nothing is refused, nothing arrives.
+"""A TCP link that can be cut for some sources, as a network does that has come apart: nothing is refused, nothing arrives. Or it breaks at
+a word, as when what is behind ends at that moment.
 
 `python links.py PORT` forwards a port of its own, which it prints, to 127.0.0.1:PORT, and obeys lines on its standard input:
-`cut ADDRESS …` holds back whatever comes from or goes to clients that connect from these addresses; `heal` lets it go on.
+`cut ADDRESS …` holds back whatever comes from or goes to clients that connect from these addresses; `heal` lets it go on; `trip WORD` ends
+all connections, once, when a client sends that word, which does not arrive.
 """
 import asyncio
 import os
@@ -24,6 +26,10 @@ class Link:
     def heal(self) -> None:
         self._say("heal")
 
+    def trip(self, word: str) -> None:
+        """All connections end, once, instead of carrying this word of a client's."""
+        self._say("trip", word)
+
     def _say(self, *words: str) -> None:
         print(*words, file=self.process.stdin, flush=True)
         assert self.process.stdout.readline() == "done\n", "the link is gone"
@@ -41,20 +47,27 @@ class Link:
 class Forwarder:
     def __init__(self, behind: int):
         self.behind, self.cut, self.changed = behind, set(), asyncio.Condition()
+        self.word, self.open = None, set()
 
     async def passable(self, source: str) -> None:
         async with self.changed:
             await self.changed.wait_for(lambda: source not in self.cut)
 
-    async def carry(self, source: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def carry(self, source: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, to_server: bool) -> None:
+        self.open.add(writer)
         try:
             while data := await reader.read(1 << 16):
                 await self.passable(source)
+                if to_server and self.word and self.word in data:
+                    self.word = None
+                    [one.transport.abort() for one in self.open]
+                    return
                 writer.write(data)
                 await writer.drain()
         except OSError:
             pass
         await self.passable(source)  # that one side has gone is not seen either
+        self.open.discard(writer)
         writer.close()
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -65,16 +78,19 @@ class Forwarder:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(self.carry(source, reader, far_writer), self.carry(source, far_reader, writer))
+        await asyncio.gather(self.carry(source, reader, far_writer, True), self.carry(source, far_reader, writer, False))
 
     async def obey(self) -> None:
         """Until the standard input ends: whoever started it is gone then."""
         lines = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
         while words := (await lines.readline()).decode().split():
-            async with self.changed:
-                self.cut = self.cut | set(words[1:]) if words[0] == "cut" else set()
-                self.changed.notify_all()
+            if words[0] == "trip":
+                self.word = words[1].encode()
+            else:
+                async with self.changed:
+                    self.cut = self.cut | set(words[1:]) if words[0] == "cut" else set()
+                    self.changed.notify_all()
             print("done", flush=True)
 
 

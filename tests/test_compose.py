@@ -344,7 +344,7 @@ def test_a_service_that_is_started_again_goes_on(tmp_path):
     with running(tmp_path) as (network, services):
         for name in RUN:
             code, seconds = services[name].terminate(15)
-            assert code == 0 and seconds < 15, (name, code, seconds)
+            assert code == 0 and seconds < 15, f"{name}: {code} after {seconds:.1f} s\n{services[name].log()[-3000:]}"
             services[name].start().wait_healthy()
         for name in RUN:
             services[name].wait_healthy()

@@ -8,6 +8,7 @@ import redis
 
 import pages
 from alerting import burst, calm, event, feed, until
+from links import Link
 from load import Load, verify
 from needs import need
 from process import Process, free_port
@@ -131,6 +132,14 @@ def test_roles_that_start_before_their_redis_wait_for_it(tmp_path):
             assert api.wait_ready(20), api.log()[-2000:]
             feed(api, burst("waited", time.time()))
             assert len(api.anomalies()) == 1
+
+
+def test_a_processor_that_loses_redis_as_it_begins_to_alert_takes_over_again(redis_server, tmp_path):
+    with Link(redis_server.port) as link:
+        link.trip("Notifying")  # the first that the notifier has written
+        with Started("processor", tmp_path, REDIS_URL=f"redis://127.0.0.1:{link.port}/0") as processor:
+            until(lambda: "active: this processor detects" in processor.log() or not processor.alive, "it is active")
+            assert processor.alive and "the work could not be taken up, it is tried again" in processor.log(), processor.log()
 
 
 def test_while_redis_is_away_it_is_told_and_then_all_goes_on(stack, redis_server):

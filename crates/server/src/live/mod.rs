@@ -36,6 +36,11 @@ impl Live {
         Self { sender: broadcast::Sender::new(BACKLOG), newest: Arc::new(newest.into()), store: store.into() }
     }
 
+    /// Where nobody can listen.
+    pub fn unheard() -> Self {
+        Self::new(Extent::default())
+    }
+
     /// Everything committed from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<Stored>> {
         self.sender.subscribe()

@@ -34,14 +34,13 @@ use crate::points::PointsHandle;
 use crate::room::DiskWatch;
 use crate::run;
 use crate::sharing::{Sharing, ShownBy};
-use crate::store::Extent;
 use crate::store::ledger::Ledger;
 use crate::tick;
 
 /// What was taken over, and where it goes on.
 pub(super) struct ToJudge {
     pub(super) engine: Engine,
-    /// What proves whose it is, and what it is for.
+    /// What proves whose it is, and what it is for: whoever shows something says so.
     pub(super) owner: ShownBy,
     /// Frames behind the engine: as they come, and those that came before.
     pub(super) feed: Arc<EngineFeed>,
@@ -76,6 +75,17 @@ pub(super) struct Judging {
     threads: Threads,
     /// What else runs while they do.
     pub(super) tasks: Tasks,
+    closing: Closing,
+}
+
+/// However the stages end, also half-way through their start: an engine whose feed is closed ends, and all behind it.
+#[derive(Debug)]
+struct Closing(Arc<EngineFeed>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 #[derive(Debug)]
@@ -91,11 +101,11 @@ impl Judging {
     /// Starts them.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system gives no thread, or no file for what is kept in memory.
     pub(super) fn start(processor: &Processor, taken: ToJudge, fatal: &Fatal) -> anyhow::Result<Self> {
         let Processor { config, place, stats, formats } = processor;
         let ToJudge { engine, owner, feed, reader, last, log, journal, checkpoint, points, backlog } = taken;
-        let share = owner.share;
+        let (share, closing) = (owner.share, Closing(Arc::clone(&feed)));
         let memory = Memory::new(config.memory_max_bytes);
         let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(stats)));
         let (reached, reached_reader) = watch::channel(engine.applied());
@@ -106,7 +116,7 @@ impl Judging {
         let stored = journal.position().frame;
         let committer = Committer {
             store: journal,
-            live: Live::new(Extent::default()),
+            live: Live::unheard(),
             points,
             sharing: sharing.clone(),
             backlog: Arc::clone(&backlog),
@@ -122,8 +132,8 @@ impl Judging {
             fatal: fatal.clone(),
         };
         let (commits, committer) = commit::start(committer)?;
-        let place = checkpoint::Place::Redis(Box::new(checkpoint));
-        let (checkpoint, checkpoints) = Checkpoints::start(place, formats.agreed(), commits.clone())?;
+        let (checkpoint, checkpoints) =
+            Checkpoints::start(checkpoint::Place::Redis(Box::new(checkpoint)), formats.agreed(), commits.clone())?;
         let (open_incidents, open_incidents_reader) = watch::channel(engine.open_incidents());
         let stage = EngineStage {
             engine,
@@ -152,10 +162,15 @@ impl Judging {
             housekeeping: Housekeeping::default(),
         };
         let writer = writer::start(writer, requests)?;
-        let tasks = Tasks(vec![
-            tokio::spawn(tick::tick(open_incidents_reader, log_handle.hints())),
-            tokio::spawn(formats.clone().wake(handle.clone())),
-        ]);
+        let ticks = {
+            let (engine, log) = (handle.clone(), log_handle.hints());
+            async move {
+                // What waits elsewhere, to be moved into the log, comes before the time of today.
+                engine.reached(Position { frame: last, row: u32::MAX }).await;
+                tick::tick(open_incidents_reader, log).await;
+            }
+        };
+        let tasks = Tasks(vec![tokio::spawn(ticks), tokio::spawn(formats.clone().wake(handle.clone()))]);
         let threads = Threads { writer, engine, checkpoints, committer, sharing: sharing_thread };
         Ok(Self {
             engine: handle,
@@ -171,18 +186,22 @@ impl Judging {
             is_new: last == base_of(share.partition),
             threads,
             tasks,
+            closing,
         })
     }
 
-    /// Once all is judged that was there: shows all series, since the owner before may have judged what it told nobody of, and says which
-    /// configuration is in force.
-    pub(super) fn caught_up(&self, config: &Arc<Config>) -> impl Future<Output = Result<(), AppendError>> + Send + 'static {
+    /// Waits until all is judged that was there. Then shows all series, since the owner before may have judged what it told nobody of, and
+    /// says which configuration is in force.
+    ///
+    /// # Errors
+    /// The engine has ended, or the log cannot be written.
+    pub(super) fn catch_up(&self, config: &Arc<Config>) -> impl Future<Output = Result<(), AppendError>> + Send + 'static {
         let (engine, log, sharing, config) = (self.engine.clone(), self.log.clone(), self.sharing.clone(), Arc::clone(config));
         let Self { last, is_new, .. } = *self;
         async move {
             engine.reached(Position { frame: last, row: u32::MAX }).await;
             let asked = engine.ask(|stage| (stage.engine.config().clone(), run::known_series(&stage.engine))).await;
-            let Some((recorded, known)) = asked else { return Ok(()) };
+            let (recorded, known) = asked.ok_or(AppendError::Closing)?;
             sharing.changed(known.into_iter());
             if recorded != config.engine || is_new {
                 log.configure(config.engine.to_text()).await?;
@@ -191,27 +210,28 @@ impl Judging {
         }
     }
 
-    /// Ends them in the order of the path. What was read is judged and written, and a checkpoint too, where that is still ours to do.
-    /// `end_reader` ends who fills the feed, once the writer has written its last frame.
-    pub(super) async fn stop(self, is_ours: bool, end_reader: impl FnOnce() + Send + 'static) {
-        let Self { feed, log, commits, sharing, threads, tasks, .. } = self;
-        tasks.end().await;
-        let finish = move || {
-            // Each thread ends when nobody can send it anything any more.
-            drop((log, commits));
-            let _ = threads.writer.join();
-            end_reader();
-            feed.close();
-            sharing.end(is_ours);
-            if let Ok(mut stage) = threads.engine.join()
-                && is_ours
-            {
-                stage.checkpoint.write_now(&stage.engine);
-            }
-            let _ = threads.checkpoints.join();
-            let _ = threads.committer.join();
-            let _ = threads.sharing.join();
-        };
-        let _ = tokio::task::spawn_blocking(finish).await;
+    /// Ends the tasks: what they would do now is the next owner's.
+    pub(super) async fn end_tasks(&mut self) {
+        std::mem::take(&mut self.tasks).end().await;
+    }
+
+    /// Ends the threads in the order of the path, and waits for them. What was read is judged and written, and a checkpoint too, where that
+    /// is still ours to do. `end_source` ends who fills the feed, once the writer has written its last frame.
+    pub(super) fn finish(self, is_ours: bool, end_source: impl FnOnce()) {
+        let Self { log, commits, sharing, threads, closing, .. } = self;
+        // Each thread ends when nobody can send it anything any more.
+        drop((log, commits));
+        let _ = threads.writer.join();
+        end_source();
+        drop(closing);
+        sharing.end(is_ours);
+        if let Ok(mut stage) = threads.engine.join()
+            && is_ours
+        {
+            stage.checkpoint.write_now(&stage.engine);
+        }
+        let _ = threads.checkpoints.join();
+        let _ = threads.committer.join();
+        let _ = threads.sharing.join();
     }
 }

@@ -35,7 +35,6 @@ use crate::room::DiskWatch;
 use crate::run;
 use crate::sharing::Sharing;
 use crate::stats::Component;
-use crate::store::Extent;
 use crate::store::ledger::Ledger;
 use crate::store::snapshot::Snapshots;
 
@@ -86,7 +85,7 @@ impl Leader {
         let copies = copy_in_time(copying, fence.clone(), Snapshots::new(store.clone(), &dir))?;
         let anomaly_topic = anomaly_topic::start(&config, place.clone(), fence.clone(), store.clone(), Arc::clone(&stats))?;
         let committer = Committer {
-            live: Live::new(Extent::default()),
+            live: Live::unheard(),
             reached: watch::channel(journal.position().frame).0,
             judged_elsewhere: true,
             store: Ledger::Shared(Box::new(journal.telling(applied))),

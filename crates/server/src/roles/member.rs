@@ -156,7 +156,10 @@ async fn give_up(common: &Common, owned: BTreeMap<i32, Owned>, are_ours: bool) {
         // Whoever gets them may have come just now, and may not read what is newest.
         common.processor.formats.tell().await;
     }
-    let stopping = join_all(owned.into_values().map(|owned| owned.stages.stop(are_ours, || {})));
+    let stopping = join_all(owned.into_values().map(|Owned { mut stages, .. }| async move {
+        stages.end_tasks().await;
+        blocking(move || stages.finish(are_ours, || {})).await
+    }));
     if tokio::time::timeout(DRAIN, stopping).await.is_err() {
         warn!("not everything was finished within {} s; who takes over goes on from the log", DRAIN.as_secs());
     }

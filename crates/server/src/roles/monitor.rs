@@ -109,7 +109,7 @@ impl OnKafka {
 }
 
 impl Watch {
-    /// For a process that follows no journal and has no engine: the others say what more there is.
+    /// For a process that has neither a store nor an engine: the others say what more there is.
     pub(super) fn new(place: &RedisPlace, backlog: &Arc<Backlog>, memory: Arc<Memory>, stats: &Arc<Stats>, log: LogHints) -> Self {
         Self {
             backlog: Arc::clone(backlog),
@@ -347,7 +347,7 @@ impl Monitor {
     }
 
     /// Tells whether Redis is there.
-    pub(super) fn reached(&mut self, fault: Option<&RedisError>) {
+    pub(super) fn answered(&mut self, fault: Option<&RedisError>) {
         let was = std::mem::replace(&mut self.there, fault.is_none());
         match fault {
             Some(fault) => {

@@ -1,4 +1,4 @@
-//! Who works and who stands by: the lease is asked for, and renewed beside the work.
+//! Who works and who stands by: the lease is asked for, and renewed beside the work; with it comes the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -80,7 +80,7 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
             Ok(stages) => stages,
             Err(fault) => {
                 keeper.release();
-                if let Some(fault) = fault.downcast_ref::<notify::StartError>() {
+                if let Some(fault @ notify::StartError::Channels(_)) = fault.downcast_ref() {
                     anyhow::bail!("{fault}");
                 }
                 let why = format!("{fault:#}");
@@ -114,28 +114,6 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
         end(stages, false).await;
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-/// Takes the journal over with the link that gave the lease, and publishes what the owner before has left.
-///
-/// # Errors
-/// Redis is away or was replaced, or another has taken it over meanwhile.
-pub(super) fn take_journal(
-    config: &Config,
-    place: &RedisPlace,
-    mut link: Link,
-    token: &str,
-    progress: Arc<Progress>,
-) -> anyhow::Result<(DataDir, Journal)> {
-    let dir = DataDir::open_first(&config.data_dir, "processor")?;
-    let view = open_view(&dir, &mut link)?;
-    let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
-    let results = place.target.is_cluster().then(|| Anywhere::new(place.clone()));
-    let owner = Owner { link, token: token.to_owned(), progress, publisher, published: 0, noted: 0, results };
-    let mut journal = Journal::owner(view, owner);
-    journal.take_over()?;
-    journal.publish_the_rest()?;
-    Ok((dir, journal))
 }
 
 async fn end(stages: impl Owned, are_ours: bool) {
@@ -187,6 +165,28 @@ fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(
         std::thread::sleep(ASK);
     }
     None
+}
+
+/// Takes the journal over with the link that gave the lease, and publishes what the owner before has left.
+///
+/// # Errors
+/// Redis is away or was replaced, another has taken it over meanwhile, or the data directory is in use.
+pub(super) fn take_journal(
+    config: &Config,
+    place: &RedisPlace,
+    mut link: Link,
+    token: &str,
+    progress: Arc<Progress>,
+) -> anyhow::Result<(DataDir, Journal)> {
+    let dir = DataDir::open_first(&config.data_dir, "processor")?;
+    let view = open_view(&dir, &mut link)?;
+    let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
+    let results = place.target.is_cluster().then(|| Anywhere::new(place.clone()));
+    let owner = Owner { link, token: token.to_owned(), progress, publisher, published: 0, noted: 0, results };
+    let mut journal = Journal::owner(view, owner);
+    journal.take_over()?;
+    journal.publish_the_rest()?;
+    Ok((dir, journal))
 }
 
 /// Renews the lease, on a connection of its own.

@@ -1,4 +1,4 @@
-//! What the owner of one partition of the log runs: its engine, and what writes down what that finds.
+//! One partition of the log is taken over, and its stages are started.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +128,7 @@ impl TakenOver {
     /// Starts the stages on what was taken over.
     ///
     /// # Errors
-    /// The system gives no thread; settings that librdkafka refuses.
+    /// The system gives no thread.
     pub(super) fn start(self, common: &Common, share: Share) -> anyhow::Result<Judging> {
         let Common { processor, sender, ends, fatal, .. } = common;
         let Self { journal, checkpoint, engine, last } = self;
@@ -167,10 +167,10 @@ impl TakenOver {
             },
             fatal,
         )?;
-        let caught_up = stages.caught_up(&processor.config);
+        let catching_up = stages.catch_up(&processor.config);
         stages.tasks.0.push(tokio::spawn(checkpoint_in_time(stages.engine.clone())));
         stages.tasks.0.push(tokio::spawn(async {
-            if let Err(fault) = caught_up.await {
+            if let Err(fault) = catching_up.await {
                 warn!("the configuration could not be recorded, the next owner does it: {fault}");
             }
         }));

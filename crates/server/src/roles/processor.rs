@@ -180,7 +180,7 @@ impl Stages {
             ..Watch::new(&place, &backlog, Arc::clone(&judging.memory), &stats, log.hints())
         };
         let tail = tail::of_processor(tail, watch, &judging, progress, last, fatal.clone())?;
-        judging.caught_up(&config).await?;
+        judging.catch_up(&config).await?;
         let anomaly_topic = anomaly_topic::start(&config, place.clone(), fence, store.clone(), Arc::clone(&stats))?;
         let raw_events = raw_events::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         judging.tasks.0.push(tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days)));
@@ -196,16 +196,20 @@ impl Owned for Stages {
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     async fn stop(self, is_ours: bool) {
-        let Self { _dir, judging, tail, points, raw_events, anomaly_topic, formats } = self;
+        let Self { _dir, mut judging, tail, points, raw_events, anomaly_topic, formats } = self;
+        judging.end_tasks().await;
         if is_ours {
             // Whoever stands by may have come just now, and may not read what is newest.
             formats.tell().await;
         }
-        // Told, and not waited for: Kafka may be away, and the next owner goes on.
-        drop(anomaly_topic);
-        let _ = blocking(move || raw_events.stop()).await;
-        judging.stop(is_ours, || tail.stop()).await;
-        let _ = blocking(|| points.map(JoinHandle::join)).await;
+        let finish = move || {
+            raw_events.stop();
+            // Told, and not waited for: Kafka may be away, and the next owner goes on.
+            drop(anomaly_topic);
+            judging.finish(is_ours, || tail.stop());
+            points.map(JoinHandle::join)
+        };
+        let _ = blocking(finish).await;
     }
 }
 

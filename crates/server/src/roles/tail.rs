@@ -45,7 +45,7 @@ pub(super) fn without_engine(
         let mut seen = "$".to_owned();
         while !stopping.is_told() {
             let step = connection.link().and_then(|link| tail.follow(link, &mut seen, &points));
-            tail.monitor.reached(step.as_ref().err());
+            tail.monitor.answered(step.as_ref().err());
             if step.is_err() {
                 std::thread::sleep(BLOCK);
             }
@@ -72,7 +72,7 @@ pub(super) fn of_processor(
         let _guard = fatal.guard("tail");
         while !stopping.is_told() {
             let step = tail.take(&mut link, &feed, &progress, &mut last);
-            tail.monitor.reached(step.as_ref().err());
+            tail.monitor.answered(step.as_ref().err());
             if let Err(fault) = step {
                 fatal.call(fault.to_string());
                 break;
