@@ -61,7 +61,7 @@ class Forwarder:
                 if to_server and self.word and self.word in data:
                     self.word = None
                     [one.transport.abort() for one in self.open]
-                    return
+                    raise ConnectionAbortedError
                 writer.write(data)
                 await writer.drain()
         except OSError:

@@ -7,14 +7,14 @@ import pytest
 import redis
 
 import pages
-from alerting import burst, calm, event, feed, until
+from alerting import burst, calm, event, feed, incidents, until
 from links import Link
 from load import Load, verify
 from needs import need
 from process import Process, free_port
 from redis_server import RedisServer
 from server import REPO, Server, binary, environment, run
-from stack import Stack
+from stack import Stack, says_active
 from watchers import Subscriber
 
 SECRET = "correct-horse-battery"
@@ -132,6 +132,38 @@ def test_roles_that_start_before_their_redis_wait_for_it(tmp_path):
             assert api.wait_ready(20), api.log()[-2000:]
             feed(api, burst("waited", time.time()))
             assert len(api.anomalies()) == 1
+
+
+def test_events_from_before_the_first_processor_are_judged_again_by_the_settings_they_were_judged_by(redis_server, tmp_path):
+    """The first processor may be killed before a checkpoint is due, and no configuration lies before these events in the log."""
+    with Stack(tmp_path, redis_server.url, lambda: redis_server.client, apis=1, processors=0) as stack:
+        assert stack.api.post_batch(burst("early", time.time())).status_code == 202
+        for name, env, n_frames in [("first", {}, 1), ("again", {}, 1), ("other", {"ANOMALY_THRESHOLD": 4}, 2)]:
+            processor = stack.role("processor", name, **env)
+            processor.start()
+            until(lambda: says_active(processor), "it is active")
+            assert redis_server.client.xlen("{anomaly}:log") == n_frames, f"{name}: the recorded configuration and this one are taken for the same, or not"
+            until(lambda: incidents(stack.api), "an incident")
+            processor.kill()
+
+
+def test_an_api_that_begins_anew_waits_for_a_redis_that_can_be_used_and_stops_when_it_is_told(redis_server, tmp_path):
+    with Stack(tmp_path, redis_server.url, lambda: redis_server.client, apis=1, processors=1) as stack:
+        feed(stack.api, burst("before", time.time()))
+        # What it has followed is gone, and what is there instead may forget events.
+        redis_server.set(appendfsync="everysec")
+        redis_server.client.flushall()
+        until(lambda: "not served, it is tried again: redis" in stack.api.log() or not stack.api.alive, "it has begun anew in vain")
+        assert stack.api.alive, stack.api.log()
+        redis_server.set(appendfsync="always")
+        assert stack.api.wait_ready(), stack.api.log()
+        feed(stack.api, burst("behind", time.time()))
+        until(lambda: [one["metric"] for one in incidents(stack.api)] == ["behind"], "what is new is shown, and nothing else")
+        redis_server.set(appendfsync="everysec")
+        redis_server.client.flushall()
+        until(lambda: stack.api.log().count("not served, it is tried again") > 1, "it has begun anew in vain again")
+        code, seconds = stack.api.terminate()
+        assert code == 0 and seconds < 3, f"{code} after {seconds} s\n{stack.api.log()}"
 
 
 def test_a_processor_that_loses_redis_as_it_begins_to_alert_takes_over_again(redis_server, tmp_path):

@@ -169,11 +169,15 @@ impl Checkpoints {
     /// Writes a whole checkpoint now, where the log has grown since the last, or that failed or is too new: at the end, when no frame will
     /// come.
     pub fn write_now(&mut self, engine: &Engine) {
-        let Some(files) = self.files.clone() else { return };
         let is_written = !self.is_behind() && !self.is_writing() && !self.is_too_new();
-        if is_written || engine.recovering() > 0 {
-            return;
+        if !is_written && engine.recovering() == 0 {
+            self.write_whole(engine);
         }
+    }
+
+    /// Writes a whole one, and waits for it.
+    pub fn write_whole(&mut self, engine: &Engine) {
+        let Some(files) = self.files.clone() else { return };
         self.cursor = None;
         self.held = None;
         drop(files.send(ToFile::Abandon));

@@ -226,6 +226,9 @@ pub struct EngineStage {
     pub open_incidents: watch::Sender<usize>,
     /// The checkpoint that is being written.
     pub checkpoint: Checkpoints,
+    /// There is no checkpoint yet, and events may have come before any configuration was recorded: one is written first, so that whoever
+    /// judges them again does it by this configuration.
+    pub is_new: bool,
     /// The last frame that was there when it began, and what the engine is for: when that is replayed it is told, once, which incidents
     /// are open.
     pub tell_open: Option<(u64, Share)>,
@@ -270,6 +273,9 @@ impl EngineStage {
     fn run(mut self) -> Self {
         let _guard = self.fatal.guard("engine");
         let _ended = Ended(Arc::clone(&self.feed));
+        if self.is_new {
+            self.checkpoint.write_whole(&self.engine);
+        }
         if self.is_to_tell()
             && let Err(fault) = self.hand_on(Found::default())
         {

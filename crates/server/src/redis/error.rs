@@ -37,6 +37,15 @@ impl RedisError {
         matches!(self, Self::Lost { .. } | Self::NotPrimary { .. })
     }
 
+    /// Whether the same may succeed a little later, as it is: a server starts, a fail-over ends, a replica catches up.
+    pub fn may_heal(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Lost { .. } | Self::NotPrimary { .. } | Self::NotReplicated { .. } => true,
+            Self::Refused { code, .. } => code == "LOADING",
+            Self::Url(_) | Self::Oom { .. } | Self::Unexpected { .. } => false,
+        }
+    }
+
     /// Whether the server has no memory for it.
     pub fn is_oom(&self) -> bool {
         matches!(self, Self::Oom { .. })

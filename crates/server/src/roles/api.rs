@@ -4,9 +4,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
 
 use super::monitor::Watch;
 use super::shared_log::SharedLog;
@@ -30,6 +32,7 @@ use crate::log::admission::{Admission, Memory};
 use crate::log::handle;
 use crate::log::writer::{self, Housekeeping, Writer};
 use crate::points;
+use crate::redis::RedisPlace;
 use crate::room::DiskWatch;
 use crate::run::{self, Running};
 use crate::sharing::Sharing;
@@ -39,25 +42,64 @@ use crate::store::ledger::Ledger;
 use crate::store::snapshot::open_view;
 use crate::upload::Uploads;
 
-/// Serves until Ctrl-C, SIGTERM, or a fault that would break a promise.
+/// Beginning anew waits so long for what was there before to be gone.
+const LEAVE: Duration = Duration::from_secs(10);
+
+/// Serves until Ctrl-C or SIGTERM. Where what Redis holds was replaced, or goes back not far enough, what is shown here is made anew from it.
 ///
 /// # Errors
-/// What keeps it from starting: no `REDIS_URL`, a Redis that cannot be used, a port in use.
+/// What keeps it from starting: no `REDIS_URL`, a Redis that cannot be used, a port in use. Once it has served, that is waited for.
 pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
-    let stopped = std::cell::Cell::new(false);
-    loop {
-        let stop = async {
-            run::until_signal().await;
-            stopped.set(true);
-        };
-        let code = run::serve(config.clone(), start, stop, |_, _| std::future::pending::<anyhow::Result<()>>()).await?;
-        if code == ExitCode::SUCCESS || stopped.get() {
-            return Ok(code);
+    let place = place(&config, "api")?;
+    // Listened for all the time: whoever stops it may do so between two beginnings.
+    let (stopping, stop) = watch::channel(false);
+    let listening = tokio::spawn(async move {
+        run::until_signal().await;
+        stopping.send_replace(true);
+    });
+    let stopped = || {
+        let mut stop = stop.clone();
+        async move { drop(stop.wait_for(|told| *told).await) }
+    };
+    // The same all the time, with the uploads in it.
+    let dir = Arc::new(DataDir::open_first(&config.data_dir, "api")?);
+    let start = async |config, fatal| {
+        tokio::select! {
+            stages = start(config, place.clone(), Arc::clone(&dir), fatal) => stages,
+            () = stopped() => anyhow::bail!("stopped before it served"),
         }
-        // What Redis holds was replaced, or goes back not far enough: what is shown here is made anew from it.
-        tracing::warn!("beginning anew from what redis holds");
-        tokio::time::sleep(PAUSE).await;
-    }
+    };
+    let (mut has_served, mut told) = (false, String::new());
+    let code = loop {
+        match run::serve(config.clone(), start, stopped(), |_, _| std::future::pending::<anyhow::Result<()>>()).await {
+            Ok(code) if code == ExitCode::SUCCESS || *stop.borrow() => break code,
+            Ok(_) => {
+                warn!("beginning anew from what redis holds");
+                (has_served, told) = (true, String::new());
+            }
+            Err(_) if *stop.borrow() => {
+                info!("stopped");
+                break ExitCode::SUCCESS;
+            }
+            Err(fault) if !has_served => return Err(fault),
+            // As when a fail-over is just under way: a port that answers nothing says as much as a process that has ended, and heals.
+            Err(fault) => {
+                let why = format!("{fault:#}");
+                if why != told {
+                    warn!("not served, it is tried again: {why}");
+                    told = why;
+                }
+            }
+        }
+        drop(tokio::time::timeout(PAUSE, stopped()).await);
+        // What was here before may still be writing.
+        let began = Instant::now();
+        while Arc::strong_count(&dir) > 1 && began.elapsed() < LEAVE && !*stop.borrow() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    listening.abort();
+    Ok(code)
 }
 
 /// The stages of one API, running.
@@ -93,10 +135,8 @@ impl Running for Stages {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
-    let place = place(&config, "api")?;
+async fn start(config: Config, place: RedisPlace, dir: Arc<DataDir>, fatal: Fatal) -> anyhow::Result<Stages> {
     let stats = Arc::new(Stats::new(config.queue_capacity));
-    let dir = Arc::new(DataDir::open_first(&config.data_dir, "api")?);
     let replica = replica(&dir)?;
     let opened = {
         let (place, dir) = (place.clone(), Arc::clone(&dir));
@@ -104,7 +144,7 @@ pub async fn start(config: Config, fatal: Fatal) -> anyhow::Result<Stages> {
             let attempt = || -> anyhow::Result<Journal> {
                 let mut link = connect(&place, &AtomicBool::new(false))?;
                 let view = open_view(&dir, &mut link).context("what processors have found cannot be taken over from redis")?;
-                let mut journal = Journal::follower(view, place.clone());
+                let mut journal = Journal::follower(view, Arc::clone(&dir), place.clone());
                 journal.follow()?;
                 Ok(journal)
             };

@@ -10,10 +10,12 @@
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anomaly_engine::Engine;
 use anomaly_engine::frame::{Position, base_of};
 use tokio::sync::{Notify, watch};
+use tracing::warn;
 
 use super::{Processor, Tasks};
 use crate::backlog::Backlog;
@@ -37,9 +39,14 @@ use crate::sharing::{Sharing, ShownBy};
 use crate::store::ledger::Ledger;
 use crate::tick;
 
+/// Before it is tried again to record the configuration.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
+
 /// What was taken over, and where it goes on.
 pub(super) struct ToJudge {
     pub(super) engine: Engine,
+    /// It was not restored: there is no checkpoint.
+    pub(super) is_new: bool,
     /// What proves whose it is, and what it is for: whoever shows something says so.
     pub(super) owner: ShownBy,
     /// Frames behind the engine: as they come, and those that came before.
@@ -78,7 +85,8 @@ pub(super) struct Judging {
     closing: Closing,
 }
 
-/// However the stages end, also half-way through their start: an engine whose feed is closed ends, and all behind it.
+/// However the stages end, also half-way through their start: an engine whose feed is closed ends when that is worked off, and all behind
+/// it.
 #[derive(Debug)]
 struct Closing(Arc<EngineFeed>);
 
@@ -103,8 +111,8 @@ impl Judging {
     /// # Errors
     /// The system gives no thread, or no file for what is kept in memory.
     pub(super) fn start(processor: &Processor, taken: ToJudge, fatal: &Fatal) -> anyhow::Result<Self> {
-        let Processor { config, place, stats, formats } = processor;
-        let ToJudge { engine, owner, feed, reader, last, log, journal, checkpoint, points, backlog } = taken;
+        let Processor { config, place, stats, formats, .. } = processor;
+        let ToJudge { engine, is_new, owner, feed, reader, last, log, journal, checkpoint, points, backlog } = taken;
         let (share, closing) = (owner.share, Closing(Arc::clone(&feed)));
         let memory = Memory::new(config.memory_max_bytes);
         let disk = Arc::new(DiskWatch::new(Disk::open(&DataDir::memory())?, points.clone(), Arc::clone(stats)));
@@ -145,6 +153,7 @@ impl Judging {
             stats: Arc::clone(stats),
             open_incidents,
             checkpoint,
+            is_new,
             tell_open: Some((last, share)),
             wants_results: config.redis.results == Results::All,
             fatal: fatal.clone(),
@@ -165,7 +174,7 @@ impl Judging {
         let ticks = {
             let (engine, log) = (handle.clone(), log_handle.hints());
             async move {
-                // What waits elsewhere, to be moved into the log, comes before the time of today.
+                // Events that have waited for this processor come before the time of today.
                 engine.reached(Position { frame: last, row: u32::MAX }).await;
                 tick::tick(open_incidents_reader, log).await;
             }
@@ -194,7 +203,7 @@ impl Judging {
     /// says which configuration is in force.
     ///
     /// # Errors
-    /// The engine has ended, or the log cannot be written.
+    /// The engine has ended, or the log takes no configuration.
     pub(super) fn catch_up(&self, config: &Arc<Config>) -> impl Future<Output = Result<(), AppendError>> + Send + 'static {
         let (engine, log, sharing, config) = (self.engine.clone(), self.log.clone(), self.sharing.clone(), Arc::clone(config));
         let Self { last, is_new, .. } = *self;
@@ -204,7 +213,16 @@ impl Judging {
             let (recorded, known) = asked.ok_or(AppendError::Closing)?;
             sharing.changed(known.into_iter());
             if recorded != config.engine || is_new {
-                log.configure(config.engine.to_text()).await?;
+                let mut told = false;
+                while let Err(fault) = log.configure(config.engine.to_text()).await {
+                    if !fault.is_temporary() {
+                        return Err(fault);
+                    }
+                    if !std::mem::replace(&mut told, true) {
+                        warn!("the settings that are in force could not be recorded, it is tried again: {fault}");
+                    }
+                    tokio::time::sleep(RECORD_AGAIN).await;
+                }
             }
             Ok(())
         }

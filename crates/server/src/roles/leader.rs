@@ -44,8 +44,6 @@ const COPY_PAUSE: Duration = Duration::from_secs(10);
 /// The stages of who leads.
 #[derive(Debug)]
 pub(super) struct Leader {
-    /// Locked while the view in it is used.
-    _dir: DataDir,
     log: LogHandle,
     tail: Worker,
     writer: JoinHandle<()>,
@@ -61,16 +59,16 @@ impl Leader {
     /// Takes over what there is, with the link that gave the lease.
     ///
     /// # Errors
-    /// Redis is away or was replaced; a channel of alerts that cannot be used.
+    /// Redis is away or was replaced.
     pub(super) async fn start(common: Common, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
-        let Common { processor: Processor { config, place, stats, .. }, topic, sender, ends, .. } = common;
-        let (dir, journal, copying) = {
+        let Common { processor: Processor { config, place, stats, channels, .. }, topic, sender, ends, .. } = common;
+        let (journal, snapshots, copying) = {
             let (config, place, token) = (Arc::clone(&config), place.clone(), token.clone());
             blocking(move || -> anyhow::Result<_> {
                 let at = place.connect()?;
                 anyhow::ensure!(link.at() == at.at(), "there are two primaries, {} and {}", link.at(), at.at());
-                let (dir, journal) = take_journal(&config, &place, link, &token, Arc::default())?;
-                Ok((dir, journal, at))
+                let (journal, snapshots) = take_journal(&config, &place, link, &token, Arc::default())?;
+                Ok((journal, snapshots, at))
             })
             .await??
         };
@@ -82,7 +80,7 @@ impl Leader {
         let (applied, applied_reader) = watch::channel(journal.applied());
         let (log, requests) = handle::channel();
         let fence = Fence::of_lease(token.clone());
-        let copies = copy_in_time(copying, fence.clone(), Snapshots::new(store.clone(), &dir))?;
+        let copies = copy_in_time(copying, fence.clone(), snapshots)?;
         let anomaly_topic = anomaly_topic::start(&config, place.clone(), fence.clone(), store.clone(), Arc::clone(&stats))?;
         let committer = Committer {
             live: Live::unheard(),
@@ -126,8 +124,8 @@ impl Leader {
         let mut tasks = Tasks(vec![tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days))]);
         let raw_events = raw_events::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
-        tasks.0.extend(notify::start(&config, alerts).await?);
-        Ok(Self { _dir: dir, log, tail, writer, committer, points: points_thread, raw_events, copies, anomaly_topic, tasks })
+        tasks.0.extend(notify::start(&config, channels, alerts).await?);
+        Ok(Self { log, tail, writer, committer, points: points_thread, raw_events, copies, anomaly_topic, tasks })
     }
 }
 
@@ -135,7 +133,7 @@ impl Owned for Leader {
     const ROLE: &'static str = "leading: this processor tells people, and moves raw_events";
 
     async fn stop(self, _is_ours: bool) {
-        let Self { _dir, log, tail, writer, committer, points, raw_events, copies, anomaly_topic, tasks } = self;
+        let Self { log, tail, writer, committer, points, raw_events, copies, anomaly_topic, tasks } = self;
         tasks.end().await;
         let finish = move || {
             raw_events.stop();

@@ -34,6 +34,7 @@ use tracing::{info, warn};
 
 use self::formats::Formats;
 use crate::config::{Backend, Config};
+use crate::notify::channel::Channels;
 use crate::redis::{Link, RedisError, RedisPlace, ServerState, keys};
 use crate::stats::Stats;
 
@@ -65,25 +66,32 @@ fn place(config: &Config, role: &str) -> anyhow::Result<RedisPlace> {
 /// # Errors
 /// It cannot be reached, or must not be used as it is set up.
 fn connect(place: &RedisPlace, stopping: &AtomicBool) -> anyhow::Result<Link> {
-    let began = Instant::now();
-    let mut told = false;
+    let reach = || place.connect().and_then(|mut link| ServerState::read(&mut link).map(|state| (link, state)));
+    let (link, state) = patiently(stopping, reach)?;
+    let faults = state.faults(place.wait_replicas);
+    let refusals: Vec<_> = faults.iter().filter(|fault| fault.is_refusal()).map(ToString::to_string).collect();
+    anyhow::ensure!(refusals.is_empty(), "redis at {} would not keep what is acknowledged: {}", link.at(), refusals.join("; "));
+    Ok(link)
+}
+
+/// Tries at a start until Redis has done it, for a while, as long as waiting may help.
+///
+/// # Errors
+/// The last attempt's.
+fn patiently<T>(stopping: &AtomicBool, mut attempt: impl FnMut() -> Result<T, RedisError>) -> Result<T, RedisError> {
+    let (began, mut told) = (Instant::now(), false);
     loop {
-        let fault = match place.connect().and_then(|mut link| ServerState::read(&mut link).map(|state| (link, state))) {
-            Ok((link, state)) => {
-                let faults = state.faults(place.wait_replicas);
-                let refusals: Vec<_> = faults.iter().filter(|fault| fault.is_refusal()).map(ToString::to_string).collect();
-                anyhow::ensure!(refusals.is_empty(), "redis at {} would not keep what is acknowledged: {}", link.at(), refusals.join("; "));
+        let fault = match attempt() {
+            Ok(done) => {
                 if told {
-                    info!("redis at {} answers", link.at());
+                    info!("redis answers");
                 }
-                return Ok(link);
+                return Ok(done);
             }
             Err(fault) => fault,
         };
-        let may_come = matches!(fault, RedisError::Connect { .. } | RedisError::Lost { .. } | RedisError::NotPrimary { .. })
-            || matches!(&fault, RedisError::Refused { code, .. } if code == "LOADING");
-        if !may_come || began.elapsed() >= PATIENCE || stopping.load(Ordering::Relaxed) {
-            return Err(fault.into());
+        if !fault.may_heal() || began.elapsed() >= PATIENCE || stopping.load(Ordering::Relaxed) {
+            return Err(fault);
         }
         if !std::mem::replace(&mut told, true) {
             warn!("waiting up to {} s: {fault}", PATIENCE.as_secs());
@@ -120,6 +128,7 @@ struct Processor {
     place: RedisPlace,
     stats: Arc<Stats>,
     formats: Formats,
+    channels: Arc<Channels>,
 }
 
 /// Tasks that end with whoever has them.

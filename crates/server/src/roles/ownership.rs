@@ -11,16 +11,17 @@ use super::blocking;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::fatal::Fatal;
-use crate::notify;
 use crate::redis::{Anywhere, Lease, LeaseKeys, Link, RedisPlace, keys, nonce};
 use crate::stats::{Component, Stats};
 use crate::store::journal::{Journal, Owner, Progress, Publisher};
-use crate::store::snapshot::open_view;
+use crate::store::snapshot::{Snapshots, open_view};
 
 /// How long a stop may take.
 const DRAIN: Duration = Duration::from_secs(9);
 /// Before the lease is asked for again after something went wrong.
 const PAUSE: Duration = Duration::from_secs(1);
+/// What keeps it from being taken up is told again so often.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How long a lease lasts without being renewed: a processor that is gone is missed for so long.
 const LEASE: Duration = Duration::from_secs(5);
 /// It is renewed this often, and asked for this often.
@@ -39,7 +40,7 @@ pub(super) trait Owned {
 /// Asks for the lease, and runs what `start` gives while it is held, again and again until `stop`; `standing` is told of it.
 ///
 /// # Errors
-/// A channel of alerts that cannot be used.
+/// The system gives no thread.
 pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
     place: &RedisPlace,
     stats: &Arc<Stats>,
@@ -50,7 +51,7 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
     let stopping = Arc::new(AtomicBool::new(false));
     let mut stop = std::pin::pin!(stop);
     stats.component("processor", Component::Ok);
-    let mut told = String::new();
+    let mut told: Option<(String, Instant)> = None;
     loop {
         standing(false);
         let acquiring = {
@@ -80,13 +81,11 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
             Ok(stages) => stages,
             Err(fault) => {
                 keeper.release();
-                if let Some(fault @ notify::StartError::Channels(_)) = fault.downcast_ref() {
-                    anyhow::bail!("{fault}");
-                }
-                let why = format!("{fault:#}");
-                if why != told {
+                // What made a stage give up says more than that others found it gone.
+                let why = failed.try_recv().unwrap_or_else(|_| format!("{fault:#}"));
+                if told.as_ref().is_none_or(|(before, at)| *before != why || at.elapsed() >= TELL_AGAIN) {
                     warn!("the work could not be taken up, it is tried again: {why}");
-                    told.clone_from(&why);
+                    told = Some((why.clone(), Instant::now()));
                 }
                 stats.component("processor", Component::Recovering(why));
                 tokio::time::sleep(PAUSE).await;
@@ -95,7 +94,7 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
         };
         standing(true);
         stats.component("processor", Component::Ok);
-        told.clear();
+        told = None;
         info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "{}", S::ROLE);
         let reason = tokio::select! {
             () = &mut stop => None,
@@ -167,7 +166,8 @@ fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(
     None
 }
 
-/// Takes the journal over with the link that gave the lease, and publishes what the owner before has left.
+/// Takes the journal over with the link that gave the lease, and publishes what the owner before has left. Gives what copies the store,
+/// too.
 ///
 /// # Errors
 /// Redis is away or was replaced, another has taken it over meanwhile, or the data directory is in use.
@@ -177,16 +177,17 @@ pub(super) fn take_journal(
     mut link: Link,
     token: &str,
     progress: Arc<Progress>,
-) -> anyhow::Result<(DataDir, Journal)> {
-    let dir = DataDir::open_first(&config.data_dir, "processor")?;
+) -> anyhow::Result<(Journal, Snapshots)> {
+    let dir = Arc::new(DataDir::open_first(&config.data_dir, "processor")?);
     let view = open_view(&dir, &mut link)?;
     let publisher = Publisher { channel: config.redis.alerts_channel.clone(), ttl_seconds: config.redis.result_ttl.as_secs().max(1) };
     let results = place.target.is_cluster().then(|| Anywhere::new(place.clone()));
     let owner = Owner { link, token: token.to_owned(), progress, publisher, published: 0, noted: 0, results };
-    let mut journal = Journal::owner(view, owner);
+    let snapshots = Snapshots::new(view.reader(), &dir);
+    let mut journal = Journal::owner(view, dir, owner);
     journal.take_over()?;
     journal.publish_the_rest()?;
-    Ok((dir, journal))
+    Ok((journal, snapshots))
 }
 
 /// Renews the lease, on a connection of its own.

@@ -18,7 +18,7 @@ use crate::kafka::LogTopic;
 use crate::log::frames::Parts;
 use crate::log::kafka::{Ends, KafkaLog, Sender};
 use crate::log::stream::RedisLog;
-use crate::log::{FrameReader, Log};
+use crate::log::{AppendError, FrameReader, Log};
 use crate::points::PointsHandle;
 use crate::redis::chunks::Kind;
 use crate::redis::{Link, RedisPlace, keys, nonce};
@@ -49,6 +49,8 @@ pub(super) struct TakenOver {
     journal: PartitionJournal,
     checkpoint: Link,
     engine: Engine,
+    /// There was no checkpoint.
+    is_new: bool,
     /// The last frame of the log.
     last: u64,
 }
@@ -75,14 +77,13 @@ impl TakenOver {
         let kind = Kind::CheckpointOf(share.partition);
         checkpoint::readable(&mut checkpoint, &kind)?;
         let journal = PartitionJournal::take_over(place.connect()?, &mut checkpoint, share, &nonce())?;
-        let mut engine = match checkpoint::newest(&mut checkpoint, &kind, SHARDS)? {
-            Some(engine) => engine,
-            None => {
-                let mut engine = Engine::new(config.engine.clone(), SHARDS);
-                engine.skip(base_of(share.partition));
-                engine
-            }
-        };
+        let restored = checkpoint::newest(&mut checkpoint, &kind, SHARDS)?;
+        let is_new = restored.is_none();
+        let mut engine = restored.unwrap_or_else(|| {
+            let mut engine = Engine::new(config.engine.clone(), SHARDS);
+            engine.skip(base_of(share.partition));
+            engine
+        });
         engine.keep_points(true);
         let observer: BaseConsumer = topic.connection().create()?;
         let (first, next) = topic.watermarks(&observer, share.partition)?;
@@ -117,7 +118,7 @@ impl TakenOver {
             stats.component("log", Component::Degraded(lost));
             engine.skip(base + first);
         }
-        Ok(Self { journal, checkpoint, engine, last })
+        Ok(Self { journal, checkpoint, engine, is_new, last })
     }
 
     /// The offset from which the log is read.
@@ -131,7 +132,7 @@ impl TakenOver {
     /// The system gives no thread.
     pub(super) fn start(self, common: &Common, share: Share) -> anyhow::Result<Judging> {
         let Common { processor, sender, ends, fatal, .. } = common;
-        let Self { journal, checkpoint, engine, last } = self;
+        let Self { journal, checkpoint, engine, is_new, last } = self;
         let (fence, epoch) = (journal.fence().clone(), journal.epoch());
         info!(
             partition = share.partition,
@@ -148,6 +149,7 @@ impl TakenOver {
             processor,
             ToJudge {
                 engine,
+                is_new,
                 owner: ShownBy { fence, share, ends: Some(Arc::clone(ends)) },
                 reader: FrameReader::Feed(Arc::clone(&feed)),
                 feed,
@@ -170,8 +172,10 @@ impl TakenOver {
         let catching_up = stages.catch_up(&processor.config);
         stages.tasks.0.push(tokio::spawn(checkpoint_in_time(stages.engine.clone())));
         stages.tasks.0.push(tokio::spawn(async {
-            if let Err(fault) = catching_up.await {
-                warn!("the configuration could not be recorded, the next owner does it: {fault}");
+            if let Err(fault) = catching_up.await
+                && !matches!(fault, AppendError::Closing)
+            {
+                warn!("the settings that are in force could not be recorded, the next owner does it: {fault}");
             }
         }));
         Ok(stages)

@@ -25,14 +25,13 @@ use super::{Processor, anomaly_topic, blocking, connect, place, raw_events, scal
 use crate::backlog::Backlog;
 use crate::checkpoint::{self, OnRedis};
 use crate::config::{Backend, Config};
-use crate::data_dir::DataDir;
 use crate::desk::Desk;
 use crate::engine_thread::{self, EngineFeed};
 use crate::fatal::Fatal;
 use crate::log::stream::RedisLog;
 use crate::log::stream_reader::RedisReader;
 use crate::log::{FrameReader, Log};
-use crate::notify::channel::PubSub;
+use crate::notify::channel::{Channels, PubSub};
 use crate::notify::{self, Alerts};
 use crate::points;
 use crate::redis::chunks::Kind;
@@ -76,9 +75,10 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
         let checked = blocking(move || connect(&place, &stopping).map(drop));
         tokio::select! { checked = checked => checked??, () = &mut stop => return Ok(()) }
     }
+    let channels = Arc::new(Channels::new(&config.notify)?);
     let formats = Formats::start(place.clone()).await?;
     let backend = config.backend;
-    let processor = Processor { config: Arc::new(config), place: place.clone(), stats: Arc::clone(&stats), formats };
+    let processor = Processor { config: Arc::new(config), place: place.clone(), stats: Arc::clone(&stats), formats, channels };
     if backend == Backend::Kafka {
         return scale_out::share(processor, stop).await;
     }
@@ -90,8 +90,6 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
 /// The stages of the active processor.
 #[derive(Debug)]
 struct Stages {
-    /// Locked while the view in it is used.
-    _dir: DataDir,
     judging: Judging,
     tail: Worker,
     points: Option<JoinHandle<()>>,
@@ -102,9 +100,11 @@ struct Stages {
 
 /// What was taken over.
 struct TakenOver {
-    dir: DataDir,
     journal: Journal,
+    snapshots: Snapshots,
     engine: Engine,
+    /// There was no checkpoint.
+    is_new: bool,
     reader: RedisReader,
     progress: Arc<Progress>,
     checkpoint: Link,
@@ -123,23 +123,24 @@ fn take_over(config: &Config, place: &RedisPlace, link: Link, token: &str) -> an
     for other in [checkpoint.at(), tail.at(), &reader.at()?] {
         anyhow::ensure!(other == at, "there are two primaries, {at} and {other}");
     }
-    let (dir, journal) = take_journal(config, place, link, token, Arc::clone(&progress))?;
+    let (journal, snapshots) = take_journal(config, place, link, token, Arc::clone(&progress))?;
     let stored = journal.position().frame;
     progress.appended(stored, reader.appended_upto(stored)?);
-    let engine = checkpoint::newest(&mut checkpoint, &Kind::Checkpoint, config.shards)?;
-    let engine = engine.unwrap_or_else(|| Engine::new(config.engine.clone(), config.shards));
+    let restored = checkpoint::newest(&mut checkpoint, &Kind::Checkpoint, config.shards)?;
+    let is_new = restored.is_none();
+    let engine = restored.unwrap_or_else(|| Engine::new(config.engine.clone(), config.shards));
     let (last, first) = (reader.last()?, reader.first()?);
-    Ok(TakenOver { dir, journal, engine, reader, progress, checkpoint, tail, first, last })
+    Ok(TakenOver { journal, snapshots, engine, is_new, reader, progress, checkpoint, tail, first, last })
 }
 
 impl Stages {
     async fn start(processor: Processor, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
-        let Processor { config, place, stats, formats } = processor.clone();
+        let Processor { config, place, stats, formats, channels } = processor.clone();
         let taken = {
             let (config, place, token) = (Arc::clone(&config), place.clone(), token.clone());
             blocking(move || take_over(&config, &place, link, &token))
         };
-        let TakenOver { dir, journal, mut engine, reader, progress, checkpoint, tail, first, last } = taken.await??;
+        let TakenOver { journal, snapshots, mut engine, is_new, reader, progress, checkpoint, tail, first, last } = taken.await??;
         engine.keep_points(true);
         let fence = Fence::of_lease(token.clone());
         let known = journal.position().frame.max(engine.applied()).max(engine.recovering());
@@ -157,6 +158,7 @@ impl Stages {
         let backlog = Arc::new(Backlog::new(config.queue_capacity, Arc::clone(&stats)));
         let taken = ToJudge {
             engine,
+            is_new,
             owner: ShownBy { fence: fence.clone(), share: Share::WHOLE, ends: None },
             feed: Arc::new(EngineFeed::new(last)),
             reader: FrameReader::Redis(Box::new(reader)),
@@ -168,7 +170,7 @@ impl Stages {
                 place: place.clone(),
                 fence: fence.clone(),
                 kind: Kind::Checkpoint,
-                snapshots: Some(Snapshots::new(store.clone(), &dir)),
+                snapshots: Some(snapshots),
             },
             points: points.clone(),
             backlog: Arc::clone(&backlog),
@@ -186,8 +188,8 @@ impl Stages {
         judging.tasks.0.push(tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days)));
         let (news, decided) = (Arc::clone(&judging.news), Arc::clone(&judging.decided));
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
-        judging.tasks.0.extend(notify::start(&config, alerts).await?);
-        Ok(Self { _dir: dir, judging, tail, points: points_thread, raw_events, anomaly_topic, formats })
+        judging.tasks.0.extend(notify::start(&config, channels, alerts).await?);
+        Ok(Self { judging, tail, points: points_thread, raw_events, anomaly_topic, formats })
     }
 }
 
@@ -196,7 +198,7 @@ impl Owned for Stages {
 
     /// Finishes what was accepted, writes a checkpoint, and ends the threads in the order of the path.
     async fn stop(self, is_ours: bool) {
-        let Self { _dir, mut judging, tail, points, raw_events, anomaly_topic, formats } = self;
+        let Self { mut judging, tail, points, raw_events, anomaly_topic, formats } = self;
         judging.end_tasks().await;
         if is_ours {
             // Whoever stands by may have come just now, and may not read what is newest.

@@ -1,5 +1,6 @@
 //! Opens the log that roles share, on Redis or on Kafka.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use rdkafka::consumer::BaseConsumer;
 use tracing::warn;
 
 use super::monitor::OnKafka;
-use super::{PATIENCE, PAUSE, blocking};
+use super::{PATIENCE, PAUSE, blocking, patiently};
 use crate::config::{Backend, Config};
 use crate::kafka::LogTopic;
 use crate::log::Log;
@@ -80,7 +81,8 @@ pub(super) async fn open_topic(config: &Config, place: &RedisPlace) -> anyhow::R
     };
     let (mine, place) = (format!("{}/{}", topic.name(), topic.partitions()), place.clone());
     let asked = mine.clone();
-    let pinned: String = blocking(move || place.connect()?.eval_durable(&PIN, &[keys::STATE], &[asked.as_bytes()])).await??;
+    let pin = move || place.connect()?.eval_durable(&PIN, &[keys::STATE], &[asked.as_bytes()]);
+    let pinned: String = blocking(move || patiently(&AtomicBool::new(false), pin)).await??;
     anyhow::ensure!(
         pinned == mine,
         "the log is the topic {pinned} (name/partitions) since the first start ({} in redis), and here it is {mine}: which partition a series is \

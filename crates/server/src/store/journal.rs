@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::entry::{decode, encode, result_of};
 use super::sqlite::{Applying, Store, StoreReader};
 use super::{Change, Commit, Outcome, StoreError, Stored, Write};
+use crate::data_dir::DataDir;
 use crate::log::stream_reader::{Stride, number_of};
 use crate::redis::keys::{self, field};
 use crate::redis::{Anywhere, Link, Reconnecting, RedisError, RedisPlace, Script};
@@ -101,6 +102,8 @@ return 1",
 #[derive(Debug)]
 pub struct Journal {
     view: Store,
+    /// Locked for as long as the view is written.
+    _dir: Arc<DataDir>,
     link: Connection,
     wait_replicas: u32,
     /// The last entry that was done to `view`.
@@ -186,10 +189,11 @@ pub struct Followed {
 
 impl Journal {
     /// Follows the journal with a store that has done its entries up to `view.applied()`, and writes what anybody may.
-    pub fn follower(view: Store, place: RedisPlace) -> Self {
+    pub fn follower(view: Store, dir: Arc<DataDir>, place: RedisPlace) -> Self {
         let (wait_replicas, applied) = (place.wait_replicas, view.applied());
         Self {
             view,
+            _dir: dir,
             link: Connection::Anybody(Box::new(Reconnecting::new(place))),
             wait_replicas,
             applied,
@@ -200,10 +204,11 @@ impl Journal {
     }
 
     /// As [`Journal::follower`], for the owner of the lease.
-    pub fn owner(view: Store, owner: Owner) -> Self {
+    pub fn owner(view: Store, dir: Arc<DataDir>, owner: Owner) -> Self {
         let (wait_replicas, applied) = (owner.link.wait_replicas(), view.applied());
         Self {
             view,
+            _dir: dir,
             link: Connection::Owner(Box::new(owner)),
             wait_replicas,
             applied,
