@@ -226,8 +226,8 @@ pub struct EngineStage {
     pub open_incidents: watch::Sender<usize>,
     /// The checkpoint that is being written.
     pub checkpoint: Checkpoints,
-    /// There is no checkpoint yet, and events may have come before any configuration was recorded: one is written first, so that whoever
-    /// judges them again does it by this configuration.
+    /// There is no checkpoint yet, and events may have come before any configuration was recorded: it is tried to write one first, so that
+    /// whoever judges them again does it by this configuration.
     pub is_new: bool,
     /// The last frame that was there when it began, and what the engine is for: when that is replayed it is told, once, which incidents
     /// are open.

@@ -34,7 +34,6 @@ use crate::log::handle::{self, LogHints};
 use crate::log::sqlite::{Durability, EventLog};
 use crate::log::writer::{self, Housekeeping, REJECTED, Writer};
 use crate::log::{FrameReader, Log};
-use crate::notify::channel::Channels;
 use crate::notify::{self, Alerts};
 use crate::room::DiskWatch;
 use crate::share::Share;
@@ -319,7 +318,7 @@ impl Stages {
             fatal,
             stats: Arc::clone(&stats),
         };
-        let alerting = notify::start(&config, Arc::new(Channels::new(&config.notify)?), alerts).await?;
+        let alerting = notify::start(&config, alerts).await?;
         let uploads = Uploads::start(Arc::clone(&config), &dir, log_handle.clone(), store_reader.clone(), Arc::clone(&stats))?;
         uploads.resume().await?;
         let kafka = Ingest::start(&config, log_handle.clone(), Arc::clone(&stats))?;

@@ -28,7 +28,7 @@ use crate::stats::{Component, Stats};
 use crate::store::Write;
 use crate::store::notices::Candidate;
 use crate::store::sqlite::StoreReader;
-use channel::{Channel, Channels};
+use channel::{Channel, Channels, ChannelsError};
 use deliver::Courier;
 use message::Fact;
 use notifier::Notifier;
@@ -52,11 +52,23 @@ pub struct Alerts {
     pub fatal: Fatal,
 }
 
+/// Why alerting does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A channel cannot be used at all.
+    #[error(transparent)]
+    Channels(#[from] ChannelsError),
+    /// The store cannot be written.
+    #[error(transparent)]
+    Store(#[from] DeskError),
+}
+
 /// Starts the notifier and one task a channel; none where no channel is configured.
 ///
 /// # Errors
-/// The store cannot be written.
-pub async fn start(config: &Arc<Config>, channels: Arc<Channels>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>, DeskError> {
+/// A channel cannot be used at all, or the store cannot be written.
+pub async fn start(config: &Arc<Config>, alerts: Alerts) -> Result<Vec<JoinHandle<()>>, StartError> {
+    let channels = Arc::new(Channels::new(&config.notify)?);
     let configured: Vec<_> = channels.configured().collect();
     let mut tasks = Vec::new();
     let names = configured.iter().map(|channel| channel.name().to_owned()).collect();

@@ -42,6 +42,9 @@ use crate::store::ledger::Ledger;
 use crate::store::snapshot::open_view;
 use crate::upload::Uploads;
 
+/// What keeps it from beginning anew is told again so often, and tried again at least this often.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Beginning anew waits so long for what was there before to be gone.
 const LEAVE: Duration = Duration::from_secs(10);
 
@@ -69,29 +72,30 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             () = stopped() => anyhow::bail!("stopped before it served"),
         }
     };
-    let (mut has_served, mut told) = (false, String::new());
+    let (mut has_served, mut told, mut pause) = (false, None, PAUSE);
     let code = loop {
         match run::serve(config.clone(), start, stopped(), |_, _| std::future::pending::<anyhow::Result<()>>()).await {
             Ok(code) if code == ExitCode::SUCCESS || *stop.borrow() => break code,
             Ok(_) => {
                 warn!("beginning anew from what redis holds");
-                (has_served, told) = (true, String::new());
+                (has_served, told, pause) = (true, None, PAUSE);
             }
             Err(_) if *stop.borrow() => {
                 info!("stopped");
                 break ExitCode::SUCCESS;
             }
             Err(fault) if !has_served => return Err(fault),
-            // As when a fail-over is just under way: a port that answers nothing says as much as a process that has ended, and heals.
+            // As when a fail-over is just under way. Others that begin anew ask the same server for the same copy.
             Err(fault) => {
                 let why = format!("{fault:#}");
-                if why != told {
+                if told.as_ref().is_none_or(|(before, at): &(String, Instant)| *before != why || at.elapsed() >= TELL_AGAIN) {
                     warn!("not served, it is tried again: {why}");
-                    told = why;
+                    told = Some((why, Instant::now()));
                 }
+                pause = LONGEST_PAUSE.min(2 * pause);
             }
         }
-        drop(tokio::time::timeout(PAUSE, stopped()).await);
+        drop(tokio::time::timeout(pause, stopped()).await);
         // What was here before may still be writing.
         let began = Instant::now();
         while Arc::strong_count(&dir) > 1 && began.elapsed() < LEAVE && !*stop.borrow() {

@@ -111,7 +111,7 @@ impl Judging {
     /// # Errors
     /// The system gives no thread, or no file for what is kept in memory.
     pub(super) fn start(processor: &Processor, taken: ToJudge, fatal: &Fatal) -> anyhow::Result<Self> {
-        let Processor { config, place, stats, formats, .. } = processor;
+        let Processor { config, place, stats, formats } = processor;
         let ToJudge { engine, is_new, owner, feed, reader, last, log, journal, checkpoint, points, backlog } = taken;
         let (share, closing) = (owner.share, Closing(Arc::clone(&feed)));
         let memory = Memory::new(config.memory_max_bytes);

@@ -61,7 +61,7 @@ impl Leader {
     /// # Errors
     /// Redis is away or was replaced.
     pub(super) async fn start(common: Common, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
-        let Common { processor: Processor { config, place, stats, channels, .. }, topic, sender, ends, .. } = common;
+        let Common { processor: Processor { config, place, stats, .. }, topic, sender, ends, .. } = common;
         let (journal, snapshots, copying) = {
             let (config, place, token) = (Arc::clone(&config), place.clone(), token.clone());
             blocking(move || -> anyhow::Result<_> {
@@ -124,7 +124,7 @@ impl Leader {
         let mut tasks = Tasks(vec![tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days))]);
         let raw_events = raw_events::start(&place, token, Arc::clone(&config), log.clone(), backlog, Arc::clone(&stats), fatal.clone())?;
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
-        tasks.0.extend(notify::start(&config, channels, alerts).await?);
+        tasks.0.extend(notify::start(&config, alerts).await?);
         Ok(Self { log, tail, writer, committer, points: points_thread, raw_events, copies, anomaly_topic, tasks })
     }
 }

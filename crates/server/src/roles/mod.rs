@@ -34,7 +34,6 @@ use tracing::{info, warn};
 
 use self::formats::Formats;
 use crate::config::{Backend, Config};
-use crate::notify::channel::Channels;
 use crate::redis::{Link, RedisError, RedisPlace, ServerState, keys};
 use crate::stats::Stats;
 
@@ -128,7 +127,6 @@ struct Processor {
     place: RedisPlace,
     stats: Arc<Stats>,
     formats: Formats,
-    channels: Arc<Channels>,
 }
 
 /// Tasks that end with whoever has them.

@@ -70,7 +70,8 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
         let began = Instant::now();
         let keeper = Keeper::start(place.clone(), lease.clone(), fatal.clone())?;
         let stages = tokio::select! {
-            stages = start(link, lease.token().to_owned(), fatal) => stages,
+            // What made a stage give up says more than that others found it gone.
+            stages = start(link, lease.token().to_owned(), fatal) => stages.map_err(|fault| failed.try_recv().map_or(fault, anyhow::Error::msg)),
             reason = failed.recv() => Err(anyhow::anyhow!(reason.unwrap_or_default())),
             () = &mut stop => {
                 keeper.release();
@@ -81,8 +82,7 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
             Ok(stages) => stages,
             Err(fault) => {
                 keeper.release();
-                // What made a stage give up says more than that others found it gone.
-                let why = failed.try_recv().unwrap_or_else(|_| format!("{fault:#}"));
+                let why = format!("{fault:#}");
                 if told.as_ref().is_none_or(|(before, at)| *before != why || at.elapsed() >= TELL_AGAIN) {
                     warn!("the work could not be taken up, it is tried again: {why}");
                     told = Some((why.clone(), Instant::now()));
@@ -170,7 +170,7 @@ fn acquire(place: &RedisPlace, stopping: &AtomicBool, stats: &Stats) -> Option<(
 /// too.
 ///
 /// # Errors
-/// Redis is away or was replaced, another has taken it over meanwhile, or the data directory is in use.
+/// Redis is away or was replaced, another has taken it over meanwhile, or the data directory cannot be written.
 pub(super) fn take_journal(
     config: &Config,
     place: &RedisPlace,

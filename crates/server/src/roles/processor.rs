@@ -75,10 +75,11 @@ pub(super) async fn work(mut config: Config, place: RedisPlace, stats: Arc<Stats
         let checked = blocking(move || connect(&place, &stopping).map(drop));
         tokio::select! { checked = checked => checked??, () = &mut stop => return Ok(()) }
     }
-    let channels = Arc::new(Channels::new(&config.notify)?);
+    // So is a channel that cannot be used: else it would be found out by whoever takes over.
+    drop(Channels::new(&config.notify)?);
     let formats = Formats::start(place.clone()).await?;
     let backend = config.backend;
-    let processor = Processor { config: Arc::new(config), place: place.clone(), stats: Arc::clone(&stats), formats, channels };
+    let processor = Processor { config: Arc::new(config), place: place.clone(), stats: Arc::clone(&stats), formats };
     if backend == Backend::Kafka {
         return scale_out::share(processor, stop).await;
     }
@@ -135,7 +136,7 @@ fn take_over(config: &Config, place: &RedisPlace, link: Link, token: &str) -> an
 
 impl Stages {
     async fn start(processor: Processor, link: Link, token: String, fatal: Fatal) -> anyhow::Result<Self> {
-        let Processor { config, place, stats, formats, channels } = processor.clone();
+        let Processor { config, place, stats, formats } = processor.clone();
         let taken = {
             let (config, place, token) = (Arc::clone(&config), place.clone(), token.clone());
             blocking(move || take_over(&config, &place, link, &token))
@@ -188,7 +189,7 @@ impl Stages {
         judging.tasks.0.push(tokio::spawn(run::retain(commits.clone(), log.hints(), config.anomaly_retention_days)));
         let (news, decided) = (Arc::clone(&judging.news), Arc::clone(&judging.decided));
         let alerts = Alerts { store, desk: Desk::new(commits), points, news, decided, fatal, stats };
-        judging.tasks.0.extend(notify::start(&config, channels, alerts).await?);
+        judging.tasks.0.extend(notify::start(&config, alerts).await?);
         Ok(Self { judging, tail, points: points_thread, raw_events, anomaly_topic, formats })
     }
 }

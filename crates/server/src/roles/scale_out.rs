@@ -48,11 +48,15 @@ async fn wait_for(common: &Common, waiting: &mut Option<Instant>) -> Option<Stri
 /// Shares the partitions of a log on Kafka with others until `stop`; one of them leads.
 ///
 /// # Errors
-/// What keeps it from starting, or from leading.
+/// What keeps it from starting.
 pub(super) async fn share(processor: Processor, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
     without_huge_pages();
     let Processor { config, place, stats, .. } = processor.clone();
-    let topic = open_topic(&config, &place).await?;
+    let mut stop = std::pin::pin!(stop);
+    let topic = tokio::select! {
+        topic = open_topic(&config, &place) => topic?,
+        () = &mut stop => return Ok(()),
+    };
     let ends = Arc::new(Ends::default());
     follow_ends(topic.clone(), Arc::downgrade(&ends))?;
     let (ended, end) = watch::channel(false);

@@ -23,12 +23,14 @@ use crate::redis::{RedisPlace, Script};
 /// How often it is looked at what others have appended.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// KEYS: state. ARGV: the topic and its partitions. Answers those of the first start.
+/// KEYS: state. ARGV: the topic and its partitions. Answers those of the first start. It writes them each time, so that an answer proves
+/// that they are replicated.
 static PIN: Script = Script::new(
     "naming the topic of the log",
     "#!lua flags=allow-oom
-redis.call('HSETNX', KEYS[1], 'log_topic', ARGV[1])
-return redis.call('HGET', KEYS[1], 'log_topic')",
+local pinned = redis.call('HGET', KEYS[1], 'log_topic') or ARGV[1]
+redis.call('HSET', KEYS[1], 'log_topic', pinned)
+return pinned",
 );
 
 /// The log that roles share.
