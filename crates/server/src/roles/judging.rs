@@ -78,7 +78,7 @@ pub(super) struct Judging {
     sharing: Sharing,
     /// The last frame that was there when it began, and whether none was.
     last: u64,
-    is_new: bool,
+    was_empty: bool,
     threads: Threads,
     /// What else runs while they do.
     pub(super) tasks: Tasks,
@@ -192,7 +192,7 @@ impl Judging {
             decided,
             sharing,
             last,
-            is_new: last == base_of(share.partition),
+            was_empty: last == base_of(share.partition),
             threads,
             tasks,
             closing,
@@ -206,13 +206,13 @@ impl Judging {
     /// The engine has ended, or the log takes no configuration.
     pub(super) fn catch_up(&self, config: &Arc<Config>) -> impl Future<Output = Result<(), AppendError>> + Send + 'static {
         let (engine, log, sharing, config) = (self.engine.clone(), self.log.clone(), self.sharing.clone(), Arc::clone(config));
-        let Self { last, is_new, .. } = *self;
+        let Self { last, was_empty, .. } = *self;
         async move {
             engine.reached(Position { frame: last, row: u32::MAX }).await;
             let asked = engine.ask(|stage| (stage.engine.config().clone(), run::known_series(&stage.engine))).await;
             let (recorded, known) = asked.ok_or(AppendError::Closing)?;
             sharing.changed(known.into_iter());
-            if recorded != config.engine || is_new {
+            if recorded != config.engine || was_empty {
                 let mut told = false;
                 while let Err(fault) = log.configure(config.engine.to_text()).await {
                     if !fault.is_temporary() {
