@@ -14,7 +14,7 @@ use super::monitor::Watch;
 use super::shared_log::SharedLog;
 use super::tail;
 use super::worker::Worker;
-use super::{PAUSE, blocking, connect, place};
+use super::{PAUSE, Told, blocking, connect, place};
 use crate::app::App;
 use crate::backlog::Backlog;
 use crate::commit::{self, Carried, Committer};
@@ -42,8 +42,7 @@ use crate::store::ledger::Ledger;
 use crate::store::snapshot::open_view;
 use crate::upload::Uploads;
 
-/// What keeps it from beginning anew is told again so often, and tried again at least this often.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// What has failed to begin anew is tried again at least this often.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Beginning anew waits so long for what was there before to be gone.
 const LEAVE: Duration = Duration::from_secs(10);
@@ -72,13 +71,13 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             () = stopped() => anyhow::bail!("stopped before it served"),
         }
     };
-    let (mut has_served, mut told, mut pause) = (false, None, PAUSE);
+    let (mut has_served, mut told, mut pause) = (false, Told::default(), PAUSE);
     let code = loop {
         match run::serve(config.clone(), start, stopped(), |_, _| std::future::pending::<anyhow::Result<()>>()).await {
             Ok(code) if code == ExitCode::SUCCESS || *stop.borrow() => break code,
             Ok(_) => {
                 warn!("beginning anew from what redis holds");
-                (has_served, told, pause) = (true, None, PAUSE);
+                (has_served, told, pause) = (true, Told::default(), PAUSE);
             }
             Err(_) if *stop.borrow() => {
                 info!("stopped");
@@ -88,9 +87,8 @@ pub async fn run(config: Config) -> anyhow::Result<ExitCode> {
             // As when a fail-over is just under way. Others that begin anew ask the same server for the same copy.
             Err(fault) => {
                 let why = format!("{fault:#}");
-                if told.as_ref().is_none_or(|(before, at): &(String, Instant)| *before != why || at.elapsed() >= TELL_AGAIN) {
+                if told.is_due(&why) {
                     warn!("not served, it is tried again: {why}");
-                    told = Some((why, Instant::now()));
                 }
                 pause = LONGEST_PAUSE.min(2 * pause);
             }

@@ -41,6 +41,8 @@ use crate::stats::Stats;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(500);
+/// What keeps something from going on is told again so often.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where Redis is.
 ///
@@ -127,6 +129,21 @@ struct Processor {
     place: RedisPlace,
     stats: Arc<Stats>,
     formats: Formats,
+}
+
+/// What keeps something from going on, and when that was told: the same is told again after a minute.
+#[derive(Debug, Default)]
+struct Told(Option<(String, Instant)>);
+
+impl Told {
+    /// Whether to tell it now.
+    fn is_due(&mut self, why: &str) -> bool {
+        let is_due = self.0.as_ref().is_none_or(|(before, at)| before != why || at.elapsed() >= TELL_AGAIN);
+        if is_due {
+            self.0 = Some((why.to_owned(), Instant::now()));
+        }
+        is_due
+    }
 }
 
 /// Tasks that end with whoever has them.

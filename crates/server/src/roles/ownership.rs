@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::blocking;
+use super::{Told, blocking};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::fatal::Fatal;
@@ -20,8 +20,6 @@ use crate::store::snapshot::{Snapshots, open_view};
 const DRAIN: Duration = Duration::from_secs(9);
 /// Before the lease is asked for again after something went wrong.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What keeps it from being taken up is told again so often.
-const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How long a lease lasts without being renewed: a processor that is gone is missed for so long.
 const LEASE: Duration = Duration::from_secs(5);
 /// It is renewed this often, and asked for this often.
@@ -51,7 +49,7 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
     let stopping = Arc::new(AtomicBool::new(false));
     let mut stop = std::pin::pin!(stop);
     stats.component("processor", Component::Ok);
-    let mut told: Option<(String, Instant)> = None;
+    let mut told = Told::default();
     loop {
         standing(false);
         let acquiring = {
@@ -83,9 +81,8 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
             Err(fault) => {
                 keeper.release();
                 let why = format!("{fault:#}");
-                if told.as_ref().is_none_or(|(before, at)| *before != why || at.elapsed() >= TELL_AGAIN) {
+                if told.is_due(&why) {
                     warn!("the work could not be taken up, it is tried again: {why}");
-                    told = Some((why.clone(), Instant::now()));
                 }
                 stats.component("processor", Component::Recovering(why));
                 tokio::time::sleep(PAUSE).await;
@@ -94,7 +91,7 @@ pub(super) async fn own<S: Owned, F: Future<Output = anyhow::Result<S>>>(
         };
         standing(true);
         stats.component("processor", Component::Ok);
-        told = None;
+        told = Told::default();
         info!(epoch = lease.epoch(), seconds = began.elapsed().as_secs_f64(), "{}", S::ROLE);
         let reason = tokio::select! {
             () = &mut stop => None,

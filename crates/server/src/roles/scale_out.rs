@@ -12,7 +12,7 @@ use super::member::take_part;
 use super::ownership::own;
 use super::partition::{Common, newer_format};
 use super::shared_log::{follow_ends, open_topic};
-use super::{Processor, blocking};
+use super::{Processor, Told, blocking};
 use crate::fatal::Fatal;
 use crate::log::kafka::{Ends, Sender};
 use crate::stats::Component;
@@ -72,7 +72,7 @@ pub(super) async fn share(processor: Processor, stop: impl Future<Output = ()>) 
     };
     stats.set_standing("standby");
     let members = async {
-        let (mut told, mut waiting) = (String::new(), None);
+        let (mut told, mut waiting) = (Told::default(), None);
         loop {
             let (fatal, mut failed) = Fatal::new();
             let common = Common { fatal, ..common.clone() };
@@ -84,9 +84,8 @@ pub(super) async fn share(processor: Processor, stop: impl Future<Output = ()>) 
             let Err(why) = taken_part else { return };
             stats.set_standing("standby");
             // The same is tried again and again while a server is away.
-            if why != told {
+            if told.is_due(&why) {
                 warn!("no partition is worked on here for now, all are taken over anew: {why}");
-                told.clone_from(&why);
             }
             stats.component("engine", Component::Recovering(why));
             if tokio::time::timeout(PAUSE, is_ended(end.clone())).await.is_ok() {
