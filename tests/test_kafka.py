@@ -277,6 +277,25 @@ def test_a_broker_that_stops_is_told_and_waited_for(tmp_path, kafka, topic):
         assert total(server) == 2001
 
 
+def test_a_broker_that_names_no_broker_is_read_on(tmp_path):
+    """As one does that is about to end: librdkafka then knows none any more, and finds none by itself."""
+    need("kafka")
+    from kafka_link import forgetful_kafka
+    with forgetful_kafka() as (kafka, link):
+        kafka.create_topic("events", 4)
+        kafka.produce("events", numbered(0, 1000))
+        with ingesting(tmp_path, kafka, "events") as server:
+            until(lambda: total(server) >= 1000)
+            link.forgets = True
+            until(lambda: "the consumer is made anew" in server.log(), 30)
+            link.forgets = False
+            kafka.produce("events", numbered(1000, 1000))
+            until(lambda: total(server) >= 2000, 30)
+            until(lambda: component(server) == {"status": "ok"}, 10)
+            until(lambda: caught_up(kafka, "events"), 20)
+            assert total(server) == 2000
+
+
 def test_without_a_broker_it_starts_and_stops_in_time(tmp_path):
     broker = f"127.0.0.1:{free_port()}"
     with Server(tmp_path / "data", KAFKA_BROKER=broker) as server:

@@ -30,6 +30,8 @@ pub(crate) enum Event {
     Hint(String),
     /// None can, or what they answer is no.
     Down,
+    /// The client knows no broker any more, see [`knows_a_broker`]: it has to be made anew.
+    Lost,
     /// Offsets were not committed.
     CommitFailed(String),
     /// Now and then, by partition: the end of the log, and the committed offset (negative: unknown); and whether any broker is there.
@@ -77,7 +79,7 @@ impl Client {
             ("queued.max.messages.kbytes", "16384"),
             ("fetch.queue.backoff.ms", "1"),
             ("check.crcs", "true"),
-            ("statistics.interval.ms", "2000"),
+            STATISTICS,
         ] {
             settings.set(key, value);
         }
@@ -85,6 +87,21 @@ impl Client {
         consumer.subscribe(&[topic])?;
         Ok(Self { consumer: Arc::new(consumer), events })
     }
+}
+
+/// How often a client tells of itself.
+pub(super) const STATISTICS: (&str, &str) = ("statistics.interval.ms", "2000");
+
+/// What is told of a client that knows no broker any more.
+pub(crate) const LOST: &str = "a broker of Kafka named no broker at all, as one may that ends or begins";
+
+/// Whether a client knows a broker, be it from its settings or from another.
+///
+/// One that does not never finds one again. It comes about when a broker that is about to end, or has just begun, names no broker at
+/// all, itself included: librdkafka then drops all, is to begin with those of its settings, and if this is due at the wrong moment
+/// cancels it. It is so from 2.10 on (librdkafka #5301).
+pub(super) fn knows_a_broker(statistics: &Statistics) -> bool {
+    statistics.brokers.values().any(|broker| matches!(broker.source.as_str(), "configured" | "learned"))
 }
 
 /// Where the brokers are and how the connection is secured: the same for reading and writing.
@@ -137,6 +154,9 @@ impl ClientContext for Context {
         let of_topic = statistics.topics.get(&self.topic).into_iter().flat_map(|topic| &topic.partitions);
         let ends = of_topic.map(|(partition, of)| (*partition, (of.hi_offset, of.committed_offset))).collect();
         self.tell(Event::Ends { ends, is_up: statistics.brokers.values().any(|broker| broker.state == "UP") });
+        if !knows_a_broker(&statistics) {
+            self.tell(Event::Lost);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

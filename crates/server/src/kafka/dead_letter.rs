@@ -4,18 +4,17 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use anomaly_engine::{Code, Report};
-use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use rdkafka::util::Timeout;
-use tracing::debug;
 
 use super::client::connection;
 use super::messages::Message;
+use super::producer::Producer;
 use crate::config::KafkaConfig;
 
 /// How long one attempt to write may take.
@@ -27,7 +26,7 @@ const DESCRIBED: usize = 10;
 
 /// Writes dead letters.
 pub(super) struct DeadLetters {
-    producer: FutureProducer<Quiet>,
+    producer: Producer,
     settings: ClientConfig,
     topic: String,
 }
@@ -47,7 +46,7 @@ impl DeadLetters {
         ] {
             writing.set(key, value);
         }
-        Ok(Self { producer: writing.create_with_context(Quiet)?, settings, topic: config.dead_letter_topic() })
+        Ok(Self { producer: Producer::new(writing)?, settings, topic: config.dead_letter_topic() })
     }
 
     /// The topic they are written to.
@@ -78,7 +77,7 @@ impl DeadLetters {
         }
         let mut record = FutureRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
         (record.key, record.payload) = (message.key, message.value);
-        self.producer.send(record, Timeout::After(Duration::ZERO)).await.map(|_| ()).map_err(|(fault, _)| fault)
+        self.producer.get().send(record, Timeout::After(Duration::ZERO)).await.map(|_| ()).map_err(|(fault, _)| fault)
     }
 
     /// Where brokers do not make topics by themselves; with their defaults.
@@ -128,20 +127,6 @@ fn described(report: &Report) -> String {
         let _ = write!(text, "; and {more} more");
     }
     text
-}
-
-/// What a producer has to say stands in the outcome of each message.
-#[derive(Clone)]
-pub(crate) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
-        debug!(target: "librdkafka", "{facility}: {line}");
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(target: "librdkafka", "{error}: {reason}");
-    }
 }
 
 #[cfg(test)]

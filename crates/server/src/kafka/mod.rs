@@ -5,7 +5,8 @@
 //!             messages that wait     pure           └─► dead letters: what is no event, with the reason
 //! ```
 //! [`Ingest`] starts and stops it; `reader.rs` owns the consumer and one `Lane` a partition, `take.rs` appends what a lane has
-//! gathered, `cut.rs` is the pure function between the two, `client.rs` is what librdkafka tells us.
+//! gathered, `cut.rs` is the pure function between the two, `client.rs` is what librdkafka tells us,
+//! `producer.rs` writes.
 //!
 //! A message counts once however often it is delivered, since its offset is its position in its source: see `cut.rs`. Which log it
 //! is appended to is the [`Sink`]'s affair. Where the log itself is on Kafka, [`LogTopic`] says where.
@@ -17,6 +18,7 @@ mod health;
 mod lane;
 mod log_topic;
 mod messages;
+mod producer;
 mod reader;
 mod take;
 #[cfg(test)]
@@ -33,9 +35,9 @@ use crate::config::Config;
 use crate::log::handle::{LogHandle, Refusal};
 use crate::log::{Append, Appended};
 use crate::stats::Stats;
-pub(crate) use client::{Client, Context, Event, close, connection};
-pub(crate) use dead_letter::Quiet;
+pub(crate) use client::{Client, Context, Event, LOST, close, connection};
 pub use log_topic::LogTopic;
+pub(crate) use producer::Producer;
 
 use dead_letter::DeadLetters;
 use health::Health;
@@ -90,6 +92,7 @@ impl Ingest {
             let mut client = client;
             let mut stopped = stopped;
             while let Err(why) = reader::read(client, Arc::clone(&taker), &mut stopped).await {
+                tracing::info!("Kafka: the consumer is made anew: {why}");
                 taker.health.unreachable(&why);
                 client = loop {
                     if is_told_within(&mut stopped, AGAIN).await {

@@ -93,7 +93,11 @@ pub(super) async fn read<S: Sink>(client: Client, taker: Arc<Taker<S>>, stop: &m
         tokio::select! {
             biased;
             () = is_told(stop) => break Ok(()),
-            Some(event) = events.recv() => reader.handle(event).await,
+            Some(event) = events.recv() => {
+                if let Err(why) = reader.handle(event).await {
+                    break Err(why);
+                }
+            }
             Some(finished) = reader.under_way.join_next(), if !reader.under_way.is_empty() => {
                 if let Err(why) = reader.finished(finished).await {
                     break Err(why);
@@ -193,7 +197,7 @@ impl<S: Sink> Reader<S> {
         Ok(())
     }
 
-    async fn handle(&mut self, event: Event) {
+    async fn handle(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Assigned(partitions) => {
                 for partition in partitions.elements() {
@@ -219,9 +223,11 @@ impl<S: Sink> Reader<S> {
             Event::Down => {
                 self.taker.health.unreachable(self.hint.as_deref().unwrap_or("no broker answers"));
             }
+            Event::Lost => return Err(client::LOST.to_owned()),
             Event::CommitFailed(why) => self.commit_again(&why),
             Event::Ends { ends, .. } => self.tell_lag(&ends),
         }
+        Ok(())
     }
 
     /// Gives up the partitions that were revoked, once nothing of them is under way.

@@ -12,13 +12,13 @@ use anomaly_engine::Timestamp;
 use anomaly_engine::frame::{FrameBuilder, base_of};
 use futures_util::future::join_all;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{FutureRecord, Producer as _};
 
 use super::error::LogError;
 use super::frames::{Frames, Part, Parts};
 use super::side::Side;
 use super::stream::{RedisLog, UNNUMBERED};
-use crate::kafka::{LogTopic, Quiet};
+use crate::kafka::{LogTopic, Producer};
 use crate::redis::{Reconnecting, keys};
 
 /// A frame waits so long for its replicas, through the election of a leader; then its client is told that it may try again.
@@ -130,7 +130,7 @@ impl Ends {
 #[derive(Clone)]
 pub struct Sender {
     topic: LogTopic,
-    producer: Arc<Mutex<FutureProducer<Quiet>>>,
+    producer: Producer,
 }
 
 impl std::fmt::Debug for Sender {
@@ -145,27 +145,13 @@ impl Sender {
     /// # Errors
     /// Settings that librdkafka refuses.
     pub fn new(topic: LogTopic) -> Result<Self, KafkaError> {
-        let producer = Arc::new(Mutex::new(producer(&topic)?));
+        let producer = producer(&topic)?;
         Ok(Self { topic, producer })
-    }
-
-    fn producer(&self) -> MutexGuard<'_, FutureProducer<Quiet>> {
-        self.producer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An idempotent producer that has lost count takes nothing more: another begins to count anew.
-    fn mend(&self) {
-        let mut current = self.producer();
-        if current.client().fatal_error().is_some()
-            && let Ok(new) = producer(&self.topic)
-        {
-            *current = new;
-        }
     }
 }
 
 /// A producer for the log: what is acknowledged is on all replicas that are in step, once and in order.
-fn producer(topic: &LogTopic) -> Result<FutureProducer<Quiet>, KafkaError> {
+fn producer(topic: &LogTopic) -> Result<Producer, KafkaError> {
     let mut settings = topic.connection();
     for (key, value) in [
         ("acks", "all"),
@@ -179,7 +165,7 @@ fn producer(topic: &LogTopic) -> Result<FutureProducer<Quiet>, KafkaError> {
         settings.set(key, value);
     }
     settings.set("message.timeout.ms", CONFIRMED_WITHIN.as_millis().to_string());
-    settings.create_with_context(Quiet)
+    Producer::new(settings)
 }
 
 impl KafkaLog {
@@ -202,7 +188,7 @@ impl KafkaLog {
     /// [`LogError::Away`]: nothing was sent.
     pub(super) fn append(&mut self, frames: Frames) -> Result<Delivered, LogError> {
         let away = |fault: &KafkaError| LogError::Away(format!("Kafka has not confirmed it: {fault}"));
-        let (topic, producer) = (self.sender.topic.name(), self.sender.producer().clone());
+        let (topic, producer) = (self.sender.topic.name(), self.sender.producer.get());
         if self.is_doubtful {
             let answered = producer.client().fetch_metadata(Some(topic), ANSWERED_WITHIN);
             answered.map_err(|fault| away(&fault))?;
@@ -230,7 +216,6 @@ impl KafkaLog {
         }
         if delivered.failed.is_some() {
             self.is_doubtful = true;
-            self.sender.mend();
         }
         Ok(delivered)
     }

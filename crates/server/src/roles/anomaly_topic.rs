@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::FutureRecord;
 use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::worker::{Stopping, Worker};
 use crate::config::Config;
-use crate::kafka::{Quiet, connection};
+use crate::kafka::{Producer, connection};
 use crate::redis::keys::{self, field};
 use crate::redis::{Fence, Reconnecting, RedisError, RedisPlace};
 use crate::stats::{Component, Stats};
@@ -34,7 +34,7 @@ struct Writer {
     connection: Reconnecting,
     fence: Fence,
     store: StoreReader,
-    producer: FutureProducer<Quiet>,
+    producer: Producer,
     topic: String,
     runtime: tokio::runtime::Handle,
     /// The number of the last one that is there.
@@ -76,7 +76,7 @@ pub(super) fn start(
     for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "5000"), ("compression.type", "lz4")] {
         settings.set(key, value);
     }
-    let producer = settings.create_with_context(Quiet)?;
+    let producer = Producer::new(settings)?;
     let runtime = tokio::runtime::Handle::current();
     let writer = Writer { connection: Reconnecting::new(place), fence, store, producer, topic, runtime, written: None };
     Ok(Some(Worker::start("anomaly-topic", move |stopping| writer.run(&stopping, &stats))?))
@@ -122,11 +122,11 @@ impl Writer {
         };
         let page = self.store.after(Some(after), PAGE)?;
         let Some(last) = page.last().map(|last| last.seq) else { return Ok(0) };
-        let mut sent = Vec::with_capacity(page.len());
+        let (producer, mut sent) = (self.producer.get(), Vec::with_capacity(page.len()));
         for anomaly in &page {
             let key = serde_json::from_str::<Identity>(&anomaly.body).map(|identity| identity.id).unwrap_or_default();
             let record = FutureRecord::to(&self.topic).key(&key).payload(&anomaly.body);
-            sent.push(self.producer.send_result(record).map_err(|(fault, _)| fault)?);
+            sent.push(producer.send_result(record).map_err(|(fault, _)| fault)?);
         }
         for delivered in self.runtime.block_on(join_all(sent)).into_iter().flatten() {
             delivered.map_err(|(fault, _)| fault)?;

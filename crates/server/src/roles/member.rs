@@ -200,6 +200,7 @@ impl Member {
                 let why = self.trouble.clone().or(down);
                 self.common.processor.stats.component("kafka", why.map_or(Component::Ok, Component::Degraded));
             }
+            Event::Lost => return Err(kafka::LOST.to_owned()),
             Event::Hint(why) => self.hint = Some(why),
             Event::CommitFailed(why) => debug!("offsets, which tell the lag, were not committed: {why}"),
             Event::Down => {}
