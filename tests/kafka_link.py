@@ -28,7 +28,7 @@ class KafkaLink:
     """Forwards `port` to the broker's `behind`, which has to advertise `port`. As a context manager it ends all connections."""
 
     def __init__(self, port: int, behind: int):
-        self.behind, self.forgets, self.forgotten, self._open = behind, False, 0, []
+        self.behind, self.forgets, self._faults, self._open = behind, False, [], []
         self._server = socket.create_server(("127.0.0.1", port))
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -45,54 +45,66 @@ class KafkaLink:
                 continue
             self._open += [client, broker]
             asked: dict[int, int] = {}
-            for carry in (lambda c=client, b=broker, a=asked: self._requests(c, b, a), lambda c=client, b=broker, a=asked: self._responses(b, c, a)):
-                threading.Thread(target=carry, daemon=True).start()
+            for carry in (self._requests, self._responses):
+                threading.Thread(target=self._carry, args=(carry, client, broker, asked), daemon=True).start()
+
+    def _carry(self, carry, *ends) -> None:
+        try:
+            carry(*ends)
+        except OSError:
+            pass
+        except BaseException as fault:
+            self._faults.append(fault)
+        for end in ends[:2]:
+            _shut(end)
 
     def _requests(self, client: socket.socket, broker: socket.socket, asked: dict[int, int]) -> None:
-        for message in _messages(client, broker):
+        for message in _messages(client):
             key, version, correlation = struct.unpack_from(">hhi", message)
             if key == METADATA:
                 asked[correlation] = version
             _send(broker, message)
 
-    def _responses(self, broker: socket.socket, client: socket.socket, asked: dict[int, int]) -> None:
-        for message in _messages(broker, client):
+    def _responses(self, client: socket.socket, broker: socket.socket, asked: dict[int, int]) -> None:
+        for message in _messages(broker):
             version = asked.pop(struct.unpack_from(">i", message)[0], None)
             if version is not None and self.forgets:
                 assert version in VERSIONS, version
                 message = _without_brokers(message)
-                self.forgotten += 1
             _send(client, message)
+
+    def cut(self) -> None:
+        """Ends all connections; whoever had one makes another, and asks which brokers there are."""
+        for connection in self._open:
+            _shut(connection)
+        self._open.clear()
 
     def __enter__(self) -> "KafkaLink":
         return self
 
     def __exit__(self, *_) -> None:
-        self._server.close()
-        for connection in self._open:
-            connection.close()
+        _shut(self._server)
+        self.cut()
+        assert not self._faults, self._faults
 
 
-def _messages(source: socket.socket, other: socket.socket):
-    """What comes, message by message, until either side ends; then both do."""
-    try:
-        file = source.makefile("rb")
+def _messages(source: socket.socket):
+    """What comes, message by message."""
+    with source.makefile("rb") as file:
         while len(size := file.read(4)) == 4:
             yield file.read(struct.unpack(">i", size)[0])
-    except OSError:
-        pass
-    for end in (source, other):
-        try:
-            end.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 def _send(to: socket.socket, message: bytes) -> None:
+    to.sendall(struct.pack(">i", len(message)) + message)
+
+
+def _shut(end: socket.socket) -> None:
     try:
-        to.sendall(struct.pack(">i", len(message)) + message)
+        end.shutdown(socket.SHUT_RDWR)
     except OSError:
-        pass
+        pass  # it has ended
+    end.close()
 
 
 def _without_brokers(message: bytes) -> bytes:

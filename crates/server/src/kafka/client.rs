@@ -16,6 +16,7 @@ use rdkafka::types::RDKafkaRespErr;
 use tokio::sync::{mpsc, oneshot};
 use tracing::debug;
 
+use super::lost::{STATISTICS, knows_a_broker};
 use crate::config::KafkaConfig;
 use crate::config::notify::Secret;
 
@@ -30,7 +31,7 @@ pub(crate) enum Event {
     Hint(String),
     /// None can, or what they answer is no.
     Down,
-    /// The client knows no broker any more, see [`knows_a_broker`]: it has to be made anew.
+    /// The client knows no broker any more, see `lost.rs`: it has to be made anew.
     Lost,
     /// Offsets were not committed.
     CommitFailed(String),
@@ -87,21 +88,6 @@ impl Client {
         consumer.subscribe(&[topic])?;
         Ok(Self { consumer: Arc::new(consumer), events })
     }
-}
-
-/// How often a client tells of itself.
-pub(super) const STATISTICS: (&str, &str) = ("statistics.interval.ms", "2000");
-
-/// What is told of a client that knows no broker any more.
-pub(crate) const LOST: &str = "a broker of Kafka named no broker at all, as one may that ends or begins";
-
-/// Whether a client knows a broker, be it from its settings or from another.
-///
-/// One that does not never finds one again. It comes about when a broker that is about to end, or has just begun, names no broker at
-/// all, itself included: librdkafka then drops all, is to begin with those of its settings, and if this is due at the wrong moment
-/// cancels it. It is so from 2.10 on (librdkafka #5301).
-pub(super) fn knows_a_broker(statistics: &Statistics) -> bool {
-    statistics.brokers.values().any(|broker| matches!(broker.source.as_str(), "configured" | "learned"))
 }
 
 /// Where the brokers are and how the connection is secured: the same for reading and writing.

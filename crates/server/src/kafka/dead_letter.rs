@@ -46,7 +46,7 @@ impl DeadLetters {
         ] {
             writing.set(key, value);
         }
-        Ok(Self { producer: Producer::new(writing)?, settings, topic: config.dead_letter_topic() })
+        Ok(Self { producer: Producer::new("dead letters", writing)?, settings, topic: config.dead_letter_topic() })
     }
 
     /// The topic they are written to.

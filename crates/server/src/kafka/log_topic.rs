@@ -1,5 +1,7 @@
 //! The topic that holds the log, where the log is on Kafka: made by us, looked at before it is used.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anomaly_engine::frame::MAX_PARTITIONS;
@@ -8,8 +10,10 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tracing::warn;
 
 use super::client::connection;
+use super::lost::{LOST, Quiet, STATISTICS};
 use crate::config::KafkaConfig;
 
 /// Partitions of a topic that we make: so many processors can share the work. One that is made by hand may have others.
@@ -133,12 +137,38 @@ impl LogTopic {
         connection(&self.config)
     }
 
+    /// Who looks at where its partitions begin and end.
+    ///
+    /// # Errors
+    /// Settings that librdkafka refuses.
+    pub(crate) fn observer(&self) -> Result<Observer, KafkaError> {
+        let quiet = Quiet::default();
+        let is_lost = quiet.is_lost();
+        let consumer = self.connection().set(STATISTICS.0, STATISTICS.1).create_with_context(quiet)?;
+        Ok(Observer { topic: self.clone(), consumer, is_lost })
+    }
+}
+
+/// Looks at where the partitions of the log begin and end.
+pub(crate) struct Observer {
+    topic: LogTopic,
+    consumer: BaseConsumer<Quiet>,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Observer {
     /// Asks for the first offset of a partition that is kept, and the one behind its last.
     ///
     /// # Errors
     /// Its leader does not answer.
-    pub fn watermarks(&self, consumer: &BaseConsumer, partition: u32) -> Result<(u64, u64), KafkaError> {
-        let (first, next) = consumer.fetch_watermarks(&self.name, partition as i32, ANSWERED_WITHIN)?;
+    pub(crate) fn watermarks(&mut self, partition: u32) -> Result<(u64, u64), KafkaError> {
+        // No message comes; its statistics are heard so.
+        self.consumer.poll(Duration::ZERO);
+        if self.is_lost.load(Relaxed) {
+            *self = self.topic.observer()?;
+            warn!("Kafka: another client looks at the ends of the log: {LOST}");
+        }
+        let (first, next) = self.consumer.fetch_watermarks(&self.topic.name, partition as i32, ANSWERED_WITHIN)?;
         Ok((first.max(0) as u64, next.max(0) as u64))
     }
 }

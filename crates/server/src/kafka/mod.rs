@@ -6,7 +6,7 @@
 //! ```
 //! [`Ingest`] starts and stops it; `reader.rs` owns the consumer and one `Lane` a partition, `take.rs` appends what a lane has
 //! gathered, `cut.rs` is the pure function between the two, `client.rs` is what librdkafka tells us,
-//! `producer.rs` writes.
+//! `producer.rs` writes; `lost.rs` says when a client has to be made anew.
 //!
 //! A message counts once however often it is delivered, since its offset is its position in its source: see `cut.rs`. Which log it
 //! is appended to is the [`Sink`]'s affair. Where the log itself is on Kafka, [`LogTopic`] says where.
@@ -17,6 +17,7 @@ mod dead_letter;
 mod health;
 mod lane;
 mod log_topic;
+mod lost;
 mod messages;
 mod producer;
 mod reader;
@@ -35,8 +36,9 @@ use crate::config::Config;
 use crate::log::handle::{LogHandle, Refusal};
 use crate::log::{Append, Appended};
 use crate::stats::Stats;
-pub(crate) use client::{Client, Context, Event, LOST, close, connection};
+pub(crate) use client::{Client, Context, Event, close, connection};
 pub use log_topic::LogTopic;
+pub(crate) use lost::LOST;
 pub(crate) use producer::Producer;
 
 use dead_letter::DeadLetters;
@@ -92,14 +94,16 @@ impl Ingest {
             let mut client = client;
             let mut stopped = stopped;
             while let Err(why) = reader::read(client, Arc::clone(&taker), &mut stopped).await {
-                tracing::info!("Kafka: the consumer is made anew: {why}");
                 taker.health.unreachable(&why);
                 client = loop {
                     if is_told_within(&mut stopped, AGAIN).await {
                         return;
                     }
                     match Client::of_events(&kafka) {
-                        Ok(client) => break client,
+                        Ok(client) => {
+                            tracing::info!("Kafka: the consumer is made anew: {why}");
+                            break client;
+                        }
                         Err(fault) => taker.health.unreachable(&fault.to_string()),
                     }
                 };

@@ -2,20 +2,24 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaResult;
 use rdkafka::producer::{FutureProducer, Producer as _};
-use rdkafka::statistics::Statistics;
-use tracing::{debug, info};
+use tracing::warn;
 
-use super::client::{LOST, STATISTICS, knows_a_broker};
+use super::lost::{LOST, Quiet, STATISTICS};
+
+/// How long what is under way may take in a producer that was replaced: longer than any message does.
+const LAST_MESSAGES: Duration = Duration::from_secs(20);
 
 /// A producer, as all its users share it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Producer {
-    settings: ClientConfig,
+    /// What it writes, in words.
+    of: &'static str,
+    settings: Arc<ClientConfig>,
     // A std mutex: held while librdkafka makes a producer at the most, never across an await.
     current: Arc<Mutex<Current>>,
 }
@@ -27,8 +31,9 @@ struct Current {
 
 impl Current {
     fn new(settings: &ClientConfig) -> KafkaResult<Self> {
-        let is_lost = Arc::default();
-        Ok(Self { producer: settings.create_with_context(Quiet { is_lost: Arc::clone(&is_lost) })?, is_lost })
+        let quiet = Quiet::default();
+        let is_lost = quiet.is_lost();
+        Ok(Self { producer: settings.create_with_context(quiet)?, is_lost })
     }
 
     /// Why it will never write again.
@@ -37,48 +42,40 @@ impl Current {
         let fatal = self.producer.client().fatal_error().map(|(_, why)| why);
         fatal.or_else(|| self.is_lost.load(Relaxed).then(|| LOST.to_owned()))
     }
+
+    /// Ends it behind its last messages. That takes a while and its users wait for none of it, so on a thread.
+    fn end(self) {
+        let spawned = std::thread::Builder::new().name("kafka".into()).spawn(move || {
+            let _ = self.producer.flush(LAST_MESSAGES);
+        });
+        if let Err(fault) = spawned {
+            warn!("Kafka: a producer was ended at once: {fault}");
+        }
+    }
 }
 
 impl Producer {
-    /// Connects when there is something to send.
+    /// Connects when there is something to send; `of` says what.
     ///
     /// # Errors
     /// Settings that librdkafka refuses.
-    pub(crate) fn new(mut settings: ClientConfig) -> KafkaResult<Self> {
+    pub(crate) fn new(of: &'static str, mut settings: ClientConfig) -> KafkaResult<Self> {
         settings.set(STATISTICS.0, STATISTICS.1);
-        Ok(Self { current: Arc::new(Mutex::new(Current::new(&settings)?)), settings })
+        Ok(Self { of, current: Arc::new(Mutex::new(Current::new(&settings)?)), settings: Arc::new(settings) })
     }
 
     /// The one to send with, now: another where the last will never write again.
     pub(crate) fn get(&self) -> FutureProducer<Quiet> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(why) = current.why_useless()
-            && let Ok(new) = Current::new(&self.settings)
-        {
-            info!("Kafka: nothing more is written by this client, another takes its place: {why}");
-            *current = new;
+        if let Some(why) = current.why_useless() {
+            match Current::new(&self.settings) {
+                Ok(new) => {
+                    warn!("Kafka: another producer writes {}: {why}", self.of);
+                    std::mem::replace(&mut *current, new).end();
+                }
+                Err(fault) => warn!("Kafka: {} cannot be written, and no other producer be made: {why}; {fault}", self.of),
+            }
         }
         current.producer.clone()
-    }
-}
-
-/// What a producer has to say stands in the outcome of each message.
-pub(crate) struct Quiet {
-    is_lost: Arc<AtomicBool>,
-}
-
-impl ClientContext for Quiet {
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, line: &str) {
-        debug!(target: "librdkafka", "{facility}: {line}");
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        if !knows_a_broker(&statistics) {
-            self.is_lost.store(true, Relaxed);
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!(target: "librdkafka", "{error}: {reason}");
     }
 }

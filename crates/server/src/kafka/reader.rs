@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 use super::client::{self, Client, Context, Event};
 use super::cut::source;
 use super::lane::{Lane, MOST_BYTES};
+use super::lost::LOST;
 use super::messages::Message;
 use super::take::Taker;
 use super::{Sink, is_told};
@@ -223,7 +224,7 @@ impl<S: Sink> Reader<S> {
             Event::Down => {
                 self.taker.health.unreachable(self.hint.as_deref().unwrap_or("no broker answers"));
             }
-            Event::Lost => return Err(client::LOST.to_owned()),
+            Event::Lost => return Err(LOST.to_owned()),
             Event::CommitFailed(why) => self.commit_again(&why),
             Event::Ends { ends, .. } => self.tell_lag(&ends),
         }

@@ -165,7 +165,7 @@ fn producer(topic: &LogTopic) -> Result<Producer, KafkaError> {
         settings.set(key, value);
     }
     settings.set("message.timeout.ms", CONFIRMED_WITHIN.as_millis().to_string());
-    Producer::new(settings)
+    Producer::new("the log", settings)
 }
 
 impl KafkaLog {

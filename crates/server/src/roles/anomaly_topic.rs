@@ -50,6 +50,8 @@ enum Fault {
     Store(#[from] StoreError),
     #[error("{0}")]
     Kafka(#[from] KafkaError),
+    #[error("the producer has ended")]
+    Ended,
     #[error("another processor has taken over")]
     Deposed,
 }
@@ -76,7 +78,7 @@ pub(super) fn start(
     for (key, value) in [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "5000"), ("compression.type", "lz4")] {
         settings.set(key, value);
     }
-    let producer = Producer::new(settings)?;
+    let producer = Producer::new("the topic of anomalies", settings)?;
     let runtime = tokio::runtime::Handle::current();
     let writer = Writer { connection: Reconnecting::new(place), fence, store, producer, topic, runtime, written: None };
     Ok(Some(Worker::start("anomaly-topic", move |stopping| writer.run(&stopping, &stats))?))
@@ -128,8 +130,8 @@ impl Writer {
             let record = FutureRecord::to(&self.topic).key(&key).payload(&anomaly.body);
             sent.push(producer.send_result(record).map_err(|(fault, _)| fault)?);
         }
-        for delivered in self.runtime.block_on(join_all(sent)).into_iter().flatten() {
-            delivered.map_err(|(fault, _)| fault)?;
+        for delivered in self.runtime.block_on(join_all(sent)) {
+            delivered.map_err(|_| Fault::Ended)?.map_err(|(fault, _)| fault)?;
         }
         self.note(last)?;
         Ok(page.len())

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anomaly_engine::Engine;
 use anomaly_engine::frame::base_of;
-use rdkafka::consumer::BaseConsumer;
 use tracing::{error, info, warn};
 
 use super::Processor;
@@ -85,8 +84,7 @@ impl TakenOver {
             engine
         });
         engine.keep_points(true);
-        let observer: BaseConsumer = topic.connection().create()?;
-        let (first, next) = topic.watermarks(&observer, share.partition)?;
+        let (first, next) = topic.observer()?.watermarks(share.partition)?;
         let (base, known) = (base_of(share.partition), journal.position().frame.max(engine.applied()).max(engine.recovering()));
         let last = base + next;
         anyhow::ensure!(

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anomaly_engine::frame::base_of;
 use anyhow::Context as _;
-use rdkafka::consumer::BaseConsumer;
 use tracing::warn;
 
 use super::monitor::OnKafka;
@@ -96,22 +95,14 @@ pub(super) async fn open_topic(config: &Config, place: &RedisPlace) -> anyhow::R
 
 /// Looks from time to time at what others have appended, for as long as somebody wants to know.
 pub(super) fn follow_ends(topic: LogTopic, ends: Weak<Ends>) -> anyhow::Result<()> {
-    let mut consumer: BaseConsumer = topic.connection().create().context("Kafka cannot be read")?;
+    let mut observer = topic.observer().context("Kafka cannot be read")?;
     std::thread::Builder::new().name("log-ends".into()).spawn(move || {
         loop {
-            let mut is_new = false;
             for partition in 0..topic.partitions() {
                 let Some(ends) = ends.upgrade() else { return };
-                match topic.watermarks(&consumer, partition) {
-                    Ok((_, next)) => ends.raise(partition, base_of(partition) + next),
-                    // A partition without a leader is looked at again. Or the client knows no broker any more: nobody hears its
-                    // statistics, which would tell.
-                    Err(_) if !std::mem::replace(&mut is_new, true) => {
-                        if let Ok(new) = topic.connection().create() {
-                            consumer = new;
-                        }
-                    }
-                    Err(_) => {}
+                // A partition without a leader is looked at again.
+                if let Ok((_, next)) = observer.watermarks(partition) {
+                    ends.raise(partition, base_of(partition) + next);
                 }
             }
             std::thread::sleep(LOOK);
