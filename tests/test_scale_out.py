@@ -40,6 +40,10 @@ def owners(stack) -> dict[str, str]:
     return {key: stack.redis.get(key) for key in stack.redis.scan_iter("{anomaly}:owner:*")}
 
 
+def component(role, name: str) -> dict:
+    return role.get("/health")["components"].get(name, {"status": "ok"})
+
+
 def test_what_is_posted_is_judged_and_shown_everywhere(scaled, kafka):
     running = scaled(processors=2)
     a, b = running.apis
@@ -132,6 +136,50 @@ def test_who_was_told_of_no_broker_finds_kafka_again(stack, topic):
         assert running.api.series_counts() == {"before": 21, "behind": 21, "meanwhile": sent}
         assert [json.loads(x)["metric"] for x in running.api.anomalies()] == ["before", "behind"]
         assert not running.panics()
+
+
+def test_all_is_well_again_when_kafka_is_back(stack, topic):
+    need("kafka")
+    from kafka_server import Kafka
+    with Kafka() as kafka:
+        running = stack(BACKEND="kafka", KAFKA_BROKER=kafka.address, KAFKA_TOPIC=topic, KAFKA_GROUP_ID=topic, processors=2, apis=1)
+        feed(running.api, burst("before", time.time()))
+        running.settle()
+        everyone = (*running.processors, running.api)
+        time.sleep(6)  # an incident is open, so its owner appends the time 10 s behind it: that fails, and the owner is none any more
+        kafka.stop()
+        assert running.api.http.post("/events", json=calm("meanwhile", time.time(), n=1), timeout=30).status_code == 503
+        time.sleep(10)
+        kafka.start()
+        running.wait(lambda: all(r.get("/health")["status"] == "ok" and r.http.get("/readyz").status_code == 200 for r in everyone), "all is well", 40)
+        feed(running.api, burst("behind", time.time()))
+        running.settle(30)
+        assert [json.loads(x)["metric"] for x in running.api.anomalies()] == ["before", "behind"]
+        assert not running.panics()
+
+
+def test_a_partition_that_has_lost_its_end_is_told_and_stays_so(scaled, kafka, topic):
+    """What comes behind gets offsets that were judged once, and would be taken for that."""
+    running, log = scaled(apis=1, processors=1), f"{topic}.log"
+    api, processor = running.api, running.processors[0]
+    for i in range(5):
+        feed(api, calm("lost", time.time() + i, n=1))
+    running.settle()
+    assert processor.terminate()[0] == 0 and api.terminate()[0] == 0
+    kafka.admin.delete_topics([log])[log].result(20)
+    running.wait(lambda: log not in kafka.admin.list_topics(timeout=10).topics, "the topic is gone")
+    kafka.create_topic(log, 16, max_message_bytes=100_000_000)
+    api.start()
+    processor.start()
+    said = lambda: component(processor, "engine").get("reason", "")
+    running.wait(lambda: "has lost what was behind offset" in said() and "a new KAFKA_LOG_TOPIC" in said(), "it is told", 20)
+    accepted = [api.http.post("/events", json=calm("lost", time.time() + i, n=1)).status_code for i in range(20)]
+    time.sleep(7)  # it is tried every 3 s
+    assert accepted == [202] * 20
+    assert "has lost what was behind offset" in said() and api.series_counts() == {"lost": 5}
+    processor.kill()
+    processor.start()
+    running.wait(lambda: "has lost what was behind offset" in said(), "it is still known", 20)
 
 
 def test_events_are_accepted_while_redis_is_away(scaled, redis_server):

@@ -128,6 +128,10 @@ impl Writer {
         if let Some(feed) = &self.feed {
             feed.close();
         }
+        // How the log is, whoever writes to it next will say.
+        if self.housekeeping.away.take().is_some() {
+            self.stats.component("log", Component::Ok);
+        }
         let rejected = self.stats.rejected_here() - self.rejected;
         if rejected > 0
             && let Err(fault) =

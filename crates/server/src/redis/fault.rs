@@ -61,7 +61,7 @@ impl fmt::Display for Fault {
             ),
             Self::FewReplicas { wanted, connected } => write!(
                 f,
-                "redis has {connected} replicas in step and REDIS_WAIT_REPLICAS={wanted}, so nothing is accepted: start {} more \
+                "redis has {connected} replicas in step and REDIS_WAIT_REPLICAS={wanted}, so what must be on them waits: start {} more \
                  (one over {wanted} survives a fail-over)",
                 wanted - connected
             ),

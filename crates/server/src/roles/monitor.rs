@@ -271,9 +271,12 @@ impl Monitor {
         watch.stats.set_series(sum(field::N_SERIES));
         watch.memory.share(sum(field::MEMORY), sum(field::MEMORY_LIMIT));
         let processor = match idle.flatten() {
-            _ if !owned => Component::Degraded("no processor is active: events are kept and wait".into()),
             Some(partitions) => Component::Degraded(format!("events of partitions {partitions} wait, and nobody judges them")),
-            None => Component::Ok,
+            None if owned => Component::Ok,
+            None if watch.kafka.is_some() => {
+                Component::Degraded("no processor leads: nobody is alerted, and raw_events is not read".into())
+            }
+            None => Component::Degraded("no processor is active: events are kept and wait".into()),
         };
         watch.stats.component("processor", processor);
         watch.log.note_counts();
@@ -314,18 +317,22 @@ impl Monitor {
             hurry();
         }
         let is_full = share >= FULL_SHARE;
+        let used = format!("redis has {:.0} % of its maxmemory in use", share * 100.0);
+        let cost = if self.watch.kafka.is_some() {
+            "when it is full, requests with an Idempotency-Key and files are refused: raise maxmemory".to_owned()
+        } else {
+            format!("from {:.0} % on nothing is accepted: raise maxmemory, or see why processors fall behind", FULL_SHARE * 100.0)
+        };
         if is_full != self.was_full {
             self.was_full = is_full;
             if is_full {
-                warn!("redis has {:.0} % of its maxmemory in use: nothing is accepted until processors have made room", share * 100.0);
+                warn!("{used}; {cost}");
             } else {
-                info!("redis has room again: events are accepted");
+                info!("redis has room again");
             }
         }
         let refused = (!refused.is_empty()).then(|| refused.join("; "));
-        self.full = is_full.then(|| {
-            format!("redis has {:.0} % of its maxmemory in use; from {:.0} % on nothing is accepted: raise maxmemory, or see why processors fall behind", share * 100.0, FULL_SHARE * 100.0)
-        });
+        self.full = is_full.then(|| format!("{used}; {cost}"));
         // What would not be kept is not acknowledged.
         self.full = self.full.take().or(refused);
         self.watch.backlog.refuse(self.full.clone().filter(|_| self.watch.kafka.is_none()));
