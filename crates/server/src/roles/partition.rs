@@ -31,6 +31,11 @@ use crate::store::partition::PartitionJournal;
 /// How often it is looked whether a checkpoint has become old.
 const CHECKPOINT_LOOK: Duration = Duration::from_secs(300);
 
+/// How often, each time as a new client, Kafka is asked for an end that lies before what was judged: a leader that was deposed a moment ago and
+/// does not know it yet tells where it stood itself.
+const END_LOOKS: u32 = 3;
+const END_LOOKS_APART: Duration = Duration::from_millis(500);
+
 /// Of each engine: there are as many engines as partitions.
 const SHARDS: usize = 1;
 
@@ -73,9 +78,11 @@ pub(super) fn newer_format(place: &RedisPlace, partitions: u32) -> Option<String
 fn end_is_lost(topic: &LogTopic, share: Share, end: u64) -> anyhow::Error {
     anyhow::anyhow!(
         "partition {} of {} has lost what was behind offset {end}, although that was judged: the topic was made anew, or Kafka has lost what it \
-         had confirmed; nothing of it is judged any more, so begin anew, with an empty redis and a new KAFKA_LOG_TOPIC",
+         had confirmed; nothing of it is judged any more, so begin anew, with an empty redis and a new KAFKA_LOG_TOPIC (should Kafka have it after \
+         all: HDEL {{anomaly}}:state {})",
         share.partition,
-        topic.name()
+        topic.name(),
+        share.field(field::LOST_END)
     )
 }
 
@@ -104,8 +111,14 @@ impl TakenOver {
             engine
         });
         engine.keep_points(true);
-        let (first, next) = topic.observer()?.watermarks(share.partition)?;
         let (base, known) = (base_of(share.partition), journal.position().frame.max(engine.applied()).max(engine.recovering()));
+        let (mut first, mut next) = topic.observer()?.watermarks(share.partition)?;
+        for _ in 1..END_LOOKS {
+            if base + next < known {
+                std::thread::sleep(END_LOOKS_APART);
+                (first, next) = topic.observer()?.watermarks(share.partition)?;
+            }
+        }
         let last = base + next;
         if last < known {
             // For good: once it has grown again, its offsets are those of frames that were judged, and what has them would be skipped.
