@@ -324,6 +324,13 @@ impl Stats {
         lock(&self.components).insert(name, component);
     }
 
+    /// A part that had failed has not any more; where it says something else, that stands.
+    pub fn works_again(&self, name: &'static str) {
+        if let Some(component @ Component::Failed(_)) = lock(&self.components).get_mut(name) {
+            *component = Component::Ok;
+        }
+    }
+
     /// Why events cannot be accepted now, if they cannot.
     pub fn unready(&self) -> Option<String> {
         lock(&self.components).iter().find_map(|(name, component)| match component {

@@ -130,7 +130,7 @@ impl Writer {
         }
         // How the log is, whoever writes to it next will say.
         if self.housekeeping.away.take().is_some() {
-            self.stats.component("log", Component::Ok);
+            self.stats.works_again("log");
         }
         let rejected = self.stats.rejected_here() - self.rejected;
         if rejected > 0
@@ -373,7 +373,7 @@ impl Writer {
         }
         if self.housekeeping.away.take().is_some() {
             info!("the log is there again: events are accepted");
-            self.stats.component("log", Component::Ok);
+            self.stats.works_again("log");
         }
     }
 

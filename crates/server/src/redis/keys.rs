@@ -97,8 +97,6 @@ pub mod field {
     /// With the log on Kafka: the last owner of a partition, and its P.
     pub const EPOCH: &str = "epoch";
     pub const COMMITTED: &str = "committed";
-    /// Where a partition ended when it was found to have lost frames that were judged.
-    pub const LOST_END: &str = "lost_end";
     /// The topic of the log and its partitions, for ever.
     pub const LOG_TOPIC: &str = "log_topic";
 }

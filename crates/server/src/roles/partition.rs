@@ -20,8 +20,7 @@ use crate::log::stream::RedisLog;
 use crate::log::{AppendError, FrameReader, Log};
 use crate::points::PointsHandle;
 use crate::redis::chunks::Kind;
-use crate::redis::keys::{self, field};
-use crate::redis::{Link, RedisPlace, Script, nonce};
+use crate::redis::{Link, RedisPlace, keys, nonce};
 use crate::share::Share;
 use crate::sharing::ShownBy;
 use crate::stats::Component;
@@ -31,17 +30,8 @@ use crate::store::partition::PartitionJournal;
 /// How often it is looked whether a checkpoint has become old.
 const CHECKPOINT_LOOK: Duration = Duration::from_secs(300);
 
-/// How often, each time as a new client, Kafka is asked for an end that lies before what was judged: a leader that was deposed a moment ago and
-/// does not know it yet tells where it stood itself.
-const END_LOOKS: u32 = 3;
-const END_LOOKS_APART: Duration = Duration::from_millis(500);
-
 /// Of each engine: there are as many engines as partitions.
 const SHARDS: usize = 1;
-
-/// KEYS: state. ARGV: a field, its value.
-static SET: Script =
-    Script::new("noting what a partition has lost", "#!lua flags=allow-oom\nredis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) return 1");
 
 /// What all partitions of a process share.
 #[derive(Clone, Debug)]
@@ -74,18 +64,6 @@ pub(super) fn newer_format(place: &RedisPlace, partitions: u32) -> Option<String
     })
 }
 
-/// Why a partition is never taken over again.
-fn end_is_lost(topic: &LogTopic, share: Share, end: u64) -> anyhow::Error {
-    anyhow::anyhow!(
-        "partition {} of {} has lost what was behind offset {end}, although that was judged: the topic was made anew, or Kafka has lost what it \
-         had confirmed; nothing of it is judged any more, so begin anew, with an empty redis and a new KAFKA_LOG_TOPIC (should Kafka have it after \
-         all: HDEL {{anomaly}}:state {})",
-        share.partition,
-        topic.name(),
-        share.field(field::LOST_END)
-    )
-}
-
 impl TakenOver {
     /// Takes a partition over: from its checkpoint, and P.
     ///
@@ -97,12 +75,7 @@ impl TakenOver {
         // Before it is taken from whoever may be writing one that can be read.
         let kind = Kind::CheckpointOf(share.partition);
         checkpoint::readable(&mut checkpoint, &kind)?;
-        let mut link = place.connect()?;
-        let lost_end = share.field(field::LOST_END);
-        if let Some(end) = link.query::<Option<u64>>(redis::cmd("HGET").arg(keys::STATE).arg(&lost_end))? {
-            return Err(end_is_lost(topic, share, end));
-        }
-        let journal = PartitionJournal::take_over(link, &mut checkpoint, share, &nonce())?;
+        let journal = PartitionJournal::take_over(place.connect()?, &mut checkpoint, share, &nonce())?;
         let restored = checkpoint::newest(&mut checkpoint, &kind, SHARDS)?;
         let is_new = restored.is_none();
         let mut engine = restored.unwrap_or_else(|| {
@@ -111,20 +84,18 @@ impl TakenOver {
             engine
         });
         engine.keep_points(true);
+        let (first, next) = topic.observer()?.watermarks(share.partition)?;
         let (base, known) = (base_of(share.partition), journal.position().frame.max(engine.applied()).max(engine.recovering()));
-        let (mut first, mut next) = topic.observer()?.watermarks(share.partition)?;
-        for _ in 1..END_LOOKS {
-            if base + next < known {
-                std::thread::sleep(END_LOOKS_APART);
-                (first, next) = topic.observer()?.watermarks(share.partition)?;
-            }
-        }
         let last = base + next;
-        if last < known {
-            // For good: once it has grown again, its offsets are those of frames that were judged, and what has them would be skipped.
-            place.connect()?.eval_durable::<u8>(&SET, &[keys::STATE], &[lost_end.as_bytes(), next.to_string().as_bytes()])?;
-            return Err(end_is_lost(topic, share, next));
-        }
+        anyhow::ensure!(
+            last >= known,
+            "partition {} of {} ends at offset {next}, but what lies before offset {} was judged: the topic was made anew, or Kafka has lost what \
+             it had confirmed, and what comes now gets offsets that were judged; stop what appends to it and begin anew, with an empty redis and \
+             a new KAFKA_LOG_TOPIC",
+            share.partition,
+            topic.name(),
+            known - base
+        );
         if base + first > engine.applied() {
             let (from, judged) = (engine.applied() - base, journal.reached() - base);
             let unjudged = first.saturating_sub(judged.max(from));
