@@ -1,7 +1,5 @@
 //! The topic that holds the log, where the log is on Kafka: made by us, looked at before it is used.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use anomaly_engine::frame::MAX_PARTITIONS;
@@ -143,9 +141,8 @@ impl LogTopic {
     /// Settings that librdkafka refuses.
     pub(crate) fn observer(&self) -> Result<Observer, KafkaError> {
         let quiet = Quiet::default();
-        let is_lost = quiet.is_lost();
-        let consumer = self.connection().set(STATISTICS.0, STATISTICS.1).create_with_context(quiet)?;
-        Ok(Observer { topic: self.clone(), consumer, is_lost })
+        let consumer = self.connection().set(STATISTICS.0, STATISTICS.1).create_with_context(quiet.clone())?;
+        Ok(Observer { topic: self.clone(), consumer, quiet })
     }
 }
 
@@ -153,7 +150,7 @@ impl LogTopic {
 pub(crate) struct Observer {
     topic: LogTopic,
     consumer: BaseConsumer<Quiet>,
-    is_lost: Arc<AtomicBool>,
+    quiet: Quiet,
 }
 
 impl Observer {
@@ -164,7 +161,7 @@ impl Observer {
     pub(crate) fn watermarks(&mut self, partition: u32) -> Result<(u64, u64), KafkaError> {
         // No message comes; its statistics are heard so.
         self.consumer.poll(Duration::ZERO);
-        if self.is_lost.load(Relaxed) {
+        if self.quiet.is_lost() {
             *self = self.topic.observer()?;
             warn!("Kafka: another client looks at the ends of the log: {LOST}");
         }

@@ -24,16 +24,14 @@ pub(super) fn knows_a_broker(statistics: &Statistics) -> bool {
     statistics.brokers.values().any(|broker| matches!(broker.source.as_str(), "configured" | "learned"))
 }
 
-/// What a client has to say stands in the outcome of what it is asked to do, but for one thing.
-#[derive(Default)]
-pub(crate) struct Quiet {
-    is_lost: Arc<AtomicBool>,
-}
+/// What a client has to say stands in the outcome of what it is asked to do, but for one thing, which whoever made it can ask a clone of this.
+#[derive(Clone, Default)]
+pub(crate) struct Quiet(Arc<AtomicBool>);
 
 impl Quiet {
-    /// True from when the client knows no broker any more.
-    pub(super) fn is_lost(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.is_lost)
+    /// Whether the client knows no broker any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.load(Relaxed)
     }
 }
 
@@ -44,7 +42,7 @@ impl ClientContext for Quiet {
 
     fn stats(&self, statistics: Statistics) {
         if !knows_a_broker(&statistics) {
-            self.is_lost.store(true, Relaxed);
+            self.0.store(true, Relaxed);
         }
     }
 
@@ -69,12 +67,11 @@ mod tests {
     #[test]
     fn a_coordinator_alone_is_no_broker_that_is_known() {
         let quiet = Quiet::default();
-        let is_lost = quiet.is_lost();
         for sources in [&["configured"][..], &["logical", "learned"]] {
             quiet.stats(of(sources));
-            assert!(!is_lost.load(Relaxed), "{sources:?}");
+            assert!(!quiet.is_lost(), "{sources:?}");
         }
         quiet.stats(of(&["logical"]));
-        assert!(is_lost.load(Relaxed));
+        assert!(quiet.is_lost());
     }
 }

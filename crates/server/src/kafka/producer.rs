@@ -1,6 +1,5 @@
 //! A producer that is made anew when it is of no more use.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,21 +25,20 @@ pub(crate) struct Producer {
 
 struct Current {
     producer: FutureProducer<Quiet>,
-    is_lost: Arc<AtomicBool>,
+    quiet: Quiet,
 }
 
 impl Current {
     fn new(settings: &ClientConfig) -> KafkaResult<Self> {
         let quiet = Quiet::default();
-        let is_lost = quiet.is_lost();
-        Ok(Self { producer: settings.create_with_context(quiet)?, is_lost })
+        Ok(Self { producer: settings.create_with_context(quiet.clone())?, quiet })
     }
 
     /// Why it will never write again.
     fn why_useless(&self) -> Option<String> {
         // An idempotent producer that has lost count takes nothing more.
         let fatal = self.producer.client().fatal_error().map(|(_, why)| why);
-        fatal.or_else(|| self.is_lost.load(Relaxed).then(|| LOST.to_owned()))
+        fatal.or_else(|| self.quiet.is_lost().then(|| LOST.to_owned()))
     }
 
     /// Ends it behind its last messages. That takes a while and its users wait for none of it, so on a thread.
